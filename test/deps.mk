@@ -1,0 +1,12 @@
+# Debian packages, one list for building and serving, one more for the tests.
+DEPS_BUILD = \
+	gcc make pkg-config ca-certificates \
+	postgresql-$(PG_MAJOR) postgresql-server-dev-$(PG_MAJOR) libpq-dev \
+	libh2o-evloop-dev libwslay-dev libssl-dev libsodium-dev zlib1g-dev \
+	libarchive-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler \
+	libssh-dev libcurl4-openssl-dev bubblewrap nodejs npm
+
+DEPS_TEST = \
+	postgresql-$(PG_MAJOR)-pgtap libtap-parser-sourcehandler-pgtap-perl libipc-run-perl \
+	libcmocka-dev clang libclang-rt-14-dev wireguard-go wireguard-tools iproute2 \
+	chromium fonts-dejavu-core openssh-client wrk curl git
