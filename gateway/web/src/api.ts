@@ -1,0 +1,66 @@
+// Calls of the public API.  Every failure is an ApiError with the server's own words.
+//
+// SPDX-License-Identifier: MIT
+import type { Validation } from "./types";
+
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    message: string,
+    readonly detail?: string,
+    readonly validations: Validation[] = [],
+  ) {
+    super(message);
+  }
+
+  /** What the server says about one field of a form, if anything. */
+  field(name: string): string | undefined {
+    return this.validations.find((v) => v.field === name)?.detail;
+  }
+}
+
+const csrfToken = document.querySelector<HTMLMetaElement>('meta[property="csrf-token"]')?.content ?? "";
+
+async function failure(response: Response): Promise<ApiError> {
+  const text = await response.text();
+  try {
+    const body = JSON.parse(text);
+    return new ApiError(response.status, body.message ?? response.statusText, body.detail, body.validations ?? []);
+  } catch {
+    return new ApiError(response.status, text || response.statusText || `The server answered ${response.status}.`);
+  }
+}
+
+async function request<T>(method: string, path: string, body?: BodyInit, type?: string): Promise<T> {
+  const headers: Record<string, string> = { "X-CSRF-TOKEN": csrfToken };
+  if (type) headers["Content-Type"] = type;
+  let response: Response;
+  try {
+    response = await fetch(path, { method, headers, body, credentials: "same-origin" });
+  } catch {
+    throw new ApiError(0, "The server cannot be reached.");
+  }
+  if (!response.ok) {
+    const error = await failure(response);
+    if (error.status === 401 && !path.endsWith("/login")) window.dispatchEvent(new Event("signed-out"));
+    throw error;
+  }
+  if (response.status === 204) return undefined as T;
+  const text = await response.text();
+  return (text ? JSON.parse(text) : undefined) as T;
+}
+
+const json = (body: unknown): [string, string] => [JSON.stringify(body), "application/json"];
+
+export const api = {
+  get: <T>(path: string) => request<T>("GET", path),
+  post: <T>(path: string, body: unknown = {}) => request<T>("POST", path, ...json(body)),
+  put: <T>(path: string, body: unknown = {}) => request<T>("PUT", path, ...json(body)),
+  patch: <T>(path: string, body: unknown = {}) => request<T>("PATCH", path, ...json(body)),
+  delete: <T>(path: string) => request<T>("DELETE", path),
+  upload: (archive: Uint8Array<ArrayBuffer>) =>
+    request<{ hash: string }>("POST", "/api/v2/files", new Blob([archive]), "application/x-tar"),
+};
+
+export const query = (path: string, params: Record<string, string | number>) =>
+  `${path}?${new URLSearchParams(Object.entries(params).map(([k, v]) => [k, String(v)]))}`;

@@ -1,0 +1,205 @@
+// The pages' frame: who is signed in, the header, and which page a path shows.
+//
+// SPDX-License-Identifier: MIT
+import { render } from "preact";
+import { useCallback, useEffect, useState } from "preact/hooks";
+import { Link, Redirect, Route, Switch, useLocation, useSearch } from "wouter-preact";
+import { ApiError, api } from "./api";
+import { CHECKS, type Session, SessionContext } from "./session";
+import { applyTheme, nextTheme } from "./theme";
+import type { Organization, User } from "./types";
+import { ErrorBox, Loading } from "./ui";
+import { About } from "./pages/about";
+import { Build } from "./pages/build";
+import { CliAuth } from "./pages/cliauth";
+import { CreateWorkspace } from "./pages/create";
+import { Login } from "./pages/login";
+import { Setup } from "./pages/setup";
+import { TemplatePage } from "./pages/template";
+import { NewTemplate, Templates } from "./pages/templates";
+import { TerminalPage } from "./pages/terminal";
+import { Tokens } from "./pages/tokens";
+import { Users } from "./pages/users";
+import { WorkspacePage } from "./pages/workspace";
+import { Workspaces } from "./pages/workspaces";
+import "@xterm/xterm/css/xterm.css";
+import "./style.css";
+
+type State = { kind: "loading" } | { kind: "setup" } | { kind: "out" } | { kind: "in"; session: Session } | { kind: "broken"; error: Error };
+
+async function loadState(signOut: () => void): Promise<State> {
+  try {
+    const user = await api.get<User>("/api/v2/users/me");
+    const [organizations, can] = await Promise.all([
+      api.get<Organization[]>("/api/v2/organizations"),
+      api.post<Record<string, boolean>>("/api/v2/authcheck", { checks: CHECKS }),
+    ]);
+    return { kind: "in", session: { user, organizations, can, signOut } };
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.status !== 401) return { kind: "broken", error: error as Error };
+  }
+  try {
+    await api.get("/api/v2/users/first");
+    return { kind: "out" };
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 404) return { kind: "setup" };
+    return { kind: "broken", error: error as Error };
+  }
+}
+
+function Header({ session }: { session: Session }) {
+  const [location] = useLocation();
+  const tab = (path: string, text: string) => (
+    <Link href={path} class={location.startsWith(path) ? "current" : ""} aria-current={location.startsWith(path) ? "page" : undefined}>
+      {text}
+    </Link>
+  );
+  return (
+    <header>
+      <nav aria-label="Main">
+        <Link href="/workspaces" class="brand">
+          Coder
+        </Link>
+        {tab("/workspaces", "Workspaces")}
+        {tab("/templates", "Templates")}
+        {session.can.readUsers && tab("/users", "Users")}
+        {tab("/settings/tokens", "Tokens")}
+        {tab("/about", "About")}
+      </nav>
+      <div class="who">
+        <button type="button" class="plain" onClick={nextTheme} title="Light, dark, or as the system" aria-label="Change the colour theme">
+          ◐
+        </button>
+        <span title={session.user.email}>{session.user.username}</span>
+        <button type="button" class="plain" onClick={session.signOut}>
+          Sign out
+        </button>
+      </div>
+    </header>
+  );
+}
+
+/** Keys that work everywhere: / goes to the page's search, g w and g t to the two lists. */
+function useKeys() {
+  const [, navigate] = useLocation();
+  useEffect(() => {
+    let prefix = false;
+    const onKey = (event: KeyboardEvent) => {
+      const target = event.target as HTMLElement;
+      if (event.ctrlKey || event.metaKey || event.altKey || target.closest("input, textarea, select, dialog, .xterm")) return;
+      if (event.key === "/") {
+        const search = document.querySelector<HTMLInputElement>('input[type="search"]');
+        if (search) {
+          event.preventDefault();
+          search.focus();
+        }
+      }
+      if (prefix && event.key === "w") navigate("/workspaces");
+      if (prefix && event.key === "t") navigate("/templates");
+      prefix = event.key === "g";
+    };
+    window.addEventListener("keydown", onKey);
+    return () => window.removeEventListener("keydown", onKey);
+  }, [navigate]);
+}
+
+function SignedIn({ session }: { session: Session }) {
+  useKeys();
+  return (
+    <SessionContext.Provider value={session}>
+      <Switch>
+        <Route path="/@:owner/:workspace/terminal" component={TerminalPage} />
+        <Route>
+          <a class="skip" href="#main">
+            Skip to the content
+          </a>
+          <Header session={session} />
+          <main id="main">
+            <Switch>
+              <Route path="/workspaces" component={Workspaces} />
+              <Route path="/templates" component={Templates} />
+              <Route path="/templates/new" component={NewTemplate} />
+              <Route path="/templates/:organization/:template" component={TemplatePage} />
+              <Route path="/templates/:organization/:template/workspace" component={CreateWorkspace} />
+              <Route path="/@:owner/:workspace" component={WorkspacePage} />
+              <Route path="/@:owner/:workspace/builds/:number" component={Build} />
+              <Route path="/users" component={Users} />
+              <Route path="/settings/tokens" component={Tokens} />
+              <Route path="/about" component={About} />
+              <Route path="/cli-auth" component={CliAuth} />
+              <Route path="/" component={() => <Redirect to="/workspaces" replace />} />
+              <Route path="/login" component={AfterLogin} />
+              <Route path="/setup" component={() => <Redirect to="/templates" replace />} />
+              <Route>
+                <h1>There is no such page</h1>
+                <p>
+                  <Link href="/workspaces">To the workspaces</Link>
+                </p>
+              </Route>
+            </Switch>
+          </main>
+        </Route>
+      </Switch>
+    </SessionContext.Provider>
+  );
+}
+
+/** Where to go after signing in: only a path of this site, never elsewhere. */
+function AfterLogin() {
+  const wanted = new URLSearchParams(useSearch()).get("redirect") ?? "";
+  return <Redirect to={/^\/[^/\\]/.test(wanted) ? wanted : "/workspaces"} replace />;
+}
+
+function ToLogin() {
+  const [location] = useLocation();
+  const search = useSearch();
+  if (location === "/login") return null;
+  const from = location === "/" ? "" : `?redirect=${encodeURIComponent(location + (search ? `?${search}` : ""))}`;
+  return <Redirect to={`/login${from}`} replace />;
+}
+
+function App() {
+  const [state, setState] = useState<State>({ kind: "loading" });
+  const signOut = useCallback(() => {
+    void api
+      .post("/api/v2/users/logout")
+      .catch(() => undefined)
+      .then(() => setState({ kind: "out" }));
+  }, []);
+  const reload = useCallback(async () => setState(await loadState(signOut)), [signOut]);
+  useEffect(() => {
+    applyTheme();
+    void reload();
+    const onSignedOut = () => setState((old) => (old.kind === "in" ? { kind: "out" } : old));
+    window.addEventListener("signed-out", onSignedOut);
+    return () => window.removeEventListener("signed-out", onSignedOut);
+  }, [reload]);
+
+  switch (state.kind) {
+    case "loading":
+      return <Loading />;
+    case "setup":
+      return <Setup onDone={reload} />;
+    case "out":
+      return (
+        <>
+          <ToLogin />
+          <Login onDone={reload} />
+        </>
+      );
+    case "broken":
+      return (
+        <main class="narrow">
+          <h1>This page cannot be shown</h1>
+          <ErrorBox error={state.error} />
+          <button type="button" class="primary" onClick={() => void reload()}>
+            Try again
+          </button>
+        </main>
+      );
+    case "in":
+      return <SignedIn session={state.session} />;
+  }
+}
+
+render(<App />, document.getElementById("app")!);

@@ -1,0 +1,249 @@
+// The answers of the public API that the pages use; names are the API's.
+//
+// SPDX-License-Identifier: MIT
+
+export interface Validation {
+  field: string;
+  detail: string;
+}
+
+export interface BuildInfo {
+  version: string;
+  external_url: string;
+  dashboard_url: string;
+  agent_api_version: string;
+  provisioner_api_version: string;
+  deployment_id: string;
+}
+
+export interface Role {
+  name: string;
+  display_name: string;
+}
+
+export interface User {
+  id: string;
+  username: string;
+  name?: string;
+  email: string;
+  avatar_url?: string;
+  created_at: string;
+  last_seen_at: string;
+  status: "active" | "suspended" | "dormant";
+  login_type: string;
+  organization_ids: string[];
+  roles: Role[];
+}
+
+export interface Organization {
+  id: string;
+  name: string;
+  display_name: string;
+  is_default: boolean;
+}
+
+export type JobStatus = "pending" | "running" | "succeeded" | "failed" | "canceling" | "canceled" | "unknown";
+
+export interface ProvisionerJob {
+  id: string;
+  created_at: string;
+  started_at?: string;
+  completed_at?: string;
+  status: JobStatus;
+  error?: string;
+  error_code?: string;
+  queue_position: number;
+  queue_size: number;
+}
+
+export interface Template {
+  id: string;
+  created_at: string;
+  updated_at: string;
+  organization_id: string;
+  organization_name: string;
+  name: string;
+  display_name: string;
+  description: string;
+  icon: string;
+  active_version_id: string;
+  active_user_count: number;
+  created_by_name: string;
+  deprecated: boolean;
+  deprecation_message: string;
+}
+
+export interface TemplateExample {
+  id: string;
+  name: string;
+  description: string;
+  icon: string;
+  tags: string[];
+  markdown: string;
+}
+
+export interface TemplateVersion {
+  id: string;
+  template_id: string;
+  organization_id: string;
+  created_at: string;
+  name: string;
+  message: string;
+  job: ProvisionerJob;
+  readme: string;
+  created_by: { id: string; username: string };
+  archived: boolean;
+}
+
+export interface ParameterOption {
+  name: string;
+  description: string;
+  value: string;
+  icon: string;
+}
+
+export interface TemplateParameter {
+  name: string;
+  display_name?: string;
+  description: string;
+  description_plaintext: string;
+  type: string;
+  form_type: string;
+  mutable: boolean;
+  default_value: string;
+  options: ParameterOption[];
+  validation_error?: string;
+  validation_regex?: string;
+  validation_min?: number;
+  validation_max?: number;
+  required: boolean;
+  ephemeral: boolean;
+}
+
+export interface WorkspaceApp {
+  id: string;
+  url?: string;
+  external: boolean;
+  slug: string;
+  display_name?: string;
+  command?: string;
+  icon?: string;
+  subdomain: boolean;
+  subdomain_name?: string;
+  health: "disabled" | "initializing" | "healthy" | "unhealthy";
+  hidden: boolean;
+}
+
+export interface LogSource {
+  id: string;
+  display_name: string;
+}
+
+export interface WorkspaceAgent {
+  id: string;
+  name: string;
+  status: "connecting" | "connected" | "disconnected" | "timeout";
+  lifecycle_state: string;
+  operating_system: string;
+  architecture: string;
+  version: string;
+  directory?: string;
+  expanded_directory?: string;
+  apps: WorkspaceApp[];
+  display_apps: string[];
+  health: { healthy: boolean; reason?: string };
+  latency?: Record<string, { preferred: boolean; latency_ms: number }>;
+  log_sources: LogSource[];
+}
+
+export interface WorkspaceResource {
+  id: string;
+  type: string;
+  name: string;
+  hide: boolean;
+  icon: string;
+  agents?: WorkspaceAgent[];
+  metadata?: { key: string; value: string; sensitive: boolean }[];
+}
+
+export type WorkspaceStatus =
+  | "pending"
+  | "starting"
+  | "running"
+  | "stopping"
+  | "stopped"
+  | "failed"
+  | "canceling"
+  | "canceled"
+  | "deleting"
+  | "deleted";
+
+export interface WorkspaceBuild {
+  id: string;
+  created_at: string;
+  build_number: number;
+  transition: "start" | "stop" | "delete";
+  status: WorkspaceStatus;
+  reason: string;
+  initiator_name: string;
+  template_version_id: string;
+  template_version_name: string;
+  workspace_id: string;
+  workspace_name: string;
+  workspace_owner_name: string;
+  job: ProvisionerJob;
+  resources: WorkspaceResource[];
+  deadline?: string;
+}
+
+export interface Workspace {
+  id: string;
+  created_at: string;
+  owner_id: string;
+  owner_name: string;
+  organization_name: string;
+  template_id: string;
+  template_name: string;
+  template_display_name: string;
+  template_active_version_id: string;
+  latest_build: WorkspaceBuild;
+  outdated: boolean;
+  name: string;
+  autostart_schedule?: string;
+  ttl_ms?: number;
+  last_used_at: string;
+  health: { healthy: boolean; failing_agents: string[] };
+  favorite: boolean;
+}
+
+export interface JobLog {
+  id: number;
+  created_at: string;
+  log_source: string;
+  log_level: string;
+  stage: string;
+  output: string;
+}
+
+export interface AgentLog {
+  id: number;
+  created_at: string;
+  output: string;
+  level: string;
+  source_id: string;
+}
+
+export interface AgentMetadata {
+  result: { collected_at: string; age: number; value: string; error: string };
+  description: { display_name: string; key: string; interval: number };
+}
+
+export interface ApiKey {
+  id: string;
+  created_at: string;
+  last_used: string;
+  expires_at: string;
+  token_name: string;
+  scope: string;
+  lifetime_seconds: number;
+}
