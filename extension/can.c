@@ -1,0 +1,152 @@
+/*
+ * can.c -- the decision as SQL functions: can, require, require_read, explain.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "utils/builtins.h"
+
+#include "coder.h"
+#include "compat.h"
+#include "error.h"
+
+PG_FUNCTION_INFO_V1(coder_can);
+PG_FUNCTION_INFO_V1(coder_can_any);
+PG_FUNCTION_INFO_V1(coder_require);
+PG_FUNCTION_INFO_V1(coder_require_read);
+PG_FUNCTION_INFO_V1(coder_explain);
+PG_FUNCTION_INFO_V1(coder_is_member);
+PG_FUNCTION_INFO_V1(coder_rbac_role);
+
+/* Arguments (action, type, org, owner, user_acl, group_acl, id) into an object; the action. */
+static int
+object_of_args(FunctionCallInfo fcinfo, RbacObject *object)
+{
+	text *action = PG_GETARG_TEXT_PP(0);
+	text *type = PG_GETARG_TEXT_PP(1);
+
+	memset(object, 0, sizeof(*object));
+	object->type = rbac_type(VARDATA_ANY(type), (int) VARSIZE_ANY_EXHDR(type));
+	object->org = PG_ARGISNULL(2) ? NULL : PG_GETARG_UUID_P(2);
+	object->owner = PG_ARGISNULL(3) ? NULL : PG_GETARG_UUID_P(3);
+	object->user_acl = PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4);
+	object->group_acl = PG_ARGISNULL(5) ? NULL : PG_GETARG_JSONB_P(5);
+	object->id = PG_ARGISNULL(6) ? NULL : PG_GETARG_UUID_P(6);
+	return rbac_action(VARDATA_ANY(action), (int) VARSIZE_ANY_EXHDR(action));
+}
+
+static bool
+can_by_args(FunctionCallInfo fcinfo, const char **why)
+{
+	RbacObject object;
+	int action;
+
+	*why = "nobody is asking";
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || coder_current_subject == NULL)
+		return false;
+	action = object_of_args(fcinfo, &object);
+	return rbac_decide(&coder_current_subject->rbac, action, &object, why);
+}
+
+/*
+ * coder.can(action text, type text, org uuid, owner uuid, user_acl jsonb,
+ *           group_acl jsonb, id uuid) RETURNS bool
+ *
+ * May the current subject do it?  An ACL maps a user or group id to an array of
+ * actions, or to {"permissions": array}.
+ */
+Datum
+coder_can(PG_FUNCTION_ARGS)
+{
+	const char *why;
+
+	PG_RETURN_BOOL(can_by_args(fcinfo, &why));
+}
+
+/*
+ * coder.can_any(action text, type text, owner uuid) RETURNS bool
+ *
+ * May the current subject do it in at least one organization?
+ */
+Datum
+coder_can_any(PG_FUNCTION_ARGS)
+{
+	RbacObject object = {0};
+	const char *why;
+	text *action;
+	text *type;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || coder_current_subject == NULL)
+		PG_RETURN_BOOL(false);
+	action = PG_GETARG_TEXT_PP(0);
+	type = PG_GETARG_TEXT_PP(1);
+	object.type = rbac_type(VARDATA_ANY(type), (int) VARSIZE_ANY_EXHDR(type));
+	object.owner = PG_ARGISNULL(2) ? NULL : PG_GETARG_UUID_P(2);
+	object.any_org = true;
+	PG_RETURN_BOOL(rbac_decide(&coder_current_subject->rbac,
+							   rbac_action(VARDATA_ANY(action), (int) VARSIZE_ANY_EXHDR(action)),
+							   &object,
+							   &why));
+}
+
+/* coder.require(as can) RETURNS void: ZC403 where can is false. */
+Datum
+coder_require(PG_FUNCTION_ARGS)
+{
+	const char *why;
+
+	if (!can_by_args(fcinfo, &why))
+		coder_raise_forbidden();
+	PG_RETURN_VOID();
+}
+
+/* coder.require_read(as can) RETURNS void: ZC404 where can is false. */
+Datum
+coder_require_read(PG_FUNCTION_ARGS)
+{
+	const char *why;
+
+	if (!can_by_args(fcinfo, &why))
+		coder_raise_not_found();
+	PG_RETURN_VOID();
+}
+
+/* coder.explain(as can) RETURNS text: which rule decides for the current subject. */
+Datum
+coder_explain(PG_FUNCTION_ARGS)
+{
+	const char *why;
+	bool allowed = can_by_args(fcinfo, &why);
+
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf("%s: %s", allowed ? "allowed" : "denied", why)));
+}
+
+/* coder.is_member(org uuid) RETURNS bool: membership of the current subject, from its roles. */
+Datum
+coder_is_member(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t *org = PG_GETARG_UUID_P(0);
+
+	if (coder_current_subject == NULL)
+		PG_RETURN_BOOL(false);
+	for (int i = 0; i < coder_current_subject->rbac.norgs; i++)
+		if (memcmp(coder_current_subject->rbac.orgs[i].id.data, org->data, UUID_LEN) == 0)
+			PG_RETURN_BOOL(true);
+	PG_RETURN_BOOL(false);
+}
+
+/*
+ * coder.rbac_role(role text, org bool, OUT known bool, OUT display text): a
+ * built-in role's display name; org tells organization roles from site roles.
+ */
+Datum
+coder_rbac_role(PG_FUNCTION_ARGS)
+{
+	char *role = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	if (!rbac_is_role(role, PG_GETARG_BOOL(1)))
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(rbac_role_display(role)));
+}

@@ -1,0 +1,95 @@
+/*
+ * coder.h -- what the files of the extension share.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef CODER_H
+#define CODER_H
+
+#include "datatype/timestamp.h"
+#include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "utils/uuid.h"
+
+#include "rbac.h"
+
+#define CODER_SHA256_LEN 32
+#define CODER_KEY_ID_LEN 10
+#define CODER_KEY_SECRET_LEN 22
+#define CODER_KEY_LEN (CODER_KEY_ID_LEN + 1 + CODER_KEY_SECRET_LEN)
+
+/* Who asks: cached per token, or made for one call.  Read only. */
+typedef struct CoderSubject
+{
+	MemoryContext context;
+	RbacSubject rbac;
+	char token_id[CODER_KEY_ID_LEN + 1]; /* "" where there is no API key */
+	TimestampTz expires_at;
+	TimestampTz last_used;
+	int64 lifetime_seconds;
+	bool has_agent;
+	pg_uuid_t agent_id;
+	char *username;
+	char *roles_json; /* User.roles: the site roles with their display names */
+	char *orgs_json;  /* User.organization_ids */
+} CoderSubject;
+
+/* subject.c */
+extern CoderSubject *coder_current_subject; /* NULL: nobody */
+extern void coder_subject_init(void);
+extern CoderSubject *coder_subject_of_token(const char *token, int len, const char *remote);
+extern CoderSubject *coder_subject_of_agent(const pg_uuid_t *auth_token);
+extern CoderSubject *coder_subject_of_user(const pg_uuid_t *user_id);
+
+/* crypto.c */
+extern void coder_crypto_init(void);
+extern void coder_sha256(const void *data, size_t len, uint8 out[CODER_SHA256_LEN]);
+
+/* event.c */
+extern void coder_event_init(void);
+extern void coder_event_shmem_request(void);
+extern void coder_event_shmem_startup(void);
+
+/* worker.c */
+extern void coder_worker_init(void);
+
+/* handle.c */
+extern void coder_handle_init(void);
+extern Oid coder_namespace(void);
+
+/* A plan kept for the life of the backend: prepared at first use, in the caller's SPI connection. */
+typedef struct CoderPlan
+{
+	const char *sql;
+	int nargs;
+	const Oid *argtypes;
+	SPIPlanPtr plan;
+} CoderPlan;
+extern int coder_execute(CoderPlan *plan, Datum *values, const char *nulls, bool read_only, long limit);
+
+/* A request as the C handlers of hot routes see it. */
+typedef struct CoderRequest
+{
+	int route;
+	const char *pattern;
+	text *method;
+	text *path;
+	int nparams;
+	char **param_names;
+	char **params;
+	text *query;
+	text *headers;
+	bytea *body; /* NULL: none */
+	text *remote;
+	pg_uuid_t *request_id;
+	text *cursor;
+} CoderRequest;
+
+/*
+ * A handler of a hot route, found by the route's function name.  It writes the
+ * body and returns the HTTP status, or 0 to leave the request to the SQL function.
+ */
+typedef int (*CoderFastHandler)(const CoderRequest *request, StringInfo body);
+extern int coder_user_get_fast(const CoderRequest *request, StringInfo body);
+
+#endif

@@ -1,0 +1,555 @@
+/*
+ * handle.c -- coder.handle(): from a request to the bytes of its answer.
+ *
+ * Routes are kept per backend by id, with their function's call information, and
+ * dropped when coder.routes or a function changes.  The way: the route, the
+ * subject as its auth says, the request as a composite value, the function, and
+ * its coder.response as bytes (docs/ARCHITECTURE.md section 2).
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "port/pg_bswap.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/syscache.h"
+#include "utils/typcache.h"
+#include "utils/uuid.h"
+
+#include "coder.h"
+#include "compat.h"
+#include "error.h"
+#include "json.h"
+#include "request.h"
+
+#define ANSWER_HEADER 8 /* u16 status, u16 zero, u32 size of the header block */
+#define MAX_PARAMS 16
+
+typedef enum RouteAuth
+{
+	AUTH_SESSION,
+	AUTH_NONE,
+	AUTH_OPTIONAL,
+	AUTH_AGENT,
+	AUTH_SESSION_OR_AGENT
+} RouteAuth;
+
+typedef struct Route
+{
+	int32 id;
+	bool loaded; /* false while its entry is being filled */
+	char *pattern;
+	char *function;
+	RouteAuth auth;
+	bool raw_body;
+	int nparams;
+	char *param_names[MAX_PARAMS];
+	CoderFastHandler fast;
+	FmgrInfo call;
+} Route;
+
+/* Handlers in C of routes that must be fast, by function name. */
+static const struct
+{
+	const char *function;
+	CoderFastHandler handler;
+} fast_handlers[] = {{"user_get", coder_user_get_fast}};
+
+static HTAB *routes;
+static MemoryContext routes_context;
+static Oid routes_relid;
+static bool routes_stale = true;
+static int depth; /* calls of handle within one another */
+static TupleDesc request_desc;
+
+PG_FUNCTION_INFO_V1(coder_handle);
+PG_FUNCTION_INFO_V1(coder_routes_changed);
+
+Oid
+coder_namespace(void)
+{
+	return get_namespace_oid("coder", true);
+}
+
+static void
+on_relcache_invalidate(Datum arg, Oid relid)
+{
+	if (relid == InvalidOid || relid == routes_relid)
+		routes_stale = true;
+}
+
+static void
+on_proc_invalidate(Datum arg, int cacheid, uint32 hashvalue)
+{
+	routes_stale = true;
+}
+
+static void
+on_xact_end(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_ABORT)
+		depth = 0;
+}
+
+void
+coder_handle_init(void)
+{
+	CacheRegisterRelcacheCallback(on_relcache_invalidate, (Datum) 0);
+	CacheRegisterSyscacheCallback(PROCOID, on_proc_invalidate, (Datum) 0);
+	RegisterXactCallback(on_xact_end, NULL);
+}
+
+/* coder.routes_changed() RETURNS trigger: on coder.routes; all backends read it anew. */
+Datum
+coder_routes_changed(PG_FUNCTION_ARGS)
+{
+	Oid relid = get_relname_relid("routes", coder_namespace());
+
+	if (OidIsValid(relid))
+		CacheInvalidateRelcacheByRelid(relid);
+	PG_RETURN_POINTER(NULL);
+}
+
+static void
+reset_routes(void)
+{
+	HASHCTL ctl = {0};
+	Oid type;
+
+	routes_relid = get_relname_relid("routes", coder_namespace());
+	if (routes_context != NULL && depth == 0)
+		MemoryContextDelete(routes_context);
+	routes_context = AllocSetContextCreate(TopMemoryContext, "coder routes", ALLOCSET_DEFAULT_SIZES);
+	ctl.keysize = sizeof(int32);
+	ctl.entrysize = sizeof(Route);
+	ctl.hcxt = routes_context;
+	routes = hash_create("coder routes", 512, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	routes_stale = false;
+	type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("request"), ObjectIdGetDatum(coder_namespace()));
+	if (!OidIsValid(type))
+		elog(ERROR, "type coder.request does not exist");
+	{
+		MemoryContext old = MemoryContextSwitchTo(routes_context);
+		TupleDesc desc = lookup_rowtype_tupdesc(type, -1);
+
+		request_desc = CreateTupleDescCopy(desc);
+		ReleaseTupleDesc(desc);
+		MemoryContextSwitchTo(old);
+	}
+}
+
+static RouteAuth
+parse_auth(const char *auth)
+{
+	static const char *const names[] = {"session", "none", "optional", "agent", "session_or_agent"};
+
+	for (int i = 0; i < (int) lengthof(names); i++)
+		if (strcmp(auth, names[i]) == 0)
+			return (RouteAuth) i;
+	elog(ERROR, "unknown kind of authentication \"%s\" of a route", auth);
+}
+
+/* The {name}s of a pattern, in order. */
+static void
+parse_params(Route *route)
+{
+	const char *p = route->pattern;
+
+	while ((p = strchr(p, '{')) != NULL && route->nparams < MAX_PARAMS)
+	{
+		const char *end = strchr(p, '}');
+		int len;
+
+		if (end == NULL)
+			break;
+		len = (int) (end - p) - 1;
+		if (len > 3 && strncmp(end - 3, "...", 3) == 0)
+			len -= 3;
+		route->param_names[route->nparams++] = pnstrdup(p + 1, len);
+		p = end;
+	}
+}
+
+static const Oid route_args[] = {INT4OID};
+
+static CoderPlan route_plan = {
+	"SELECT r.pattern, r.function, r.auth, r.raw_body FROM coder.routes r"
+	" WHERE r.id OPERATOR(pg_catalog.=) $1",
+	1,
+	route_args,
+	NULL};
+
+static Oid
+function_oid(const char *name)
+{
+	Oid request = request_desc->tdtypeid;
+	oidvector *types = buildoidvector(&request, 1);
+
+	return GetSysCacheOid3(PROCNAMEARGSNSP,
+						   Anum_pg_proc_oid,
+						   CStringGetDatum(name),
+						   PointerGetDatum(types),
+						   ObjectIdGetDatum(coder_namespace()));
+}
+
+static void
+fill_route(Route *route)
+{
+	bool isnull;
+	Datum arg = Int32GetDatum(route->id);
+	HeapTuple row;
+	TupleDesc desc;
+	MemoryContext old;
+	Oid oid;
+
+	SPI_connect();
+	coder_execute(&route_plan, &arg, NULL, true, 1);
+	if (SPI_processed == 0)
+		ereport(ERROR, (errcode(ERRCODE_CODER_NOT_FOUND), errmsg("Route not found.")));
+	row = SPI_tuptable->vals[0];
+	desc = SPI_tuptable->tupdesc;
+	old = MemoryContextSwitchTo(routes_context);
+	route->pattern = TextDatumGetCString(SPI_getbinval(row, desc, 1, &isnull));
+	route->function = TextDatumGetCString(SPI_getbinval(row, desc, 2, &isnull));
+	route->auth = parse_auth(TextDatumGetCString(SPI_getbinval(row, desc, 3, &isnull)));
+	route->raw_body = DatumGetBool(SPI_getbinval(row, desc, 4, &isnull));
+	parse_params(route);
+	MemoryContextSwitchTo(old);
+	SPI_finish();
+
+	oid = function_oid(route->function);
+	if (!OidIsValid(oid))
+		elog(ERROR, "function coder.%s(coder.request) of a route does not exist", route->function);
+	fmgr_info_cxt(oid, &route->call, routes_context);
+	for (int i = 0; i < (int) lengthof(fast_handlers); i++)
+		if (strcmp(fast_handlers[i].function, route->function) == 0)
+			route->fast = fast_handlers[i].handler;
+	route->loaded = true;
+}
+
+static Route *
+find_route(int32 id)
+{
+	Route *route;
+	bool found;
+
+	if (routes_stale)
+		reset_routes();
+	route = hash_search(routes, &id, HASH_ENTER, &found);
+	if (!found || !route->loaded)
+	{
+		memset(route, 0, sizeof(*route));
+		route->id = id;
+		fill_route(route);
+	}
+	return route;
+}
+
+static bool
+uuid_shaped(const char *s, int len)
+{
+	if (len != 36)
+		return false;
+	for (int i = 0; i < len; i++)
+	{
+		if (i == 8 || i == 13 || i == 18 || i == 23)
+		{
+			if (s[i] != '-')
+				return false;
+		}
+		else if (!isxdigit((unsigned char) s[i]))
+			return false;
+	}
+	return true;
+}
+
+static CoderSubject *
+agent_subject(const char *token, int len)
+{
+	pg_uuid_t *auth;
+
+	if (!uuid_shaped(token, len))
+		return NULL;
+	auth = DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(pnstrdup(token, len))));
+	return coder_subject_of_agent(auth);
+}
+
+static void
+raise_agent_token(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_CODER_UNAUTHENTICATED),
+			 errmsg("Workspace agent not authorized."),
+			 errdetail("The agent cannot authenticate until the workspace provision job has been completed. If the job is no longer running, this agent is invalid.")));
+}
+
+/*
+ * The subject of a token where none is needed: a token of nobody is nobody, but
+ * a user who is not active is refused even here.
+ */
+static CoderSubject *
+optional_subject(const char *token, int len, const char *remote)
+{
+	CoderSubject *volatile subject = NULL;
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		subject = coder_subject_of_token(token, len, remote);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (error->sqlerrcode != ERRCODE_CODER_UNAUTHENTICATED ||
+			strcmp(error->message, CODER_MSG_SIGN_IN) != 0)
+			PG_RE_THROW();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		subject = NULL;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return subject;
+}
+
+/* Who asks, as the route's auth says; NULL for nobody. */
+static CoderSubject *
+authenticate(RouteAuth auth, const char *token, int len, const char *remote)
+{
+	CoderSubject *subject = NULL;
+
+	if (auth == AUTH_NONE)
+		return NULL;
+	if (token == NULL || len == 0)
+	{
+		if (auth == AUTH_OPTIONAL)
+			return NULL;
+		ereport(ERROR,
+				(errcode(ERRCODE_CODER_UNAUTHENTICATED),
+				 errmsg("%s", CODER_MSG_SIGN_IN),
+				 errdetail("Cookie \"coder_session_token\" or query parameter must be provided.")));
+	}
+	if (auth == AUTH_AGENT || (auth == AUTH_SESSION_OR_AGENT && uuid_shaped(token, len)))
+	{
+		subject = agent_subject(token, len);
+		if (subject == NULL)
+			raise_agent_token();
+		return subject;
+	}
+	if (auth != AUTH_OPTIONAL)
+		return coder_subject_of_token(token, len, remote);
+	return optional_subject(token, len, remote);
+}
+
+/* Writes the answer's first bytes and headers; the body is appended after. */
+static void
+begin_answer(StringInfo buf, int status, const char *headers, int len)
+{
+	uint16 status_be = pg_hton16((uint16) status);
+	uint16 zero = 0;
+	uint32 len_be = pg_hton32((uint32) len);
+
+	appendBinaryStringInfo(buf, (char *) &status_be, 2);
+	appendBinaryStringInfo(buf, (char *) &zero, 2);
+	appendBinaryStringInfo(buf, (char *) &len_be, 4);
+	appendBinaryStringInfo(buf, headers, len);
+}
+
+/* A bytea whose bytes are written behind its own length word. */
+static void
+init_answer(StringInfo buf)
+{
+	initStringInfo(buf);
+	enlargeStringInfo(buf, 1024);
+	buf->len = VARHDRSZ;
+}
+
+static Datum
+finish_answer(StringInfo buf)
+{
+	SET_VARSIZE(buf->data, buf->len);
+	return PointerGetDatum(buf->data);
+}
+
+/* Appends the body of a coder.response and a line feed behind JSON. */
+static void
+append_body(StringInfo buf, Datum *values, bool *nulls, bool json)
+{
+	struct varlena *body;
+
+	if (!nulls[3])
+		body = PG_DETOAST_DATUM_PACKED(values[3]);
+	else if (!nulls[1])
+		body = PG_DETOAST_DATUM_PACKED(values[1]);
+	else
+		return;
+	appendBinaryStringInfo(buf, VARDATA_ANY(body), (int) VARSIZE_ANY_EXHDR(body));
+	if (json && nulls[3] && VARSIZE_ANY_EXHDR(body) > 0 && buf->data[buf->len - 1] != '\n')
+		appendStringInfoChar(buf, '\n');
+}
+
+static Datum
+answer_of_response(Datum response)
+{
+	HeapTupleHeader header = DatumGetHeapTupleHeader(response);
+	TupleDesc desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
+	HeapTupleData tuple;
+	Datum values[4];
+	bool nulls[4];
+	StringInfoData buf;
+	struct varlena *headers = NULL;
+	int status;
+
+	Assert(desc->natts == 4);
+	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = InvalidOid;
+	tuple.t_data = header;
+	heap_deform_tuple(&tuple, desc, values, nulls);
+	ReleaseTupleDesc(desc);
+
+	status = nulls[0] ? 200 : DatumGetInt32(values[0]);
+	if (!nulls[2])
+		headers = PG_DETOAST_DATUM_PACKED(values[2]);
+	init_answer(&buf);
+	begin_answer(&buf,
+				 status,
+				 headers != NULL ? VARDATA_ANY(headers) : "",
+				 headers != NULL ? (int) VARSIZE_ANY_EXHDR(headers) : 0);
+	append_body(&buf, values, nulls, headers == NULL || strstr(text_to_cstring((text *) headers), "Content-Type") == NULL);
+	return finish_answer(&buf);
+}
+
+/* Calls the C handler of a hot route; (Datum) 0 where it declines. */
+static Datum
+call_fast(Route *route, CoderRequest *request)
+{
+	StringInfoData buf;
+	uint16 status_be;
+	int status;
+
+	init_answer(&buf);
+	begin_answer(&buf, 200, "", 0);
+	status = route->fast(request, &buf);
+	if (status == 0)
+		return (Datum) 0;
+	status_be = pg_hton16((uint16) status);
+	memcpy(buf.data + VARHDRSZ, &status_be, 2);
+	appendStringInfoChar(&buf, '\n');
+	return finish_answer(&buf);
+}
+
+static Datum
+call_function(Route *route, CoderRequest *request)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	Datum response;
+
+	InitFunctionCallInfoData(*fcinfo, &route->call, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = coder_request_datum(request, request_desc, route->raw_body);
+	fcinfo->args[0].isnull = false;
+	response = FunctionCallInvoke(fcinfo);
+	if (fcinfo->isnull)
+		elog(ERROR, "function coder.%s answered nothing", route->function);
+	return answer_of_response(response);
+}
+
+static void
+read_params(CoderRequest *request, Route *route, FunctionCallInfo fcinfo)
+{
+	Datum *elems;
+	bool *nulls;
+	int n = 0;
+
+	if (!PG_ARGISNULL(3))
+		deconstruct_array(PG_GETARG_ARRAYTYPE_P(3), TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, &n);
+	request->nparams = Min(n, route->nparams);
+	request->param_names = route->param_names;
+	request->params = palloc(sizeof(char *) * (n + 1));
+	for (int i = 0; i < request->nparams; i++)
+		request->params[i] = nulls[i] ? pstrdup("") : TextDatumGetCString(elems[i]);
+}
+
+static void
+read_request(CoderRequest *request, Route *route, FunctionCallInfo fcinfo)
+{
+	memset(request, 0, sizeof(*request));
+	request->route = route->id;
+	request->pattern = route->pattern;
+	request->method = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
+	request->path = PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2);
+	request->query = PG_ARGISNULL(4) ? NULL : PG_GETARG_TEXT_PP(4);
+	request->headers = PG_ARGISNULL(5) ? NULL : PG_GETARG_TEXT_PP(5);
+	request->body = PG_ARGISNULL(6) ? NULL : PG_GETARG_BYTEA_PP(6);
+	request->remote = PG_ARGISNULL(8) ? NULL : PG_GETARG_TEXT_PP(8);
+	request->request_id = PG_ARGISNULL(9) ? NULL : PG_GETARG_UUID_P(9);
+	request->cursor = PG_ARGISNULL(10) ? NULL : PG_GETARG_TEXT_PP(10);
+	read_params(request, route, fcinfo);
+}
+
+/*
+ * coder.handle(route, method, path, params, query, headers, body, token, remote,
+ *              request_id, cursor) RETURNS bytea
+ *
+ * One request.  The subject is set around the function's call only, whatever
+ * way it ends.
+ */
+Datum
+coder_handle(PG_FUNCTION_ARGS)
+{
+	CoderSubject *outer = coder_current_subject;
+	CoderRequest request;
+	Route *route;
+	text *token = PG_ARGISNULL(7) ? NULL : PG_GETARG_TEXT_PP(7);
+	char *remote;
+	Datum answer = (Datum) 0;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("route must not be null")));
+	route = find_route(PG_GETARG_INT32(0));
+	read_request(&request, route, fcinfo);
+	remote = request.remote != NULL ? text_to_cstring(request.remote) : NULL;
+	depth++;
+	PG_TRY();
+	{
+		coder_current_subject = authenticate(route->auth,
+											 token != NULL ? VARDATA_ANY(token) : NULL,
+											 token != NULL ? (int) VARSIZE_ANY_EXHDR(token) : 0,
+											 remote);
+		coder_current_request = &request;
+		if (route->fast != NULL)
+			answer = call_fast(route, &request);
+		if (answer == (Datum) 0)
+			answer = call_function(route, &request);
+	}
+	PG_FINALLY();
+	{
+		coder_current_subject = outer;
+		coder_current_request = NULL;
+		depth--;
+	}
+	PG_END_TRY();
+	return answer;
+}

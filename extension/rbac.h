@@ -1,0 +1,97 @@
+/*
+ * rbac.h -- resource types, actions, permission sets and the decision.
+ *
+ * A level (site, user, or one organization's org and member lists) is a set of
+ * granted and a set of negated (type, action) pairs: one word a type, one bit
+ * an action.  Roles of a subject are pooled into these sets when it is loaded,
+ * so a decision is a few array reads.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef CODER_RBAC_H
+#define CODER_RBAC_H
+
+#include "utils/jsonb.h"
+#include "utils/uuid.h"
+
+#define RBAC_TYPES 43
+#define RBAC_ACTIONS 18
+#define RBAC_OTHER_TYPE RBAC_TYPES /* a type the table does not know: only wildcards match */
+#define RBAC_OTHER_ACTION 31	   /* likewise an action */
+#define RBAC_ALL_ACTIONS UINT32_MAX
+
+typedef struct RbacSet
+{
+	uint32 grant[RBAC_TYPES + 1];
+	uint32 deny[RBAC_TYPES + 1];
+} RbacSet;
+
+typedef struct RbacOrg
+{
+	pg_uuid_t id;
+	RbacSet org;
+	RbacSet member;
+} RbacOrg;
+
+/* One entry of a scope's allow list: type RBAC_ANY_TYPE and any_id are wildcards. */
+#define RBAC_ANY_TYPE (-1)
+typedef struct RbacAllow
+{
+	int type;
+	bool any_id;
+	pg_uuid_t id;
+} RbacAllow;
+
+typedef struct RbacSubject
+{
+	pg_uuid_t id;
+	RbacSet site;
+	RbacSet user;
+	int norgs;
+	RbacOrg *orgs; /* the membership set, ordered by id */
+	int ngroups;
+	pg_uuid_t *groups;
+	RbacSet scope; /* built-in scopes have only site lists */
+	bool allow_all;
+	int nallow;
+	RbacAllow *allow;
+} RbacSubject;
+
+typedef struct RbacObject
+{
+	int type;
+	const pg_uuid_t *id; /* NULL: none */
+	const pg_uuid_t *org;
+	const pg_uuid_t *owner;
+	bool owner_other; /* an owner that is no user's id, such as "*" */
+	bool any_org;
+	Jsonb *user_acl;
+	Jsonb *group_acl;
+} RbacObject;
+
+typedef enum RbacLevel
+{
+	RBAC_SITE,
+	RBAC_USER,
+	RBAC_ORG,
+	RBAC_MEMBER
+} RbacLevel;
+
+extern const char *const rbac_type_names[RBAC_TYPES];
+extern const char *const rbac_action_names[RBAC_ACTIONS];
+extern int rbac_type(const char *name, int len);
+extern int rbac_action(const char *name, int len);
+extern uint32 rbac_type_actions(int type);
+
+/* Why a decision fell as it did; text for coder.explain_access. */
+extern bool rbac_decide(const RbacSubject *subject, int action, const RbacObject *object,
+						const char **why);
+/* Adds a built-in role to a level's set; false: no such role. */
+extern bool rbac_add_role(RbacSet *set, const char *role, RbacLevel level);
+extern bool rbac_is_role(const char *role, bool org);
+extern const char *rbac_role_display(const char *role);
+/* Adds a scope; false: no such scope. */
+extern bool rbac_add_scope(RbacSet *set, const char *scope);
+extern void rbac_add_spec(RbacSet *set, const char *spec);
+
+#endif

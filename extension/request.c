@@ -1,0 +1,319 @@
+/*
+ * request.c -- a request as the composite value coder.request.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "common/jsonapi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+
+#include "compat.h"
+#include "error.h"
+#include "request.h"
+
+#define REQUEST_COLUMNS 11
+
+const CoderRequest *coder_current_request;
+
+typedef struct Pair
+{
+	char *key;
+	char *value;
+	int next; /* the following value of the same key, -1: none */
+	bool first;
+} Pair;
+
+static void
+push_string(JsonbParseState **state, JsonbIteratorToken token, const char *s, int len)
+{
+	JsonbValue v;
+
+	v.type = jbvString;
+	v.val.string.val = unconstify(char *, s);
+	v.val.string.len = len;
+	pushJsonbValue(state, token, &v);
+}
+
+static int
+hex_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return -1;
+}
+
+/* Percent-decoding of one part of a query; a bad escape stands for itself. */
+static char *
+url_decode(const char *s, int len)
+{
+	char *out = palloc(len + 1);
+	int n = 0;
+
+	for (int i = 0; i < len; i++)
+	{
+		if (s[i] == '+')
+			out[n++] = ' ';
+		else if (s[i] == '%' && i + 2 < len && hex_value(s[i + 1]) >= 0 && hex_value(s[i + 2]) >= 0)
+		{
+			out[n++] = (char) (hex_value(s[i + 1]) << 4 | hex_value(s[i + 2]));
+			i += 2;
+		}
+		else
+			out[n++] = s[i];
+	}
+	out[n] = '\0';
+	if (memchr(out, '\0', n) != NULL || !pg_verify_mbstr(GetDatabaseEncoding(), out, n, true))
+		ereport(ERROR, (errcode(ERRCODE_CODER_BAD_REQUEST), errmsg("Query parameters have invalid values.")));
+	return out;
+}
+
+static int
+split_query(const char *s, int len, Pair **out)
+{
+	int n = 0;
+	int cap = 8;
+	Pair *pairs = palloc(sizeof(Pair) * cap);
+
+	while (len > 0)
+	{
+		const char *amp = memchr(s, '&', len);
+		int part = amp != NULL ? (int) (amp - s) : len;
+		const char *eq = memchr(s, '=', part);
+
+		if (part > 0)
+		{
+			if (n == cap)
+				pairs = repalloc(pairs, sizeof(Pair) * (cap *= 2));
+			pairs[n].key = url_decode(s, eq != NULL ? (int) (eq - s) : part);
+			pairs[n].value = eq != NULL ? url_decode(eq + 1, part - (int) (eq - s) - 1) : pstrdup("");
+			pairs[n].next = -1;
+			pairs[n].first = true;
+			for (int i = n - 1; i >= 0 && pairs[n].first; i--)
+			{
+				if (strcmp(pairs[i].key, pairs[n].key) == 0)
+				{
+					pairs[i].next = n;
+					pairs[n].first = false;
+				}
+			}
+			n++;
+		}
+		s += part + (amp != NULL);
+		len -= part + (amp != NULL);
+	}
+	*out = pairs;
+	return n;
+}
+
+/* Query parameters: name -> text, and "name[]" -> array where a name is repeated. */
+static Jsonb *
+query_jsonb(text *query)
+{
+	JsonbParseState *state = NULL;
+	Pair *pairs;
+	int n = query != NULL ? split_query(VARDATA_ANY(query), (int) VARSIZE_ANY_EXHDR(query), &pairs) : 0;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		char *list;
+
+		if (!pairs[i].first)
+			continue;
+		push_string(&state, WJB_KEY, pairs[i].key, (int) strlen(pairs[i].key));
+		push_string(&state, WJB_VALUE, pairs[i].value, (int) strlen(pairs[i].value));
+		if (pairs[i].next < 0)
+			continue;
+		list = psprintf("%s[]", pairs[i].key);
+		push_string(&state, WJB_KEY, list, (int) strlen(list));
+		pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
+		for (int j = i; j >= 0; j = pairs[j].next)
+			push_string(&state, WJB_ELEM, pairs[j].value, (int) strlen(pairs[j].value));
+		pushJsonbValue(&state, WJB_END_ARRAY, NULL);
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+static Jsonb *
+params_jsonb(const CoderRequest *request)
+{
+	JsonbParseState *state = NULL;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	for (int i = 0; i < request->nparams; i++)
+	{
+		push_string(&state, WJB_KEY, request->param_names[i], (int) strlen(request->param_names[i]));
+		push_string(&state, WJB_VALUE, request->params[i], (int) strlen(request->params[i]));
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+/* "name: value" lines. */
+static Jsonb *
+headers_jsonb(text *headers)
+{
+	JsonbParseState *state = NULL;
+	const char *s = headers != NULL ? VARDATA_ANY(headers) : "";
+	int len = headers != NULL ? (int) VARSIZE_ANY_EXHDR(headers) : 0;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	while (len > 0)
+	{
+		const char *nl = memchr(s, '\n', len);
+		int line = nl != NULL ? (int) (nl - s) : len;
+		const char *colon = memchr(s, ':', line);
+
+		if (colon != NULL && colon > s)
+		{
+			const char *value = colon + 1;
+			int value_len = line - (int) (value - s);
+
+			while (value_len > 0 && (*value == ' ' || *value == '\t'))
+				value++, value_len--;
+			while (value_len > 0 && (value[value_len - 1] == '\r' || value[value_len - 1] == ' '))
+				value_len--;
+			push_string(&state, WJB_KEY, s, (int) (colon - s));
+			push_string(&state, WJB_VALUE, value, value_len);
+		}
+		s += line + (nl != NULL);
+		len -= line + (nl != NULL);
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+/*
+ * The body as jsonb, or NULL where it is not JSON: coder.body() then says so.
+ * jsonb_in reads no table and holds nothing, so its error may be dropped here.
+ */
+static Jsonb *
+body_jsonb(bytea *body)
+{
+	Jsonb *volatile json = NULL;
+	MemoryContext context = CurrentMemoryContext;
+	int len = (int) VARSIZE_ANY_EXHDR(body);
+
+	if (!pg_verify_mbstr(PG_UTF8, VARDATA_ANY(body), len, true))
+		return NULL;
+	PG_TRY();
+	{
+		char *s = pnstrdup(VARDATA_ANY(body), len);
+
+		json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(s)));
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_DATA_EXCEPTION &&
+			ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_PROGRAM_LIMIT_EXCEEDED &&
+			error->sqlerrcode != ERRCODE_STATEMENT_TOO_COMPLEX)
+			PG_RE_THROW();
+		FlushErrorState();
+		FreeErrorData(error);
+		json = NULL;
+	}
+	PG_END_TRY();
+	return json;
+}
+
+static void
+set_text(Datum *values, bool *nulls, int i, text *value)
+{
+	values[i] = PointerGetDatum(value);
+	nulls[i] = value == NULL;
+}
+
+Datum
+coder_request_datum(const CoderRequest *request, TupleDesc desc, bool raw_body)
+{
+	Datum values[REQUEST_COLUMNS] = {0};
+	bool nulls[REQUEST_COLUMNS] = {false};
+	Jsonb *body = NULL;
+
+	if (desc->natts != REQUEST_COLUMNS)
+		elog(ERROR, "coder.request has %d columns, expected %d", desc->natts, REQUEST_COLUMNS);
+	if (request->body != NULL && !raw_body && VARSIZE_ANY_EXHDR(request->body) > 0)
+		body = body_jsonb(request->body);
+	values[0] = CStringGetTextDatum(request->pattern);
+	set_text(values, nulls, 1, request->method);
+	set_text(values, nulls, 2, request->path);
+	values[3] = JsonbPGetDatum(params_jsonb(request));
+	values[4] = JsonbPGetDatum(query_jsonb(request->query));
+	values[5] = JsonbPGetDatum(headers_jsonb(request->headers));
+	values[6] = JsonbPGetDatum(body);
+	nulls[6] = body == NULL;
+	set_text(values, nulls, 7, body == NULL ? (text *) request->body : NULL);
+	set_text(values, nulls, 8, request->remote);
+	values[9] = UUIDPGetDatum(request->request_id);
+	nulls[9] = request->request_id == NULL;
+	set_text(values, nulls, 10, request->cursor);
+	return heap_copy_tuple_as_datum(heap_form_tuple(desc, values, nulls), desc);
+}
+
+PG_FUNCTION_INFO_V1(coder_current_request_sql);
+
+/* The value of a header of the request, or NULL. */
+static text *
+find_header(text *headers, const char *name)
+{
+	const char *s = VARDATA_ANY(headers);
+	const char *end = s + VARSIZE_ANY_EXHDR(headers);
+	size_t name_len = strlen(name);
+
+	while (s < end)
+	{
+		const char *nl = memchr(s, '\n', end - s);
+		const char *stop = nl != NULL ? nl : end;
+
+		if ((size_t) (stop - s) > name_len && memcmp(s, name, name_len) == 0 && s[name_len] == ':')
+		{
+			const char *value = s + name_len + 1;
+
+			while (value < stop && *value == ' ')
+				value++;
+			return cstring_to_text_with_len(value, (int) (stop - value));
+		}
+		s = stop + 1;
+	}
+	return NULL;
+}
+
+/*
+ * coder.current_request(OUT remote text, OUT user_agent text, OUT request_id uuid)
+ *
+ * Of the request being served; NULLs outside of one.
+ */
+Datum
+coder_current_request_sql(PG_FUNCTION_ARGS)
+{
+	const CoderRequest *request = coder_current_request;
+	TupleDesc desc;
+	Datum values[3] = {0};
+	bool nulls[3] = {true, true, true};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (request != NULL)
+	{
+		text *agent = request->headers != NULL ? find_header(request->headers, "user-agent") : NULL;
+
+		set_text(values, nulls, 0, request->remote);
+		set_text(values, nulls, 1, agent);
+		values[2] = UUIDPGetDatum(request->request_id);
+		nulls[2] = request->request_id == NULL;
+	}
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}

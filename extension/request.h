@@ -1,0 +1,19 @@
+/*
+ * request.h -- a request as SQL sees it, and its query string.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef CODER_REQUEST_H
+#define CODER_REQUEST_H
+
+#include "access/tupdesc.h"
+
+#include "coder.h"
+
+/* The request being served, for what is not in coder.request's reach (audit); NULL outside. */
+extern const CoderRequest *coder_current_request;
+
+/* coder.request of a request. */
+extern Datum coder_request_datum(const CoderRequest *request, TupleDesc desc, bool raw_body);
+
+#endif

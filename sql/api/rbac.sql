@@ -1,0 +1,1 @@
+-- sql/api/rbac.sql

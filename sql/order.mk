@@ -1,0 +1,19 @@
+# The files of the install script, in this order, behind sql/header.sql.
+# Tables (run once) and functions (run again by every update) live apart.
+SQL_SCHEMA = \
+	schema/route.sql \
+	schema/event.sql \
+	schema/setting.sql \
+	schema/organization.sql \
+	schema/user.sql \
+	schema/apikey.sql \
+	schema/rbac.sql \
+	schema/audit.sql
+
+SQL_API = \
+	api/base.sql \
+	api/rbac.sql \
+	api/user.sql \
+	api/apikey.sql \
+	api/organization.sql \
+	api/deployment.sql

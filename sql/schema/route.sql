@@ -1,0 +1,179 @@
+-- sql/schema/route.sql -- requests, answers, routes, and the helpers every function may use
+--
+-- In C: extension/handle.c, request.c, response.c, subject.c, can.c, crypto.c.
+
+CREATE TYPE coder.request AS (
+	route text,			-- the pattern
+	method text,
+	path text,
+	params jsonb,		-- name -> text
+	query jsonb,		-- name -> text; "name[]" -> array where a name is repeated
+	headers jsonb,		-- lower-case name -> text
+	body jsonb,			-- NULL: none, or no JSON
+	raw bytea,			-- the body where it is not JSON
+	remote text,
+	request_id uuid,
+	cursor text
+);
+
+CREATE TYPE coder.response AS (
+	status int4,
+	body text,
+	headers text,		-- "Name: value\r\n" ...
+	raw bytea			-- if not NULL, the body
+);
+
+CREATE TABLE coder.routes (
+	id int4 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	area text NOT NULL,
+	method text NOT NULL CHECK (method IN ('GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'HEAD', 'OPTIONS', '*')),
+	pattern text NOT NULL CHECK (pattern LIKE '/%'),
+	function text NOT NULL,
+	auth text NOT NULL DEFAULT 'session'
+		CHECK (auth IN ('session', 'none', 'optional', 'agent', 'session_or_agent')),
+	raw_body bool NOT NULL DEFAULT false,
+	max_body int4 NOT NULL DEFAULT 10485760,
+	pool text NOT NULL DEFAULT 'fast' CHECK (pool IN ('fast', 'slow')),
+	rate text NOT NULL DEFAULT 'api' CHECK (rate IN ('api', 'login', 'files', 'none')),
+	read_only bool NOT NULL DEFAULT false,
+	UNIQUE (method, pattern)
+);
+COMMENT ON TABLE coder.routes IS 'the HTTP API: each row is one endpoint and the function that answers it';
+
+CREATE FUNCTION coder.routes_changed() RETURNS trigger LANGUAGE C
+AS 'MODULE_PATHNAME', 'coder_routes_changed';
+
+CREATE TRIGGER routes_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON coder.routes
+	FOR EACH STATEMENT EXECUTE FUNCTION coder.routes_changed();
+
+-- Gateways read the table again.
+CREATE FUNCTION coder.routes_notify() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM pg_notify('routes', '');
+	RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER routes_notify AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON coder.routes
+	FOR EACH STATEMENT EXECUTE FUNCTION coder.routes_notify();
+
+-- One request; see docs/ARCHITECTURE.md section 2.
+CREATE FUNCTION coder.handle(route int4, method text, path text, params text[], query text,
+	headers text, body bytea, token text, remote text, request_id uuid, cursor text)
+RETURNS bytea LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'coder_handle';
+
+-- Raises ZC<status> with the API's message, detail and validations.
+CREATE FUNCTION coder.raise(status int4, message text, detail text DEFAULT NULL, validations jsonb DEFAULT NULL)
+RETURNS void LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'coder_raise';
+
+-- ZC404: missing, or not readable.
+CREATE FUNCTION coder.raise_not_found()
+RETURNS void LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'coder_raise_not_found_sql';
+
+-- ZC403
+CREATE FUNCTION coder.raise_forbidden()
+RETURNS void LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'coder_raise_forbidden_sql';
+
+-- RFC 3339 with Z, as on the wire.
+CREATE FUNCTION coder.ts(timestamptz)
+RETURNS text LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_ts';
+
+-- The same, year 1 for NULL.
+CREATE FUNCTION coder.ts0(timestamptz)
+RETURNS text LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_ts0';
+
+-- JSON without blanks and with the API's escapes.
+CREATE FUNCTION coder.compact(jsonb)
+RETURNS text LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_compact_jsonb';
+
+CREATE FUNCTION coder.compact(json)
+RETURNS text LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_compact_json';
+
+-- The user who asks; NULL where nobody.
+CREATE FUNCTION coder.subject_id()
+RETURNS uuid LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_subject_id';
+
+-- The id of the API key that was used; NULL where none.
+CREATE FUNCTION coder.subject_token_id()
+RETURNS text LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_subject_token_id';
+
+-- The workspace agent whose token was used; NULL where none.
+CREATE FUNCTION coder.agent_id()
+RETURNS uuid LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_agent_id';
+
+-- Ask as this user from now on (NULL: nobody); for administrators and tests.
+CREATE FUNCTION coder.set_subject(user_id uuid)
+RETURNS void LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'coder_set_subject';
+
+-- Whether this backend holds the subject of a token; for tests.
+CREATE FUNCTION coder.subject_cached(token text)
+RETURNS bool LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'coder_subject_cached';
+
+-- May the current subject do it?
+CREATE FUNCTION coder.can(action text, type text, org uuid DEFAULT NULL, owner uuid DEFAULT NULL,
+	user_acl jsonb DEFAULT NULL, group_acl jsonb DEFAULT NULL, id uuid DEFAULT NULL)
+RETURNS bool LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_can';
+
+-- May the current subject do it in at least one organization?
+CREATE FUNCTION coder.can_any(action text, type text, owner uuid DEFAULT NULL)
+RETURNS bool LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_can_any';
+
+-- ZC403 unless can.
+CREATE FUNCTION coder.require(action text, type text, org uuid DEFAULT NULL, owner uuid DEFAULT NULL,
+	user_acl jsonb DEFAULT NULL, group_acl jsonb DEFAULT NULL, id uuid DEFAULT NULL)
+RETURNS void LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_require';
+
+-- ZC404 unless can.
+CREATE FUNCTION coder.require_read(action text, type text, org uuid DEFAULT NULL, owner uuid DEFAULT NULL,
+	user_acl jsonb DEFAULT NULL, group_acl jsonb DEFAULT NULL, id uuid DEFAULT NULL)
+RETURNS void LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_require_read';
+
+-- Which rule decides for the current subject.
+CREATE FUNCTION coder.explain(action text, type text, org uuid DEFAULT NULL, owner uuid DEFAULT NULL,
+	user_acl jsonb DEFAULT NULL, group_acl jsonb DEFAULT NULL, id uuid DEFAULT NULL)
+RETURNS text LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_explain';
+
+-- Is the current subject a member of the organization?  From its roles, without a query.
+CREATE FUNCTION coder.is_member(org uuid)
+RETURNS bool LANGUAGE C STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_is_member';
+
+-- Display name of a built-in role of the site (org false) or of organizations; NULL: no such role.
+CREATE FUNCTION coder.rbac_role(role text, org bool)
+RETURNS text LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_rbac_role';
+
+-- Letters and digits from the system's randomness.
+CREATE FUNCTION coder.random_key(length int4)
+RETURNS text LANGUAGE C VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_random_key';
+
+CREATE FUNCTION coder.random_bytes(length int4)
+RETURNS bytea LANGUAGE C VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_random_bytes';
+
+-- SHA-256, as api_keys.hashed_secret holds it.
+CREATE FUNCTION coder.sha256(secret text)
+RETURNS bytea LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_sha256_bytea';
+
+-- argon2id string of a password.
+CREATE FUNCTION coder.password_hash(password text)
+RETURNS text LANGUAGE C VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_password_hash';
+
+-- Does the password match an argon2id or PBKDF2 string?  An empty string matches nothing.
+CREATE FUNCTION coder.password_verify(stored text, password text)
+RETURNS bool LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_password_verify';
+
+-- A new ed25519 SSH key: {private, public}.
+CREATE FUNCTION coder.ssh_keypair()
+RETURNS text[] LANGUAGE C VOLATILE PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_ssh_keypair';
+
+-- A new ed25519 key: {seed, public}.
+CREATE FUNCTION coder.ed25519_keypair()
+RETURNS bytea[] LANGUAGE C VOLATILE PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_ed25519_keypair';
+
+-- Starts the background worker of this database unless it runs.
+CREATE FUNCTION coder.ensure_worker()
+RETURNS bool LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'coder_ensure_worker';
+
+-- The request being served: one row, of NULLs outside of one.
+CREATE FUNCTION coder.current_request(OUT remote text, OUT user_agent text, OUT request_id uuid)
+LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'coder_current_request_sql';

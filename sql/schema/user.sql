@@ -1,0 +1,131 @@
+-- sql/schema/user.sql -- users and what is theirs; members and groups of organizations
+
+CREATE TYPE coder.user_status AS ENUM ('active', 'suspended', 'dormant');
+CREATE TYPE coder.login_type AS ENUM ('password', 'github', 'oidc', 'token', 'none', 'oauth2_provider_app');
+
+CREATE TABLE coder.users (
+	id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+	email text NOT NULL,
+	username text NOT NULL DEFAULT '' CONSTRAINT users_username_min_length CHECK (length(username) >= 1),
+	hashed_password bytea NOT NULL DEFAULT '',
+	created_at timestamptz NOT NULL DEFAULT now(),
+	updated_at timestamptz NOT NULL DEFAULT now(),
+	status coder.user_status NOT NULL DEFAULT 'dormant',
+	rbac_roles text[] NOT NULL DEFAULT '{}',
+	login_type coder.login_type NOT NULL DEFAULT 'password',
+	avatar_url text NOT NULL DEFAULT '',
+	deleted bool NOT NULL DEFAULT false,
+	last_seen_at timestamptz NOT NULL DEFAULT '0001-01-01 00:00:00+00',
+	quiet_hours_schedule text NOT NULL DEFAULT '',
+	name text NOT NULL DEFAULT '',
+	github_com_user_id bigint,
+	hashed_one_time_passcode bytea,
+	one_time_passcode_expires_at timestamptz,
+	is_system bool NOT NULL DEFAULT false,
+	is_service_account bool NOT NULL DEFAULT false,
+	chat_spend_limit_micros bigint CONSTRAINT users_chat_spend_limit_micros_check CHECK (chat_spend_limit_micros > 0),
+	CONSTRAINT one_time_passcode_set
+		CHECK ((hashed_one_time_passcode IS NULL) = (one_time_passcode_expires_at IS NULL)),
+	CONSTRAINT users_email_not_empty CHECK ((email = '') = is_service_account),
+	CONSTRAINT users_service_account_login_type CHECK (NOT is_service_account OR login_type = 'none')
+);
+CREATE UNIQUE INDEX users_email_lower_idx ON coder.users (lower(email)) WHERE NOT deleted AND email <> '';
+CREATE UNIQUE INDEX users_username_lower_idx ON coder.users (lower(username)) WHERE NOT deleted;
+
+CREATE TABLE coder.user_configs (
+	user_id uuid NOT NULL REFERENCES coder.users (id) ON DELETE CASCADE,
+	key varchar(256) NOT NULL,
+	value text NOT NULL,
+	PRIMARY KEY (user_id, key)
+);
+
+CREATE TABLE coder.user_links (
+	user_id uuid NOT NULL REFERENCES coder.users (id) ON DELETE CASCADE,
+	login_type coder.login_type NOT NULL,
+	linked_id text NOT NULL DEFAULT '',
+	oauth_access_token text NOT NULL DEFAULT '',
+	oauth_refresh_token text NOT NULL DEFAULT '',
+	oauth_expiry timestamptz NOT NULL DEFAULT '0001-01-01 00:00:00+00',
+	claims jsonb NOT NULL DEFAULT '{}',
+	PRIMARY KEY (user_id, login_type)
+);
+CREATE UNIQUE INDEX user_links_linked_id_login_type_idx ON coder.user_links (linked_id, login_type)
+	WHERE linked_id <> '';
+
+CREATE TABLE coder.user_status_changes (
+	id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+	user_id uuid NOT NULL REFERENCES coder.users (id),
+	new_status coder.user_status NOT NULL,
+	changed_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX user_status_changes_changed_at_idx ON coder.user_status_changes (changed_at);
+
+CREATE TABLE coder.user_deleted (
+	id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+	user_id uuid NOT NULL REFERENCES coder.users (id),
+	deleted_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX user_deleted_deleted_at_idx ON coder.user_deleted (deleted_at);
+
+CREATE TABLE coder.user_secrets (
+	id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+	user_id uuid NOT NULL REFERENCES coder.users (id) ON DELETE CASCADE,
+	name text NOT NULL,
+	description text NOT NULL DEFAULT '',
+	value text NOT NULL,
+	env_name text NOT NULL DEFAULT '',
+	file_path text NOT NULL DEFAULT '',
+	created_at timestamptz NOT NULL DEFAULT now(),
+	updated_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE UNIQUE INDEX user_secrets_user_env_name_idx ON coder.user_secrets (user_id, env_name) WHERE env_name <> '';
+CREATE UNIQUE INDEX user_secrets_user_file_path_idx ON coder.user_secrets (user_id, file_path) WHERE file_path <> '';
+CREATE UNIQUE INDEX user_secrets_user_name_idx ON coder.user_secrets (user_id, name);
+
+CREATE TABLE coder.gitsshkeys (
+	user_id uuid PRIMARY KEY REFERENCES coder.users (id),
+	created_at timestamptz NOT NULL DEFAULT now(),
+	updated_at timestamptz NOT NULL DEFAULT now(),
+	private_key text NOT NULL,
+	public_key text NOT NULL
+);
+
+CREATE TABLE coder.organization_members (
+	user_id uuid NOT NULL REFERENCES coder.users (id) ON DELETE CASCADE,
+	organization_id uuid NOT NULL REFERENCES coder.organizations (id) ON DELETE CASCADE,
+	created_at timestamptz NOT NULL DEFAULT now(),
+	updated_at timestamptz NOT NULL DEFAULT now(),
+	roles text[] NOT NULL DEFAULT '{}',
+	PRIMARY KEY (organization_id, user_id)
+);
+CREATE INDEX idx_organization_member_user_id_uuid ON coder.organization_members (user_id);
+
+CREATE TABLE coder.groups (
+	id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+	name text NOT NULL,
+	organization_id uuid NOT NULL REFERENCES coder.organizations (id) ON DELETE CASCADE,
+	avatar_url text NOT NULL DEFAULT '',
+	quota_allowance int4 NOT NULL DEFAULT 0,
+	display_name text NOT NULL DEFAULT '',
+	source coder.group_source NOT NULL DEFAULT 'user',
+	chat_spend_limit_micros bigint CONSTRAINT groups_chat_spend_limit_micros_check CHECK (chat_spend_limit_micros > 0),
+	CONSTRAINT groups_name_organization_id_key UNIQUE (name, organization_id)
+);
+
+CREATE TABLE coder.group_members (
+	user_id uuid NOT NULL REFERENCES coder.users (id) ON DELETE CASCADE,
+	group_id uuid NOT NULL REFERENCES coder.groups (id) ON DELETE CASCADE,
+	CONSTRAINT group_members_user_id_group_id_key UNIQUE (user_id, group_id)
+);
+CREATE INDEX group_members_group_id_idx ON coder.group_members (group_id);
+
+SELECT pg_extension_config_dump('coder.users', '');
+SELECT pg_extension_config_dump('coder.user_configs', '');
+SELECT pg_extension_config_dump('coder.user_links', '');
+SELECT pg_extension_config_dump('coder.user_status_changes', '');
+SELECT pg_extension_config_dump('coder.user_deleted', '');
+SELECT pg_extension_config_dump('coder.user_secrets', '');
+SELECT pg_extension_config_dump('coder.gitsshkeys', '');
+SELECT pg_extension_config_dump('coder.organization_members', '');
+SELECT pg_extension_config_dump('coder.groups', '');
+SELECT pg_extension_config_dump('coder.group_members', '');
