@@ -3,7 +3,7 @@ DEPS_BUILD = \
 	gcc make pkg-config ca-certificates \
 	postgresql-$(PG_MAJOR) postgresql-server-dev-$(PG_MAJOR) libpq-dev \
 	libh2o-evloop-dev libwslay-dev libssl-dev libsodium-dev zlib1g-dev \
-	libarchive-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler \
+	libarchive-dev libpcre2-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler \
 	libssh-dev libcurl4-openssl-dev bubblewrap nodejs npm
 
 DEPS_TEST = \
