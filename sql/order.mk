@@ -8,7 +8,10 @@ SQL_SCHEMA = \
 	schema/user.sql \
 	schema/apikey.sql \
 	schema/rbac.sql \
-	schema/audit.sql
+	schema/audit.sql \
+	schema/file.sql \
+	schema/job.sql \
+	schema/template.sql
 
 SQL_API = \
 	api/base.sql \
@@ -16,4 +19,8 @@ SQL_API = \
 	api/user.sql \
 	api/apikey.sql \
 	api/organization.sql \
-	api/deployment.sql
+	api/deployment.sql \
+	api/file.sql \
+	api/job.sql \
+	api/template.sql \
+	api/templateversion.sql

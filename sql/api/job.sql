@@ -1,0 +1,1093 @@
+-- SPDX-License-Identifier: MIT
+--
+-- job.sql
+--   The provisioner protocol (docs/ARCHITECTURE.md section 6), the job reaper,
+--   and what the API shows of jobs and daemons.
+--
+-- Tables: sql/schema/job.sql.  Messages are the JSON form of
+-- agent/wire/proto/provisionerd.proto: bytes in hex, enums by name.
+
+-- coder.provisioner_tags(user, sets…): tag sets merged from left to right as
+-- the reference does: an empty value overwrites nothing, and "scope" and
+-- "owner" are always there ("owner" is the user where the scope is "user").
+CREATE OR REPLACE FUNCTION coder.provisioner_tags(user_id uuid, VARIADIC sets jsonb[])
+RETURNS jsonb LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	v_tags jsonb := '{}';
+	v_set jsonb;
+BEGIN
+	FOREACH v_set IN ARRAY sets LOOP
+		v_tags := v_tags || coalesce(
+			(SELECT jsonb_object_agg(e.key, e.value) FROM jsonb_each_text(v_set) e
+			  WHERE e.value <> '' OR NOT v_tags ? e.key), '{}');
+	END LOOP;
+	IF v_tags->>'scope' = 'user' THEN
+		RETURN v_tags || jsonb_build_object('owner', user_id);
+	END IF;
+	RETURN v_tags || '{"scope": "organization", "owner": ""}';
+END
+$$;
+COMMENT ON FUNCTION coder.provisioner_tags(uuid, jsonb[]) IS
+	'Tag sets merged and normalized for a user.';
+
+-- May the daemon take the job, the queue's order aside?  The built-in daemons
+-- serve every organization.
+CREATE OR REPLACE FUNCTION coder.provisioner_fits(d coder.provisioner_daemons, j coder.provisioner_jobs)
+RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
+AS $$
+	SELECT (d.organization_id OPERATOR(pg_catalog.=) j.organization_id
+			OR d.key_id OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000001'::pg_catalog.uuid)
+		AND j.provisioner OPERATOR(pg_catalog.=) ANY (d.provisioners)
+		AND coder.provisioner_tagset_contains(d.tags, j.tags)
+$$;
+COMMENT ON FUNCTION coder.provisioner_fits(coder.provisioner_daemons, coder.provisioner_jobs) IS
+	'May the daemon take the job?';
+
+-- coder.provisioner_register(name, provisioners, tags, version): a built-in
+-- daemon's row, made or found again by name; answers its id.
+CREATE OR REPLACE FUNCTION coder.provisioner_register(name text, provisioners text[], tags jsonb, version text)
+RETURNS uuid LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	c_key CONSTANT uuid := '00000000-0000-0000-0000-000000000001';
+	v_org uuid;
+	v_id uuid;
+BEGIN
+	SELECT o.id INTO v_org FROM coder.organizations o WHERE o.is_default;
+	IF v_org IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'ZC404', MESSAGE = 'There is no default organization.';
+	END IF;
+	INSERT INTO coder.provisioner_keys (id, organization_id, name, hashed_secret)
+	VALUES (c_key, v_org, 'built-in', ''),
+		   ('00000000-0000-0000-0000-000000000002', v_org, 'user-auth', ''),
+		   ('00000000-0000-0000-0000-000000000003', v_org, 'psk', '')
+	ON CONFLICT DO NOTHING;
+	INSERT INTO coder.provisioner_daemons AS d
+		(name, provisioners, tags, last_seen_at, version, api_version, organization_id, key_id)
+	VALUES (provisioner_register.name, provisioner_register.provisioners::coder.provisioner_type[],
+			coder.provisioner_tags(NULL, coalesce(provisioner_register.tags, '{}')), clock_timestamp(),
+			coalesce(provisioner_register.version, ''), '1.16', v_org, c_key)
+	ON CONFLICT (organization_id, name, lower(coalesce(tags ->> 'owner', '')))
+	DO UPDATE SET provisioners = excluded.provisioners, tags = excluded.tags,
+		last_seen_at = excluded.last_seen_at, version = excluded.version,
+		api_version = excluded.api_version, key_id = excluded.key_id
+	RETURNING d.id INTO v_id;
+	RETURN v_id;
+END
+$$;
+COMMENT ON FUNCTION coder.provisioner_register(text, text[], jsonb, text) IS
+	'Registers a built-in provisioner daemon; answers its id.';
+
+-- coder.provisioner_heartbeat(daemon): the daemon lives.  A daemon whose row
+-- is gone gets ZC404 and registers again.
+CREATE OR REPLACE FUNCTION coder.provisioner_heartbeat(daemon uuid)
+RETURNS void LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	UPDATE coder.provisioner_daemons d SET last_seen_at = clock_timestamp() WHERE d.id = daemon;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'ZC404',
+			MESSAGE = format('Provisioner daemon %s is not registered.', daemon);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION coder.provisioner_heartbeat(uuid) IS 'Marks a daemon as seen; errors: ZC404.';
+
+-- Names and values as the wire has them: [{"name": …, "value": …, "sensitive": …}].
+CREATE OR REPLACE FUNCTION coder.version_variable_values(version uuid)
+RETURNS jsonb LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN (SELECT coalesce(jsonb_agg(jsonb_build_object('name', v.name, 'value', v.value,
+														 'sensitive', v.sensitive) ORDER BY v.name), '[]')
+			  FROM coder.template_version_variables v
+			 WHERE v.template_version_id = version
+			   AND (coalesce(nullif(v.value, ''), v.default_value) <> '' OR v.required));
+END
+$$;
+COMMENT ON FUNCTION coder.version_variable_values(uuid) IS
+	'Terraform variables of a version as provisioner.VariableValue.';
+
+-- provisioner.Metadata with every field unset, in the JSON of the wire.
+CREATE OR REPLACE FUNCTION coder.provisioner_metadata()
+RETURNS jsonb LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN jsonb_build_object(
+		'coder_url', coalesce(coder.setting('access_url'), ''), 'workspace_transition', 'START',
+		'workspace_name', '', 'workspace_owner', '', 'workspace_id', '', 'workspace_owner_id', '',
+		'workspace_owner_email', '', 'template_name', '', 'template_version', '',
+		'workspace_owner_oidc_access_token', '', 'workspace_owner_session_token', '',
+		'template_id', '', 'workspace_owner_name', '', 'workspace_owner_groups', '["Everyone"]'::jsonb,
+		'workspace_owner_ssh_public_key', '', 'workspace_owner_ssh_private_key', '',
+		'workspace_build_id', '', 'workspace_owner_login_type', '',
+		'workspace_owner_rbac_roles', '[]'::jsonb, 'prebuilt_workspace_build_stage', 'NONE',
+		'running_agent_auth_tokens', '[]'::jsonb, 'task_id', '', 'task_prompt', '',
+		'template_version_id', '', 'template_version_modules_file', '');
+END
+$$;
+COMMENT ON FUNCTION coder.provisioner_metadata() IS 'provisioner.Metadata with the access URL and defaults.';
+
+-- The import part of an acquired job.  A variable that the upload does not
+-- name keeps its value from the template's active version.
+CREATE OR REPLACE FUNCTION coder.acquired_template_import(j coder.provisioner_jobs)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	v_version coder.template_versions;
+	v_values jsonb;
+BEGIN
+	SELECT * INTO STRICT v_version FROM coder.template_versions v WHERE v.job_id = j.id;
+	SELECT coalesce(jsonb_agg(jsonb_build_object('name', x.name, 'value', x.value, 'sensitive', true)
+							  ORDER BY x.name), '[]')
+	  INTO v_values
+	  FROM (SELECT g.name, g.value
+			  FROM jsonb_to_recordset(coalesce(j.input->'user_variable_values', '[]')) g(name text, value text)
+			UNION ALL
+			SELECT p.name, p.value
+			  FROM coder.templates t
+			  JOIN coder.template_version_variables p ON p.template_version_id = t.active_version_id
+			 WHERE t.id = v_version.template_id AND p.value <> ''
+			   AND NOT EXISTS (SELECT FROM jsonb_array_elements(coalesce(j.input->'user_variable_values', '[]')) g
+								WHERE g->>'name' = p.name)) x;
+	RETURN jsonb_build_object('user_variable_values', v_values,
+		'metadata', coder.provisioner_metadata() || jsonb_build_object(
+			'template_id', coalesce(v_version.template_id::text, ''), 'template_version_id', v_version.id));
+END
+$$;
+COMMENT ON FUNCTION coder.acquired_template_import(coder.provisioner_jobs) IS
+	'AcquiredJob.TemplateImport of a job.';
+
+-- The dry-run part of an acquired job.
+CREATE OR REPLACE FUNCTION coder.acquired_dry_run(j coder.provisioner_jobs)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	v_version uuid := (j.input->>'template_version_id')::uuid;
+BEGIN
+	RETURN jsonb_build_object(
+		'rich_parameter_values', coalesce(j.input->'rich_parameter_values', '[]'),
+		'variable_values', coder.version_variable_values(v_version),
+		'metadata', coder.provisioner_metadata() || jsonb_build_object(
+			'workspace_name', coalesce(j.input->>'workspace_name', ''),
+			'template_version_id', v_version));
+END
+$$;
+COMMENT ON FUNCTION coder.acquired_dry_run(coder.provisioner_jobs) IS 'AcquiredJob.TemplateDryRun of a job.';
+
+-- A job that was taken, as AcquiredJob.
+CREATE OR REPLACE FUNCTION coder.acquired_job(j coder.provisioner_jobs)
+RETURNS jsonb LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN jsonb_build_object(
+		'job_id', j.id,
+		'created_at', (extract(epoch FROM j.created_at) * 1000)::bigint,
+		'provisioner', j.provisioner,
+		'user_name', coalesce((SELECT u.username FROM coder.users u WHERE u.id = j.initiator_id), ''),
+		'file_id', j.file_id,
+		'trace_metadata', coalesce(j.trace_metadata, '{}'))
+		|| CASE j.type
+			WHEN 'template_version_import' THEN jsonb_build_object('template_import', coder.acquired_template_import(j))
+			WHEN 'template_version_dry_run' THEN jsonb_build_object('template_dry_run', coder.acquired_dry_run(j))
+			ELSE jsonb_build_object('workspace_build', coder.acquired_workspace_build(j.id))
+		   END;
+END
+$$;
+COMMENT ON FUNCTION coder.acquired_job(coder.provisioner_jobs) IS 'A job as provisionerd.AcquiredJob.';
+
+-- coder.provisioner_acquire(daemon): the oldest job that the daemon may take,
+-- as AcquiredJob, or NULL.  Two daemons never get the same job: the row is
+-- locked, and locked rows are passed over.  A job that cannot be described
+-- fails with the reason, and the next one is tried.
+CREATE OR REPLACE FUNCTION coder.provisioner_acquire(daemon uuid)
+RETURNS jsonb LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	v_daemon coder.provisioner_daemons;
+	v_job coder.provisioner_jobs;
+	v_id uuid;
+BEGIN
+	PERFORM coder.provisioner_heartbeat(daemon);
+	SELECT * INTO v_daemon FROM coder.provisioner_daemons d WHERE d.id = daemon;
+	LOOP
+		SELECT j.id INTO v_id FROM coder.provisioner_jobs j
+		 WHERE j.started_at IS NULL AND j.completed_at IS NULL AND j.canceled_at IS NULL
+		   AND coder.provisioner_fits(v_daemon, j)
+		 ORDER BY j.initiator_id = 'c42fdf75-3097-471c-8c33-fb52454d81c0', j.created_at, j.id
+		 LIMIT 1 FOR UPDATE SKIP LOCKED;
+		IF v_id IS NULL THEN
+			RETURN NULL;
+		END IF;
+		UPDATE coder.provisioner_jobs j
+		   SET started_at = clock_timestamp(), updated_at = clock_timestamp(), worker_id = daemon
+		 WHERE j.id = v_id RETURNING * INTO v_job;
+		BEGIN
+			RETURN coder.acquired_job(v_job);
+		EXCEPTION WHEN OTHERS THEN
+			UPDATE coder.provisioner_jobs j
+			   SET completed_at = clock_timestamp(), updated_at = clock_timestamp(),
+				   error = 'could not prepare the job: ' || SQLERRM
+			 WHERE j.id = v_id;
+		END;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION coder.provisioner_acquire(uuid) IS
+	'Takes the oldest job the daemon may take; AcquiredJob, or NULL; errors: ZC404 (not registered).';
+
+-- The running job of a daemon, locked.  Errors as the reference words them.
+CREATE OR REPLACE FUNCTION coder.provisioner_own_job(daemon uuid, job uuid)
+RETURNS coder.provisioner_jobs LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	v_job coder.provisioner_jobs;
+BEGIN
+	SELECT * INTO v_job FROM coder.provisioner_jobs j WHERE j.id = job FOR NO KEY UPDATE;
+	IF v_job.id IS NULL OR v_job.worker_id IS NOT NULL AND v_job.worker_id IS DISTINCT FROM daemon THEN
+		RAISE EXCEPTION USING ERRCODE = 'ZC403', MESSAGE = 'you don''t own this job';
+	ELSIF v_job.completed_at IS NOT NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'ZC409', MESSAGE = 'job already completed';
+	ELSIF v_job.worker_id IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'ZC409', MESSAGE = 'job isn''t running yet';
+	END IF;
+	RETURN v_job;
+END
+$$;
+COMMENT ON FUNCTION coder.provisioner_own_job(uuid, uuid) IS
+	'Locks a running job of a daemon; errors: ZC403 (another''s), ZC409 (not running, ended).';
+
+-- coder.provisioner_file(daemon, job): the archive of the job's template.
+CREATE OR REPLACE FUNCTION coder.provisioner_file(daemon uuid, job uuid)
+RETURNS bytea LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	v_job coder.provisioner_jobs := coder.provisioner_own_job(daemon, job);
+	v_data bytea;
+BEGIN
+	SELECT f.data INTO v_data FROM coder.files f WHERE f.id = v_job.file_id;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'ZC404', MESSAGE = 'The archive of the template is gone.';
+	END IF;
+	RETURN v_data;
+END
+$$;
+COMMENT ON FUNCTION coder.provisioner_file(uuid, uuid) IS
+	'The template archive of a running job; errors: ZC403, ZC404, ZC409.';
+
+-- Appends log lines [{source, level, stage, output, created_at (ms)}] to a
+-- job, up to 1 MiB of output; the line that does not fit is replaced by one
+-- warning, and the rest is dropped.
+CREATE OR REPLACE FUNCTION coder.job_append_logs(job uuid, logs jsonb)
+RETURNS void LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	c_limit CONSTANT integer := 1048576;
+	c_warning CONSTANT text := 'Provisioner logs exceeded the max size of 1MB. Will not continue to write provisioner logs for workspace build.';
+	v_length integer;
+	v_overflowed boolean;
+	v_added integer;
+	v_over boolean;
+BEGIN
+	IF coalesce(jsonb_array_length(logs), 0) = 0 THEN
+		RETURN;
+	END IF;
+	SELECT j.logs_length, j.logs_overflowed INTO v_length, v_overflowed
+	  FROM coder.provisioner_jobs j WHERE j.id = job FOR NO KEY UPDATE;
+	IF v_overflowed THEN
+		RETURN;
+	END IF;
+	WITH line AS
+	(
+		SELECT l.ordinality AS n,
+			   coalesce(to_timestamp(nullif((l.value->>'created_at')::float8, 0) / 1000), clock_timestamp()) AS at,
+			   lower(coalesce(l.value->>'source', 'provisioner_daemon'))::coder.log_source AS source,
+			   lower(coalesce(l.value->>'level', 'info'))::coder.log_level AS level,
+			   left(coalesce(l.value->>'stage', ''), 128) AS stage,
+			   left(coalesce(l.value->>'output', ''), 1024) AS output,
+			   v_length + sum(octet_length(coalesce(l.value->>'output', ''))) OVER (ORDER BY l.ordinality) AS total
+		  FROM jsonb_array_elements(logs) WITH ORDINALITY l
+	), stored AS
+	(
+		INSERT INTO coder.provisioner_job_logs (job_id, created_at, source, level, stage, output)
+		SELECT job, x.at, x.source, x.level, x.stage, x.output
+		  FROM (SELECT line.n, at, source, level, stage, output FROM line WHERE total <= c_limit
+				UNION ALL
+				(SELECT line.n, at, source, 'warn', stage, c_warning FROM line WHERE total > c_limit
+				  ORDER BY line.n LIMIT 1)) x
+		 ORDER BY x.n
+	)
+	SELECT max(total) FILTER (WHERE total <= c_limit), bool_or(total > c_limit)
+	  INTO v_added, v_over FROM line;
+	UPDATE coder.provisioner_jobs j
+	   SET logs_length = coalesce(v_added, v_length), logs_overflowed = v_over
+	 WHERE j.id = job;
+	PERFORM coder.emit('build_logs:' || job, '');
+END
+$$;
+COMMENT ON FUNCTION coder.job_append_logs(uuid, jsonb) IS
+	'Appends provisionerd.Log lines to a job within its limit and tells the followers.';
+
+-- Stores what the parser found in an import: variables with their values.
+-- Answers the values the plan needs; missing is the list of required ones
+-- that have none, or NULL.
+CREATE OR REPLACE FUNCTION coder.job_store_variables(version uuid, variables jsonb, given jsonb,
+													 OUT used jsonb, OUT missing text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	WITH found AS
+	(
+		SELECT v.name, coalesce(v.description, '') AS description, coalesce(v.type, '') AS type,
+			   coalesce(g.value, v.default_value, '') AS value, coalesce(v.default_value, '') AS default_value,
+			   coalesce(v.required, false) AS required, coalesce(v.sensitive, false) AS sensitive
+		  FROM jsonb_to_recordset(variables) AS v(name text, description text, type text, default_value text,
+												  required boolean, sensitive boolean)
+		  LEFT JOIN jsonb_to_recordset(coalesce(given, '[]')) AS g(name text, value text) ON g.name = v.name
+	), stored AS
+	(
+		INSERT INTO coder.template_version_variables AS t
+			(template_version_id, name, description, type, value, default_value, required, sensitive)
+		SELECT version, f.* FROM found f
+		ON CONFLICT ON CONSTRAINT template_version_variables_template_version_id_name_key
+		DO UPDATE SET value = excluded.value
+	)
+	SELECT coalesce(jsonb_agg(jsonb_build_object('name', f.name, 'value', f.value, 'sensitive', f.sensitive)
+							  ORDER BY f.name) FILTER (WHERE f.value <> '' OR f.required), '[]'),
+		   string_agg(f.name, ', ' ORDER BY f.name) FILTER (WHERE f.required AND f.value = '')
+	  INTO used, missing FROM found f;
+END
+$$;
+COMMENT ON FUNCTION coder.job_store_variables(uuid, jsonb, jsonb) IS
+	'Stores the variables of an import; the values to plan with, and the required ones without a value.';
+
+-- coder.provisioner_update(daemon, job, update): UpdateJobRequest.  Stores
+-- logs, variables, readme and workspace tags, and keeps the reaper away.
+-- Answers UpdateJobResponse: canceled, variable_values; and "error" when
+-- required variables have no value: the daemon then fails the job with that
+-- text (an exception would also lose the variables the client must ask for).
+CREATE OR REPLACE FUNCTION coder.provisioner_update(daemon uuid, job uuid, update jsonb)
+RETURNS jsonb LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	v_job coder.provisioner_jobs := coder.provisioner_own_job(daemon, job);
+	v_version uuid;
+	v_used jsonb := '[]';
+	v_missing text;
+BEGIN
+	UPDATE coder.provisioner_jobs j SET updated_at = clock_timestamp() WHERE j.id = job;
+	PERFORM coder.job_append_logs(job, update->'logs');
+	IF v_job.type = 'template_version_import' THEN
+		UPDATE coder.template_versions v
+		   SET readme = CASE WHEN coalesce(update->>'readme', '') = '' THEN v.readme
+							 ELSE left(coder.text_of_hex(update->>'readme'), 1048576) END,
+			   updated_at = now()
+		 WHERE v.job_id = job RETURNING v.id INTO v_version;
+		INSERT INTO coder.template_version_workspace_tags (template_version_id, key, value)
+		SELECT v_version, t.key, t.value FROM jsonb_each_text(coalesce(update->'workspace_tags', '{}')) t
+		ON CONFLICT ON CONSTRAINT template_version_workspace_tags_template_version_id_key_key
+		DO UPDATE SET value = excluded.value;
+		IF coalesce(jsonb_array_length(update->'template_variables'), 0) > 0 THEN
+			SELECT s.used, s.missing INTO v_used, v_missing
+			  FROM coder.job_store_variables(v_version, update->'template_variables',
+											 update->'user_variable_values') s;
+		END IF;
+	END IF;
+	RETURN jsonb_build_object('canceled', v_job.canceled_at IS NOT NULL, 'variable_values', v_used)
+		|| CASE WHEN v_missing IS NULL THEN '{}'::jsonb ELSE
+			jsonb_build_object('error', 'required template variables need values: ' || v_missing) END;
+END
+$$;
+COMMENT ON FUNCTION coder.provisioner_update(uuid, uuid, jsonb) IS
+	'UpdateJobRequest to UpdateJobResponse (with "error" when required variables have no value); errors: ZC403, ZC409.';
+
+-- Bytes of the wire that are text; what is not UTF-8 counts as empty.
+CREATE OR REPLACE FUNCTION coder.text_of_hex(hex text)
+RETURNS text LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL UNSAFE	-- a subtransaction
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN convert_from(decode(hex, 'hex'), 'UTF8');
+EXCEPTION WHEN data_exception THEN
+	RETURN '';
+END
+$$;
+COMMENT ON FUNCTION coder.text_of_hex(text) IS 'UTF-8 text of hex digits; empty where it is not text.';
+
+-- Wire name of a form type to the API's.
+CREATE OR REPLACE FUNCTION coder.form_type(wire text)
+RETURNS coder.parameter_form_type LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN CASE upper(coalesce(wire, ''))
+		WHEN 'DEFAULT' THEN '' WHEN 'FORM_ERROR' THEN 'error' WHEN 'TAGSELECT' THEN 'tag-select'
+		WHEN 'MULTISELECT' THEN 'multi-select' ELSE lower(coalesce(wire, '')) END;
+END
+$$;
+COMMENT ON FUNCTION coder.form_type(text) IS 'provisioner.ParameterFormType to the API''s word; errors: 22P02.';
+
+-- Parameters of an import.
+CREATE OR REPLACE FUNCTION coder.job_store_parameters(version uuid, parameters jsonb)
+RETURNS void LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	INSERT INTO coder.template_version_parameters
+		(template_version_id, name, description, type, mutable, default_value, icon, options,
+		 validation_regex, validation_min, validation_max, validation_error, validation_monotonic,
+		 required, display_name, display_order, ephemeral, form_type)
+	SELECT version, p.name, coalesce(p.description, ''), coalesce(nullif(p.type, ''), 'string'),
+		   coalesce(p.mutable, false), coalesce(p.default_value, ''), coalesce(p.icon, ''),
+		   (SELECT coalesce(jsonb_agg(jsonb_build_object('name', coalesce(o.value->>'name', ''),
+					'description', coalesce(o.value->>'description', ''),
+					'value', coalesce(o.value->>'value', ''),
+					'icon', coalesce(o.value->>'icon', '')) ORDER BY o.ordinality), '[]')
+			  FROM jsonb_array_elements(coalesce(p.options, '[]')) WITH ORDINALITY o),
+		   coalesce(p.validation_regex, ''), p.validation_min, p.validation_max,
+		   coalesce(p.validation_error, ''), coalesce(p.validation_monotonic, ''),
+		   coalesce(p.required, false), coalesce(p.display_name, ''), coalesce(p."order", 0),
+		   coalesce(p.ephemeral, false), coder.form_type(p.form_type)
+	  FROM jsonb_to_recordset(coalesce(parameters, '[]')) AS p(name text, description text, type text,
+			mutable boolean, default_value text, icon text, options jsonb, validation_regex text,
+			validation_min integer, validation_max integer, validation_error text,
+			validation_monotonic text, required boolean, display_name text, "order" integer,
+			ephemeral boolean, form_type text);
+END
+$$;
+COMMENT ON FUNCTION coder.job_store_parameters(uuid, jsonb) IS 'Stores provisioner.RichParameter rows of a version.';
+
+-- Presets of an import, with their values and schedules.
+CREATE OR REPLACE FUNCTION coder.job_store_presets(version uuid, presets jsonb)
+RETURNS void LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	v_preset jsonb;
+	v_id uuid;
+BEGIN
+	FOR v_preset IN SELECT p.value FROM jsonb_array_elements(coalesce(presets, '[]')) p LOOP
+		INSERT INTO coder.template_version_presets
+			(template_version_id, name, desired_instances, invalidate_after_secs, scheduling_timezone,
+			 is_default, description, icon)
+		VALUES (version, v_preset->>'name', (v_preset#>>'{prebuild,instances}')::integer,
+				coalesce((v_preset#>>'{prebuild,expiration_policy,ttl}')::integer, 0),
+				coalesce(v_preset#>>'{prebuild,scheduling,timezone}', ''),
+				coalesce((v_preset->>'default')::boolean, false),
+				left(coalesce(v_preset->>'description', ''), 128), left(coalesce(v_preset->>'icon', ''), 256))
+		RETURNING id INTO v_id;
+		INSERT INTO coder.template_version_preset_parameters (template_version_preset_id, name, value)
+		SELECT v_id, v.name, coalesce(v.value, '')
+		  FROM jsonb_to_recordset(coalesce(v_preset->'parameters', '[]')) AS v(name text, value text);
+		INSERT INTO coder.template_version_preset_prebuild_schedules (preset_id, cron_expression, desired_instances)
+		SELECT v_id, s.cron, coalesce(s.instances, 0)
+		  FROM jsonb_to_recordset(coalesce(v_preset#>'{prebuild,scheduling,schedule}', '[]'))
+			AS s(cron text, instances integer);
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION coder.job_store_presets(uuid, jsonb) IS 'Stores provisioner.Preset rows of a version.';
+
+-- Time spans of a job; spans without an end are left out.
+CREATE OR REPLACE FUNCTION coder.job_store_timings(job uuid, timings jsonb)
+RETURNS void LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	INSERT INTO coder.provisioner_job_timings (job_id, started_at, ended_at, stage, source, action, resource)
+	SELECT job, t.start, t."end", lower(t.stage)::coder.provisioner_job_timing_stage,
+		   coalesce(t.source, ''), coalesce(t.action, ''), coalesce(t.resource, '')
+	  FROM jsonb_to_recordset(coalesce(timings, '[]')) AS t(start timestamptz, "end" timestamptz,
+			action text, source text, resource text, stage text)
+	 WHERE t.start IS NOT NULL AND t."end" IS NOT NULL
+	   AND lower(t.stage) IN ('init', 'plan', 'graph', 'apply');
+END
+$$;
+COMMENT ON FUNCTION coder.job_store_timings(uuid, jsonb) IS 'Stores provisioner.Timing rows of a job.';
+
+-- Module archive of an import, kept once by content under the nil creator.
+CREATE OR REPLACE FUNCTION coder.job_store_modules_file(data bytea)
+RETURNS uuid LANGUAGE plpgsql VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	c_nil CONSTANT uuid := '00000000-0000-0000-0000-000000000000';
+	v_id uuid;
+BEGIN
+	IF octet_length(data) = 0 THEN
+		RETURN NULL;
+	END IF;
+	INSERT INTO coder.files (hash, created_by, mimetype, data)
+	VALUES (encode(sha256(data), 'hex'), c_nil, 'application/x-tar', data)
+	ON CONFLICT ON CONSTRAINT files_hash_created_by_key DO NOTHING;
+	SELECT f.id INTO v_id FROM coder.files f
+	 WHERE f.hash = encode(sha256(data), 'hex') AND f.created_by = c_nil;
+	RETURN v_id;
+END
+$$;
+COMMENT ON FUNCTION coder.job_store_modules_file(bytea) IS 'Stores a module archive; answers its file, NULL for none.';
+
+-- What an import found.
+CREATE OR REPLACE FUNCTION coder.job_complete_import(j coder.provisioner_jobs, result jsonb)
+RETURNS void LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	v_version uuid;
+BEGIN
+	UPDATE coder.template_versions v
+	   SET updated_at = now(), has_ai_task = coalesce((result->>'has_ai_tasks')::boolean, false),
+		   has_external_agent = coalesce((result->>'has_external_agents')::boolean, false),
+		   external_auth_providers = coalesce(
+				(SELECT jsonb_agg(jsonb_build_object('id', p.id, 'optional', coalesce(p.optional, false)))
+				   FROM jsonb_to_recordset(result->'external_auth_providers') AS p(id text, optional boolean)), '[]')
+	 WHERE v.job_id = j.id RETURNING v.id INTO STRICT v_version;
+	PERFORM coder.store_resources(j.id, 'start', coalesce(result->'start_resources', '[]'));
+	PERFORM coder.store_resources(j.id, 'stop', coalesce(result->'stop_resources', '[]'));
+	PERFORM coder.job_store_parameters(v_version, result->'rich_parameters');
+	PERFORM coder.job_store_presets(v_version, result->'presets');
+	INSERT INTO coder.template_version_terraform_values
+		(template_version_id, cached_plan, cached_module_files, provisionerd_version)
+	VALUES (v_version, coalesce(nullif(coder.text_of_hex(result->>'plan'), ''), '{}')::jsonb,
+			coder.job_store_modules_file(decode(coalesce(result->>'module_files', ''), 'hex')), '1.16');
+END
+$$;
+COMMENT ON FUNCTION coder.job_complete_import(coder.provisioner_jobs, jsonb) IS
+	'Stores CompletedJob.TemplateImport.';
+
+-- coder.provisioner_complete(daemon, job, completed): CompletedJob.  Stores
+-- what the job made and ends it; all or nothing.
+CREATE OR REPLACE FUNCTION coder.provisioner_complete(daemon uuid, job uuid, completed jsonb)
+RETURNS void LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	v_job coder.provisioner_jobs := coder.provisioner_own_job(daemon, job);
+	v_kind text := CASE v_job.type WHEN 'template_version_import' THEN 'template_import'
+					WHEN 'template_version_dry_run' THEN 'template_dry_run' ELSE 'workspace_build' END;
+	v_result jsonb := completed->v_kind;
+BEGIN
+	IF v_result IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'ZC400', MESSAGE = format('a completed job of this type needs %s', v_kind);
+	END IF;
+	CASE v_kind
+		WHEN 'template_import' THEN
+			PERFORM coder.job_complete_import(v_job, v_result);
+		WHEN 'template_dry_run' THEN
+			PERFORM coder.store_resources(job, 'start', coalesce(v_result->'resources', '[]'));
+		ELSE
+			PERFORM coder.job_store_timings(job, v_result->'timings');
+			PERFORM coder.build_job_completed(job, v_result);
+	END CASE;
+	UPDATE coder.provisioner_jobs j
+	   SET completed_at = clock_timestamp(), updated_at = clock_timestamp()
+	 WHERE j.id = job;
+END
+$$;
+COMMENT ON FUNCTION coder.provisioner_complete(uuid, uuid, jsonb) IS
+	'CompletedJob: stores the result and ends the job; errors: ZC400, ZC403, ZC409.';
+
+-- coder.provisioner_fail(daemon, job, failed): FailedJob.
+CREATE OR REPLACE FUNCTION coder.provisioner_fail(daemon uuid, job uuid, failed jsonb)
+RETURNS void LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	v_job coder.provisioner_jobs := coder.provisioner_own_job(daemon, job);
+	v_error text := coalesce(nullif(failed->>'error', ''), 'the provisioner gave no reason');
+	v_code text := coalesce(failed->>'error_code', '');
+	v_missing text;
+BEGIN
+	IF v_job.type = 'template_version_import' AND v_code = '' THEN
+		SELECT string_agg(x.name, ', ' ORDER BY x.name) INTO v_missing
+		  FROM coder.template_versions v
+		  JOIN coder.template_version_variables x ON x.template_version_id = v.id
+		 WHERE v.job_id = job AND x.required AND x.value = '';
+		IF v_missing IS NOT NULL THEN
+			v_code := 'REQUIRED_TEMPLATE_VARIABLES';
+			IF position('required template variables' IN v_error) = 0 THEN
+				v_error := format('required template variables need values: %s (%s)', v_missing, v_error);
+			END IF;
+		END IF;
+	END IF;
+	IF v_job.type = 'workspace_build' THEN
+		PERFORM coder.job_store_timings(job, failed#>'{workspace_build,timings}');
+		IF coalesce(failed#>>'{workspace_build,state}', '') <> '' THEN
+			UPDATE coder.workspace_builds b
+			   SET provisioner_state = decode(failed#>>'{workspace_build,state}', 'hex')
+			 WHERE b.job_id = job;
+		END IF;
+	END IF;
+	UPDATE coder.provisioner_jobs j
+	   SET completed_at = clock_timestamp(), updated_at = clock_timestamp(), error = v_error,
+		   error_code = nullif(v_code, '')
+	 WHERE j.id = job;
+END
+$$;
+COMMENT ON FUNCTION coder.provisioner_fail(uuid, uuid, jsonb) IS
+	'FailedJob: ends the job with its error; a state that was sent is kept; errors: ZC403, ZC409.';
+
+-- coder.reap_jobs(now): ends what nobody works on any more: running without a
+-- word for 5 minutes, or pending for 30.  Answers how many were ended.
+CREATE OR REPLACE FUNCTION coder.reap_jobs(at timestamptz)
+RETURNS integer LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	v_job coder.provisioner_jobs;
+	v_word text;
+	v_count integer := 0;
+BEGIN
+	FOR v_job IN
+		SELECT * FROM coder.provisioner_jobs j
+		 WHERE j.completed_at IS NULL
+		   AND j.updated_at < at - CASE WHEN j.started_at IS NULL THEN interval '30 minutes'
+										ELSE interval '5 minutes' END
+		 LIMIT 10 FOR UPDATE SKIP LOCKED
+	LOOP
+		v_word := CASE WHEN v_job.started_at IS NULL THEN 'pending for 30 minutes' ELSE 'hung for 5 minutes' END;
+		PERFORM coder.reap_job(v_job, at, v_word);
+		v_count := v_count + 1;
+	END LOOP;
+	RETURN v_count;
+END
+$$;
+COMMENT ON FUNCTION coder.reap_jobs(timestamptz) IS
+	'Ends hung (5 minutes) and forgotten (30 minutes) jobs; how many.';
+
+-- One job of coder.reap_jobs.
+CREATE OR REPLACE FUNCTION coder.reap_job(j coder.provisioner_jobs, at timestamptz, word text)
+RETURNS void LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	v_stage text := coalesce((SELECT l.stage FROM coder.provisioner_job_logs l WHERE l.job_id = j.id
+							   ORDER BY l.id DESC LIMIT 1), 'Unknown');
+	v_build record;
+BEGIN
+	INSERT INTO coder.provisioner_job_logs (job_id, created_at, source, level, stage, output)
+	SELECT j.id, at, 'provisioner_daemon', 'error', v_stage, line.text
+	  FROM unnest(ARRAY['', repeat('=', 20),
+						'Coder: Build has been detected as ' || word || ' and will be terminated.',
+						repeat('=', 20), '']) WITH ORDINALITY AS line(text, n)
+	 ORDER BY line.n;
+	IF j.type = 'workspace_build' THEN
+		SELECT b.id, b.workspace_id, b.build_number INTO v_build
+		  FROM coder.workspace_builds b
+		 WHERE b.job_id = j.id AND coalesce(octet_length(b.provisioner_state), 0) = 0;
+		IF FOUND THEN
+			UPDATE coder.workspace_builds b
+			   SET provisioner_state = (SELECT p.provisioner_state FROM coder.workspace_builds p
+										 WHERE p.workspace_id = v_build.workspace_id
+										   AND p.build_number = v_build.build_number - 1)
+			 WHERE b.id = v_build.id;
+		END IF;
+	END IF;
+	UPDATE coder.provisioner_jobs p
+	   SET started_at = coalesce(p.started_at, at), completed_at = at, updated_at = at,
+		   error = 'Coder: Build has been detected as ' || word || ' and has been terminated by the reaper.'
+	 WHERE p.id = j.id;
+END
+$$;
+COMMENT ON FUNCTION coder.reap_job(coder.provisioner_jobs, timestamptz, text) IS
+	'Ends one job for the reaper, with five lines of log.';
+
+-- Place of a pending job among those that one of its live daemons could run:
+-- the best place and the longest such queue; zeros where there is none.
+CREATE OR REPLACE FUNCTION coder.provisioner_job_queue(j coder.provisioner_jobs, OUT "position" bigint, OUT size bigint)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	"position" := 0;
+	size := 0;
+	IF j.job_status <> 'pending' THEN
+		RETURN;
+	END IF;
+	SELECT coalesce(min(r.rank), 0), coalesce(max(r.total), 0) INTO "position", size
+	  FROM (SELECT q.id,
+				   row_number() OVER (PARTITION BY s.tags, s.provisioners, s.organization_id
+									  ORDER BY q.initiator_id = 'c42fdf75-3097-471c-8c33-fb52454d81c0', q.created_at, q.id) AS rank,
+				   count(*) OVER (PARTITION BY s.tags, s.provisioners, s.organization_id) AS total
+			  FROM (SELECT DISTINCT ON (d.tags, d.provisioners, d.organization_id) d.*
+					  FROM coder.provisioner_daemons d
+					 WHERE d.last_seen_at > clock_timestamp() - interval '90 seconds'
+					   AND coder.provisioner_fits(d, j)) s
+			  JOIN coder.provisioner_jobs q
+				ON q.started_at IS NULL AND q.completed_at IS NULL
+			   AND coder.provisioner_tagset_contains(s.tags, q.tags) AND q.provisioner = ANY (s.provisioners)
+			   AND (q.organization_id = s.organization_id OR s.key_id = '00000000-0000-0000-0000-000000000001')) r
+	 WHERE r.id = j.id;
+END
+$$;
+COMMENT ON FUNCTION coder.provisioner_job_queue(coder.provisioner_jobs) IS
+	'Queue position and size of a job as the API counts them; zeros unless pending.';
+
+-- A job as the API's ProvisionerJob; metadata is empty outside of the lists
+-- of an organization.  fresh: just made, so that nothing need be looked up.
+CREATE OR REPLACE FUNCTION coder.provisioner_job_json(j coder.provisioner_jobs, fresh boolean DEFAULT false)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	v_position bigint := 0;
+	v_size bigint := 0;
+BEGIN
+	IF j.job_status = 'pending' AND NOT fresh THEN
+		SELECT q."position", q.size INTO v_position, v_size FROM coder.provisioner_job_queue(j) q;
+	END IF;
+	RETURN jsonb_strip_nulls(jsonb_build_object(
+			'id', j.id, 'created_at', coder.ts(j.created_at), 'started_at', coder.ts(j.started_at),
+			'completed_at', coder.ts(j.completed_at), 'canceled_at', coder.ts(j.canceled_at),
+			'error', nullif(j.error, ''), 'error_code', nullif(j.error_code, ''), 'status', j.job_status,
+			'worker_id', j.worker_id, 'file_id', j.file_id, 'tags', j.tags,
+			'queue_position', v_position, 'queue_size', v_size, 'organization_id', j.organization_id,
+			'initiator_id', j.initiator_id, 'type', j.type, 'logs_overflowed', j.logs_overflowed,
+			'input', jsonb_build_object('template_version_id', j.input->'template_version_id',
+										'workspace_build_id', j.input->'workspace_build_id')))
+		|| '{"metadata": {"template_version_name": "", "template_id": "00000000-0000-0000-0000-000000000000",
+						  "template_name": "", "template_display_name": "", "template_icon": ""}}';
+END
+$$;
+COMMENT ON FUNCTION coder.provisioner_job_json(coder.provisioner_jobs, boolean) IS
+	'A job as the API''s ProvisionerJob.';
+
+-- How many daemons could run the job, and how many of them live.
+CREATE OR REPLACE FUNCTION coder.matched_provisioners(j coder.provisioner_jobs)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN (SELECT jsonb_build_object('count', count(*),
+				'available', count(*) FILTER (WHERE d.last_seen_at > clock_timestamp() - interval '90 seconds'),
+				'most_recently_seen', coder.ts(max(d.last_seen_at)))
+			  FROM coder.provisioner_daemons d WHERE coder.provisioner_fits(d, j));
+END
+$$;
+COMMENT ON FUNCTION coder.matched_provisioners(coder.provisioner_jobs) IS
+	'The API''s MatchedProvisioners of a job.';
+
+-- Log lines of a job after an id, as the API's array.
+CREATE OR REPLACE FUNCTION coder.job_logs_json(job uuid, after bigint)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN (SELECT coalesce(jsonb_agg(jsonb_build_object('id', l.id, 'created_at', coder.ts(l.created_at),
+				'log_source', l.source, 'log_level', l.level, 'stage', l.stage, 'output', l.output)
+				ORDER BY l.id), '[]')
+			  FROM coder.provisioner_job_logs l WHERE l.job_id = job AND l.id > after);
+END
+$$;
+COMMENT ON FUNCTION coder.job_logs_json(uuid, bigint) IS 'Log lines of a job after an id.';
+
+-- coder.job_logs_reply(req, job): the log of a job, for every route that has
+-- one: an array, text, or with ?follow a stream that ends with the job.
+CREATE OR REPLACE FUNCTION coder.job_logs_reply(req coder.request, job uuid)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	v_format text := coalesce(req.query->>'format', '');
+	v_follow boolean := req.query ? 'follow';
+	v_after bigint := 0;
+	v_frames jsonb;
+	v_ended boolean;
+	v_answer coder.response;
+BEGIN
+	IF v_format NOT IN ('', 'json', 'text') THEN
+		PERFORM coder.raise(400, 'Invalid format parameter.', 'Allowed values are "json" and "text".');
+	ELSIF v_format = 'text' AND v_follow THEN
+		PERFORM coder.raise(400, 'Text format is not supported with follow mode.');
+	ELSIF coalesce(req.query->>'after', '') !~ '^(-?[0-9]{1,18})?$' THEN
+		PERFORM coder.raise(400, 'Query param "after" must be an integer.', NULL, jsonb_build_array(
+			coder.validation('after', 'Must be an integer')));
+	END IF;
+	v_after := coalesce(nullif(req.cursor, ''), nullif(req.query->>'after', ''), '0')::bigint;
+	IF v_format = 'text' THEN
+		SELECT coalesce(string_agg(format(E'%s [%s] [provisioner|%s] %s\n', coder.ts(l.created_at), l.level,
+										  l.stage, l.output), '' ORDER BY l.id), '')
+		  INTO v_answer.body
+		  FROM coder.provisioner_job_logs l WHERE l.job_id = job AND l.id > v_after;
+		v_answer.status := 200;
+		v_answer.headers := E'Content-Type: text/plain; charset=utf-8\r\n';
+		RETURN v_answer;
+	END IF;
+	v_frames := coder.job_logs_json(job, v_after);
+	IF NOT v_follow THEN
+		RETURN coder.reply(200, v_frames);
+	END IF;
+	SELECT j.completed_at IS NOT NULL INTO v_ended FROM coder.provisioner_jobs j WHERE j.id = job;
+	RETURN coder.reply(101, jsonb_build_object('format', 'wsjson',
+		'channels', jsonb_build_array('build_logs:' || job), 'frames', v_frames,
+		'cursor', coalesce(v_frames->-1->>'id', v_after::text), 'close', coalesce(v_ended, true)));
+END
+$$;
+COMMENT ON FUNCTION coder.job_logs_reply(coder.request, uuid) IS
+	'Answers a log route: JSON, text, or a stream that ends with the job.';
+
+-- Cancels a job.  One that nobody took ends at once.  The caller has checked
+-- that it may be canceled.
+CREATE OR REPLACE FUNCTION coder.job_cancel(job uuid)
+RETURNS void LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	UPDATE coder.provisioner_jobs j
+	   SET canceled_at = clock_timestamp(), updated_at = clock_timestamp(),
+		   completed_at = CASE WHEN j.worker_id IS NULL THEN clock_timestamp() END
+	 WHERE j.id = job AND j.completed_at IS NULL AND j.canceled_at IS NULL;
+END
+$$;
+COMMENT ON FUNCTION coder.job_cancel(uuid) IS 'Asks for a job''s end; a pending one ends at once.';
+
+-- Jobs with what the lists of an organization add: worker, template, workspace.
+CREATE OR REPLACE FUNCTION coder.provisioner_jobs_json(ids uuid[])
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN (
+		WITH pending AS
+		(
+			SELECT p.id, row_number() OVER (ORDER BY p.initiator_id = 'c42fdf75-3097-471c-8c33-fb52454d81c0',
+													 p.created_at, p.id) AS rank,
+				   count(*) OVER () AS total
+			  FROM coder.provisioner_jobs p WHERE p.started_at IS NULL AND p.completed_at IS NULL
+		)
+		SELECT coalesce(jsonb_agg(
+				coder.provisioner_job_json(j, true)
+				|| jsonb_build_object('queue_position', coalesce(q.rank, 0), 'queue_size', coalesce(q.total, 0))
+				|| CASE WHEN d.name IS NULL THEN '{}' ELSE jsonb_build_object('worker_name', d.name) END
+				|| CASE WHEN j.job_status <> 'pending' THEN '{}' ELSE jsonb_build_object('available_workers',
+						(SELECT jsonb_agg(a.id) FROM coder.provisioner_daemons a
+						  WHERE a.last_seen_at > clock_timestamp() - interval '90 seconds'
+							AND coder.provisioner_fits(a, j))) END
+				|| jsonb_build_object('metadata', jsonb_strip_nulls(jsonb_build_object(
+						'template_version_name', coalesce(v.name, ''),
+						'template_id', coalesce(t.id, '00000000-0000-0000-0000-000000000000'),
+						'template_name', coalesce(t.name, ''), 'template_display_name', coalesce(t.display_name, ''),
+						'template_icon', coalesce(t.icon, ''), 'workspace_id', w.id, 'workspace_name', w.name,
+						'workspace_build_transition', b.transition)))
+				ORDER BY j.created_at DESC, j.id), '[]')
+		  FROM coder.provisioner_jobs j
+		  LEFT JOIN pending q ON q.id = j.id
+		  LEFT JOIN coder.provisioner_daemons d ON d.id = j.worker_id
+		  LEFT JOIN coder.workspace_builds b ON b.job_id = j.id
+		  LEFT JOIN coder.workspaces w ON w.id = b.workspace_id
+		  LEFT JOIN coder.template_versions v
+			ON v.id = coalesce(b.template_version_id, (j.input->>'template_version_id')::uuid)
+		  LEFT JOIN coder.templates t ON t.id = v.template_id
+		 WHERE j.id = ANY (ids));
+END
+$$;
+COMMENT ON FUNCTION coder.provisioner_jobs_json(uuid[]) IS
+	'Jobs as the lists of an organization show them, newest first.';
+
+-- A JSON object from the query, such as ?tags={"a":"b"}; ZC400 where it is none.
+CREATE OR REPLACE FUNCTION coder.query_tags(req coder.request)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	v_tags jsonb;
+BEGIN
+	IF coalesce(req.query->>'tags', '') = '' THEN
+		RETURN '{}';
+	END IF;
+	v_tags := (req.query->>'tags')::jsonb;
+	IF jsonb_typeof(v_tags) <> 'object' THEN
+		RAISE data_exception;
+	END IF;
+	RETURN v_tags;
+EXCEPTION WHEN data_exception THEN
+	PERFORM coder.raise(400, 'Invalid query parameters.', NULL, jsonb_build_array(coder.validation('tags',
+		format('Query param "tags" must be a valid JSON object: %s', req.query->>'tags'))));
+END
+$$;
+COMMENT ON FUNCTION coder.query_tags(coder.request) IS 'Query parameter "tags"; errors: ZC400.';
+
+-- A comma list of words from the query, each one of the allowed; NULL: not given.
+CREATE OR REPLACE FUNCTION coder.query_words(req coder.request, name text, allowed text[])
+RETURNS text[] LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	v_list text[] := string_to_array(nullif(req.query->>name, ''), ',');
+	v_bad text;
+BEGIN
+	SELECT w INTO v_bad FROM unnest(v_list) w WHERE w <> ALL (allowed) LIMIT 1;
+	IF FOUND THEN
+		PERFORM coder.raise(400, 'Invalid query parameters.', NULL, jsonb_build_array(coder.validation(name,
+			format('Query param "%s" has invalid value: "%s" is not a valid value', name, v_bad))));
+	END IF;
+	RETURN v_list;
+END
+$$;
+COMMENT ON FUNCTION coder.query_words(coder.request, text, text[]) IS 'Query parameter with a list of known words; errors: ZC400.';
+
+-- A comma list of ids from the query; NULL: not given.
+CREATE OR REPLACE FUNCTION coder.query_uuids(req coder.request, name text)
+RETURNS uuid[] LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN string_to_array(nullif(req.query->>name, ''), ',')::uuid[];
+EXCEPTION WHEN data_exception THEN
+	PERFORM coder.raise(400, 'Invalid query parameters.', NULL, jsonb_build_array(coder.validation(name,
+		format('Query param "%s" must be a valid uuid: %s', name, req.query->>name))));
+END
+$$;
+COMMENT ON FUNCTION coder.query_uuids(coder.request, text) IS 'Query parameter with a list of ids; errors: ZC400.';
+
+-- GET /api/v2/organizations/{organization}/provisionerjobs
+CREATE OR REPLACE FUNCTION coder.provisionerjob_list(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	v_org coder.organizations := coder.param_organization(req);
+	v_status text[] := coder.query_words(req, 'status',
+		'{pending,running,succeeded,canceling,canceled,failed,unknown}');
+	v_ids uuid[] := coder.query_uuids(req, 'ids');
+	v_initiator uuid[] := coder.query_uuids(req, 'initiator');
+	v_tags jsonb := coder.query_tags(req);
+	v_limit integer := coder.query_int(req, 'limit', 50);
+BEGIN
+	PERFORM coder.require_read('read', 'provisioner_jobs', v_org.id);
+	RETURN coder.reply(200, coder.provisioner_jobs_json(ARRAY(
+		SELECT j.id FROM coder.provisioner_jobs j
+		 WHERE j.organization_id = v_org.id
+		   AND (v_status IS NULL OR j.job_status::text = ANY (v_status))
+		   AND (v_ids IS NULL OR j.id = ANY (v_ids))
+		   AND (v_initiator IS NULL OR j.initiator_id = ANY (v_initiator))
+		   AND j.tags @> v_tags
+		 ORDER BY j.created_at DESC LIMIT CASE WHEN v_limit > 0 THEN v_limit ELSE 50 END)));
+END
+$$;
+COMMENT ON FUNCTION coder.provisionerjob_list(coder.request) IS 'GET /api/v2/organizations/{organization}/provisionerjobs';
+
+-- GET /api/v2/organizations/{organization}/provisionerjobs/{job}
+CREATE OR REPLACE FUNCTION coder.provisionerjob_get(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	v_org coder.organizations := coder.param_organization(req);
+	v_id uuid := coder.param_uuid(req, 'job');
+BEGIN
+	PERFORM coder.require_read('read', 'provisioner_jobs', v_org.id);
+	IF NOT EXISTS (SELECT FROM coder.provisioner_jobs j WHERE j.id = v_id AND j.organization_id = v_org.id) THEN
+		PERFORM coder.raise_not_found();
+	END IF;
+	RETURN coder.reply(200, coder.provisioner_jobs_json(ARRAY[v_id])->0);
+END
+$$;
+COMMENT ON FUNCTION coder.provisionerjob_get(coder.request) IS 'GET /api/v2/organizations/{organization}/provisionerjobs/{job}';
+
+-- The short form of a daemon's job.
+CREATE OR REPLACE FUNCTION coder.daemon_job_json(j coder.provisioner_jobs)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	v_answer jsonb;
+BEGIN
+	IF j.id IS NULL THEN
+		RETURN NULL;
+	END IF;
+	SELECT jsonb_build_object('id', j.id, 'status', j.job_status, 'template_name', coalesce(t.name, ''),
+			'template_icon', coalesce(t.icon, ''), 'template_display_name', coalesce(t.display_name, ''))
+	  INTO v_answer
+	  FROM (SELECT) one
+	  LEFT JOIN coder.workspace_builds b ON b.job_id = j.id
+	  LEFT JOIN coder.template_versions v
+		ON v.id = coalesce(b.template_version_id, (j.input->>'template_version_id')::uuid)
+	  LEFT JOIN coder.templates t ON t.id = v.template_id;
+	RETURN v_answer;
+END
+$$;
+COMMENT ON FUNCTION coder.daemon_job_json(coder.provisioner_jobs) IS 'A job as a daemon''s current_job.';
+
+-- GET /api/v2/organizations/{organization}/provisionerdaemons
+CREATE OR REPLACE FUNCTION coder.provisionerdaemon_list(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	v_org coder.organizations := coder.param_organization(req);
+	v_status text[] := coder.query_words(req, 'status', '{offline,idle,busy}');
+	v_ids uuid[] := coder.query_uuids(req, 'ids');
+	v_tags jsonb := coder.query_tags(req);
+	v_limit integer := coder.query_int(req, 'limit', 50);
+	v_offline boolean := coder.query_bool(req, 'offline', false);
+BEGIN
+	PERFORM coder.require_read('read', 'provisioner_jobs', v_org.id);
+	RETURN coder.reply(200, (
+		SELECT coalesce(jsonb_agg(jsonb_build_object('id', x.id, 'organization_id', x.organization_id,
+				'key_id', x.key_id, 'created_at', coder.ts(x.created_at), 'last_seen_at', coder.ts(x.last_seen_at),
+				'name', x.name, 'version', x.version, 'api_version', x.api_version,
+				'provisioners', x.provisioners, 'tags', x.tags, 'key_name', x.key_name, 'status', x.status,
+				'current_job', coder.daemon_job_json(x.current), 'previous_job', coder.daemon_job_json(x.previous))
+				ORDER BY x.created_at DESC, x.id), '[]')
+		  FROM (SELECT d.*, k.name AS key_name, cur AS current, prev AS previous, s.status
+				  FROM coder.provisioner_daemons d
+				  JOIN coder.provisioner_keys k ON k.id = d.key_id
+				  LEFT JOIN LATERAL (SELECT j.* FROM coder.provisioner_jobs j
+									  WHERE j.worker_id = d.id AND j.completed_at IS NULL
+									  LIMIT 1) cur ON true
+				  LEFT JOIN LATERAL (SELECT j.* FROM coder.provisioner_jobs j
+									  WHERE j.worker_id = d.id AND j.completed_at IS NOT NULL
+									  ORDER BY j.completed_at DESC LIMIT 1) prev ON true
+				 CROSS JOIN LATERAL (SELECT CASE
+						WHEN d.last_seen_at IS NULL OR d.last_seen_at < clock_timestamp() - interval '90 seconds'
+							THEN 'offline'
+						WHEN cur.id IS NULL THEN 'idle' ELSE 'busy' END AS status) s
+				 WHERE d.organization_id = v_org.id AND d.tags @> v_tags
+				   AND (v_ids IS NULL OR d.id = ANY (v_ids))
+				   AND (s.status <> 'offline' OR v_offline OR 'offline' = ANY (v_status))
+				   AND (v_status IS NULL OR s.status = ANY (v_status))
+				 ORDER BY d.created_at DESC LIMIT CASE WHEN v_limit > 0 THEN v_limit ELSE 50 END) x));
+END
+$$;
+COMMENT ON FUNCTION coder.provisionerdaemon_list(coder.request) IS 'GET /api/v2/organizations/{organization}/provisionerdaemons';
+
+-- GET /api/v2/organizations/{organization}/provisionerkeys: those that people made.
+CREATE OR REPLACE FUNCTION coder.provisionerkey_list(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	v_org coder.organizations := coder.param_organization(req);
+BEGIN
+	PERFORM coder.require_read('read', 'provisioner_daemon', v_org.id);
+	RETURN coder.reply(200, (
+		SELECT coalesce(jsonb_agg(jsonb_build_object('id', k.id, 'created_at', coder.ts(k.created_at),
+				'organization', k.organization_id, 'name', k.name, 'tags', k.tags) ORDER BY lower(k.name)), '[]')
+		  FROM coder.provisioner_keys k
+		 WHERE k.organization_id = v_org.id AND k.id > '00000000-0000-0000-0000-0000000000ff'));
+END
+$$;
+COMMENT ON FUNCTION coder.provisionerkey_list(coder.request) IS 'GET /api/v2/organizations/{organization}/provisionerkeys';
+
+DELETE FROM coder.routes WHERE area = 'job';
+INSERT INTO coder.routes (area, method, pattern, function, read_only) VALUES
+	('job', 'GET', '/api/v2/organizations/{organization}/provisionerjobs', 'provisionerjob_list', true),
+	('job', 'GET', '/api/v2/organizations/{organization}/provisionerjobs/{job}', 'provisionerjob_get', true),
+	('job', 'GET', '/api/v2/organizations/{organization}/provisionerdaemons', 'provisionerdaemon_list', true),
+	('job', 'GET', '/api/v2/organizations/{organization}/provisionerkeys', 'provisionerkey_list', true);
