@@ -218,6 +218,7 @@ extern const char *hcl_kind_name(const HclValue *v);
 extern char *hcl_number_text(HclCtx *ctx, long double n);
 extern json_t *hcl_to_json(const HclValue *v); /* unknown is left out of objects, null elsewhere */
 extern HclValue *hcl_from_json(HclCtx *ctx, const json_t *j);
+extern bool hcl_is_utf8(const char *s, size_t len);
 extern bool hcl_parse_number(const char *s, size_t len, long double *n);
 
 /* growing arrays in the arena */

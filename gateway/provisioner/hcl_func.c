@@ -298,7 +298,7 @@ f_title(Call *c)
 static bool
 in_cutset(char ch, const char *set)
 {
-	return ch != '\0' && strchr(set, ch) != NULL;
+	return ch > 0 && strchr(set, ch) != NULL; /* ASCII only: a part of a character must not be cut */
 }
 
 static HclValue *
@@ -821,9 +821,13 @@ format(Call *c)
 			bad(c, "the width is too large");
 		if (strchr(spec, '.') != NULL && strtoul(strchr(spec, '.') + 1, NULL, 10) > FORMAT_MAX_WIDTH)
 			bad(c, "the precision is too large");
+		if (i >= f->u.str.len)
+			bad(c, "a verb is missing");
 		format_verb(c, &out, spec, f->u.str.data[i], arg++);
 		i++;
 	}
+	if (!hcl_is_utf8(out.data, out.len))
+		bad(c, "the precision cuts a character");
 	return hcl_buf_string(c->ctx, &out);
 }
 
@@ -1477,6 +1481,8 @@ f_base64decode(Call *c)
 		bad(c, "not base64");
 	while (pad < 2 && pad < s->u.str.len && s->u.str.data[s->u.str.len - 1 - pad] == '=')
 		pad++;
+	if (!hcl_is_utf8((char *) out, (size_t) n - pad))
+		bad(c, "the result is not UTF-8 text");
 	return hcl_stringn(c->ctx, (char *) out, (size_t) n - pad);
 }
 
@@ -1664,7 +1670,11 @@ read_file(Call *c)
 static HclValue *
 f_file(Call *c)
 {
-	return read_file(c);
+	HclValue *s = read_file(c);
+
+	if (!hcl_is_utf8(s->u.str.data, s->u.str.len))
+		bad(c, "the file is not UTF-8 text");
+	return s;
 }
 
 static HclValue *
@@ -1693,7 +1703,7 @@ f_filedigest(Call *c)
 static HclValue *
 f_templatefile(Call *c)
 {
-	const HclValue *s = read_file(c);
+	const HclValue *s = f_file(c);
 	const HclValue *vars = object(c, 1);
 	HclScope *scope = NULL;
 	size_t i;

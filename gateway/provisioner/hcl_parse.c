@@ -1146,6 +1146,8 @@ hcl_parse(HclCtx *ctx, const char *file, const char *src, size_t len)
 		p.at = 3;
 	if (memchr(src, '\0', len) != NULL)
 		hcl_raise(ctx, here(&p), "file has a zero byte");
+	if (!hcl_is_utf8(src, len))
+		hcl_raise(ctx, here(&p), "file is not UTF-8");
 	parse_body(&p, body, false);
 	return body;
 }

@@ -209,6 +209,31 @@ hcl_buf_string(HclCtx *ctx, const HclBuf *buf)
 	return hcl_stringn(ctx, buf->data, buf->len);
 }
 
+/* Is this text UTF-8, as JSON needs it? */
+bool
+hcl_is_utf8(const char *s, size_t len)
+{
+	size_t i = 0;
+
+	while (i < len)
+	{
+		const unsigned char c = (unsigned char) s[i];
+		const size_t n = c < 0x80 ? 1 : c >= 0xc2 && c < 0xe0 ? 2 : c >= 0xe0 && c < 0xf0 ? 3 : c >= 0xf0 && c < 0xf5 ? 4 : 0;
+		size_t k;
+
+		if (n == 0 || len - i < n)
+			return false;
+		for (k = 1; k < n; k++)
+			if (((unsigned char) s[i + k] & 0xc0) != 0x80)
+				return false;
+		if ((c == 0xe0 && (unsigned char) s[i + 1] < 0xa0) || (c == 0xed && (unsigned char) s[i + 1] > 0x9f) ||
+			(c == 0xf0 && (unsigned char) s[i + 1] < 0x90) || (c == 0xf4 && (unsigned char) s[i + 1] > 0x8f))
+			return false;
+		i += n;
+	}
+	return true;
+}
+
 static HclValue *
 make(HclCtx *ctx, HclKind kind)
 {
