@@ -23,4 +23,5 @@ SQL_API = \
 	api/file.sql \
 	api/job.sql \
 	api/template.sql \
-	api/templateversion.sql
+	api/templateversion.sql \
+	api/parameter.sql

@@ -51,6 +51,7 @@ CREATE OR REPLACE FUNCTION coder.provisioner_register(name text, provisioners te
 RETURNS uuid LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
+#variable_conflict use_column
 DECLARE
 	c_key CONSTANT uuid := '00000000-0000-0000-0000-000000000001';
 	v_org uuid;

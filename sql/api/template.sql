@@ -22,7 +22,7 @@ COMMENT ON FUNCTION coder.weekdays(integer) IS 'Weekdays of a bitmap, Monday fir
 
 -- The bitmap of an array of weekdays; NULL where one is no weekday.
 CREATE OR REPLACE FUNCTION coder.weekday_bits(days jsonb)
-RETURNS integer LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+RETURNS integer LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -540,6 +540,7 @@ BEGIN
 	END IF;
 	PERFORM coder.raise_broken('Invalid create template request.',
 		VARIADIC coder.template_body_errors(b, '{failure_ttl_ms,dormant_ttl_ms,delete_ttl_ms}'));
+	SET CONSTRAINTS coder.templates_active_version_check DEFERRED;
 	SELECT j.provisioner INTO v_provisioner FROM coder.provisioner_jobs j WHERE j.id = v_version.job_id;
 	INSERT INTO coder.templates (organization_id, name, provisioner, active_version_id, description,
 		default_ttl, created_by, icon, group_acl, display_name, allow_user_cancel_workspace_jobs,
@@ -564,7 +565,9 @@ BEGIN
 		coalesce(nullif(b->>'cors_behavior', ''), 'simple')::coder.cors_behavior)
 	RETURNING id INTO v_id;
 	UPDATE coder.template_versions v SET template_id = v_id, updated_at = now() WHERE v.id = v_version.id;
-	SET CONSTRAINTS coder.templates_active_version_check IMMEDIATE;
+	SET CONSTRAINTS coder.templates_active_version_check IMMEDIATE;		-- checks now
+	SET CONSTRAINTS coder.templates_active_version_check DEFERRED;
+	PERFORM coder.audit('create', 'template', v_id, b->>'name', v_org.id, coder.audit_diff('{}', (SELECT to_jsonb(t) FROM coder.templates t WHERE t.id = v_id)), 201);
 	RETURN coder.template_reply(201, v_id);
 END
 $$;
@@ -646,6 +649,7 @@ BEGIN
 		   autostop_requirement_weeks = n.autostop_requirement_weeks,
 		   autostart_block_days_of_week = n.autostart_block_days_of_week
 	 WHERE t.id = o.id;
+	PERFORM coder.audit('write', 'template', o.id, n.name, o.organization_id, coder.audit_diff(to_jsonb(o), to_jsonb(n)));
 	RETURN coder.template_reply(200, o.id);
 END
 $$;
@@ -700,6 +704,8 @@ BEGIN
 		PERFORM coder.raise(400, 'All workspaces must be deleted before a template can be removed.');
 	END IF;
 	UPDATE coder.templates t SET deleted = true, updated_at = now() WHERE t.id = v_template.id;
+	PERFORM coder.audit('delete', 'template', v_template.id, v_template.name, v_template.organization_id,
+		coder.audit_diff(to_jsonb(v_template), '{}'));
 	RETURN coder.reply_message(200, 'Template has been deleted!');
 END
 $$;

@@ -1,0 +1,195 @@
+-- template.sql -- templates, versions, parameters: from an upload to an active version
+BEGIN;
+\i api.psql
+SELECT no_plan();
+
+CREATE TEMP TABLE k AS SELECT token_of('admin') AS owner, token_of('bob') AS bob,
+	token_of('tina', '{template-admin}') AS tina,
+	(SELECT id FROM coder.organizations WHERE is_default) AS org, decode(repeat('00', 1024), 'hex') AS tar;
+CREATE TEMP TABLE v (k text PRIMARY KEY, j jsonb);
+CREATE FUNCTION public.v(name text, VARIADIC path text[]) RETURNS text LANGUAGE sql AS
+	$$ SELECT j #>> path FROM v WHERE k = name $$;
+-- remembers an answer's body under a name; the status
+CREATE FUNCTION public.keep(name text, method text, path text, body jsonb DEFAULT NULL, token text DEFAULT NULL)
+RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+	a record;
+BEGIN
+	SELECT * INTO a FROM api(method, path, body, coalesce(token, (SELECT owner FROM k)));
+	INSERT INTO v VALUES (name, a.body_) ON CONFLICT (k) DO UPDATE SET j = excluded.j;
+	RETURN a.status;
+END
+$$;
+-- an import of an empty archive by the daemon, with these parameters
+CREATE FUNCTION public.import(job text, parameters jsonb DEFAULT '[]', presets jsonb DEFAULT '[]') RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+	d uuid := coder.provisioner_register('test', '{terraform}', '{}', 'v0');
+BEGIN
+	PERFORM is(coder.provisioner_acquire(d)->>'job_id', job, 'the daemon takes the job');
+	PERFORM coder.provisioner_complete(d, job::uuid, jsonb_build_object('job_id', job, 'template_import',
+		jsonb_build_object('rich_parameters', parameters, 'presets', presets)));
+END
+$$;
+
+INSERT INTO v SELECT 'file', body_ FROM k, api('POST', '/api/v2/files', NULL, k.owner, k.tar, 'application/x-tar');
+SELECT is(keep('v1', 'POST', format('/api/v2/organizations/%s/templateversions', org),
+	jsonb_build_object('name', 'v1', 'message', 'first', 'storage_method', 'file', 'provisioner', 'terraform',
+					   'file_id', v('file', 'hash'), 'tags', '{}'::jsonb)), 201, 'a version is made') FROM k;
+SELECT is(v('v1', 'job', 'status'), 'pending', 'its import waits');
+SELECT is(v('v1', 'template_id'), '00000000-0000-0000-0000-000000000000', 'and it is bound to no template');
+SELECT is((j->'job'->'tags'), '{"owner": "", "scope": "organization"}', 'tags are normalized') FROM v WHERE k = 'v1';
+SELECT is(keep('x', 'GET', '/api/v2/templateversions/' || v('v1', 'id') || '/rich-parameters'), 425, 'no parameters before the import''s end');
+SELECT is(keep('x', 'GET', '/api/v2/templateversions/' || v('v1', 'id') || '/variables'), 403, 'no variables either');
+SELECT is(keep('x', 'GET', '/api/v2/templateversions/' || v('v1', 'id') || '/resources'), 400, 'nor resources');
+SELECT is(keep('x', 'POST', '/api/v2/templateversions/' || v('v1', 'id') || '/dry-run', '{}'), 425, 'nor a dry run');
+SELECT import(v('v1', 'job', 'id'),
+	'[{"name": "size", "display_name": "Size", "description": "Number of **things**", "type": "number", "mutable": true,
+	   "default_value": "2", "validation_min": 1, "validation_max": 10, "form_type": "INPUT", "options": []},
+	  {"name": "region", "type": "string", "default_value": "eu", "form_type": "RADIO",
+	   "options": [{"name": "Europe", "value": "eu"}, {"name": "US", "value": "us"}]}]',
+	'[{"name": "small", "default": true, "parameters": [{"name": "size", "value": "1"}], "prebuild": {"instances": 2}}]');
+SELECT is(keep('v1', 'GET', '/api/v2/templateversions/' || v('v1', 'id')), 200, 'the version is read');
+SELECT is(v('v1', 'job', 'status'), 'succeeded', 'and its import has ended');
+SELECT is(keep('x', 'GET', '/api/v2/templateversions/' || v('v1', 'id') || '/rich-parameters'), 200, 'read again');
+SELECT is((SELECT j FROM v WHERE k = 'x'),
+	'[{"name": "region", "description": "", "description_plaintext": "", "type": "string", "form_type": "radio", "mutable": false,
+	   "default_value": "eu", "icon": "", "required": false, "ephemeral": false,
+	   "options": [{"name": "Europe", "description": "", "value": "eu", "icon": ""}, {"name": "US", "description": "", "value": "us", "icon": ""}]},
+	  {"name": "size", "display_name": "Size", "description": "Number of **things**", "description_plaintext": "Number of things",
+	   "type": "number", "form_type": "input", "mutable": true, "default_value": "2", "icon": "", "options": [],
+	   "validation_min": 1, "validation_max": 10, "required": false, "ephemeral": false}]', 'parameters are the API''s');
+SELECT is(keep('x', 'GET', '/api/v2/templateversions/' || v('v1', 'id') || '/presets'), 200, 'read again');
+SELECT is((SELECT (j->0) - 'ID' FROM v WHERE k = 'x'),
+	'{"Name": "small", "Default": true, "DesiredPrebuildInstances": 2, "Description": "", "Icon": "",
+	  "Parameters": [{"Name": "size", "Value": "1"}]}', 'so are presets');
+SELECT is(keep('x', 'POST', '/api/v2/templateversions/' || v('v1', 'id') || '/dynamic-parameters/evaluate', '{"id": 1, "inputs": {"size": "30"}}'), 200, 'read again');
+SELECT is(v('x', 'parameters', '1', 'value', 'value'), '30', 'a value is shown as it was given');
+SELECT is(v('x', 'parameters', '1', 'diagnostics', '0', 'detail'), 'value 30 is more than the maximum 10', 'and judged');
+SELECT is(v('x', 'parameters', '0', 'value', 'value'), 'eu', 'a default is used');
+
+-- templates
+SELECT is(keep('t', 'POST', format('/api/v2/organizations/%s/templates', org),
+	jsonb_build_object('name', 'dev', 'template_version_id', v('v1', 'id'), 'default_ttl_ms', 3600000)), 201, 'a template is made') FROM k;
+SELECT is(v('t', 'default_ttl_ms'), '3600000', 'with its time to live');
+SELECT is(v('t', 'autostart_requirement', 'days_of_week', '6'), 'sunday', 'starts on all days');
+SELECT is(keep('x', 'GET', '/api/v2/templates/' || v('t', 'id'), NULL, bob), 200, 'a member may read it') FROM k;
+SELECT is(keep('x', 'PATCH', '/api/v2/templates/' || v('t', 'id'), '{"description": "mine"}', bob), 404, 'but not change it') FROM k;
+SELECT is(keep('x', 'POST', format('/api/v2/organizations/%s/templateversions', org),
+	jsonb_build_object('storage_method', 'file', 'provisioner', 'terraform', 'file_id', v('file', 'hash')), bob), 403, 'nor make versions') FROM k;
+SELECT is(keep('x', 'GET', '/api/v2/templates?q=name:DE', NULL, bob), 200, 'the list') FROM k;
+SELECT is(v('x', '0', 'name'), 'dev', 'finds it');
+SELECT is(keep('x', 'GET', '/api/v2/templates?q=nothere'), 200, 'read again');
+SELECT is((SELECT j FROM v WHERE k = 'x'), '[]', 'and nothing else');
+SELECT is(keep('x', 'GET', '/api/v2/organizations/default/templates/DEV'), 200, 'names ignore case');
+SELECT is(keep('x', 'GET', '/api/v2/organizations/default/templates/dev/versions/v1'), 200, 'a version by name');
+SELECT is(keep('x', 'GET', '/api/v2/organizations/default/templates/dev/versions/v1/previous'), 404, 'the first has none before it');
+SELECT is(keep('x', 'GET', '/api/v2/templates/' || v('t', 'id') || '/daus'), 200, 'users by day');
+SELECT is((SELECT jsonb_array_length(j->'entries') FROM v WHERE k = 'x'), 61, 'of 61 days');
+SELECT is(keep('x', 'PATCH', '/api/v2/templates/' || v('t', 'id'), '{"description": "new", "default_ttl_ms": 7200000}'), 200, 'it is changed');
+SELECT is(v('x', 'description') || v('x', 'default_ttl_ms') || v('x', 'activity_bump_ms'), 'new72000000', 'absent numbers are zero');
+SELECT is(keep('x', 'PATCH', '/api/v2/templates/' || v('t', 'id'), '{"default_ttl_ms": 7200000}'), 304, 'no change is 304');
+
+-- what bad input gets
+CREATE TEMP TABLE bad (method text, path text, body jsonb, status int, message text, field text);
+INSERT INTO bad
+SELECT x.method, format(x.path, k.org, v('t', 'id'), v('v1', 'id')), x.body, x.status, x.message, x.field FROM k, (VALUES
+	('POST', '/api/v2/organizations/%1$s/templates', '{"name": "Bad Name"}'::jsonb, 400, 'Validation failed.', 'name'),
+	('POST', '/api/v2/organizations/%1$s/templates', '{"name": "new", "template_version_id": "11111111-1111-1111-1111-111111111111"}', 400, 'Validation failed.', 'name'),
+	('POST', '/api/v2/organizations/%1$s/templates', '{"name": "x"}', 400, 'Validation failed.', 'template_version_id'),
+	('POST', '/api/v2/organizations/%1$s/templates', '{"name": 1}', 400, 'Request body must be valid JSON.', NULL),
+	('POST', '/api/v2/organizations/%1$s/templates', '[]', 400, 'Request body must be valid JSON.', NULL),
+	('POST', '/api/v2/organizations/%1$s/templates', '{"name": "x", "template_version_id": "y"}', 400, 'Request body must be valid JSON.', NULL),
+	('POST', '/api/v2/organizations/%1$s/templates', '{"name": "Dev", "template_version_id": "11111111-1111-1111-1111-111111111111"}', 409, 'Template with name "Dev" already exists.', 'name'),
+	('POST', '/api/v2/organizations/%1$s/templates', '{"name": "x", "template_version_id": "11111111-1111-1111-1111-111111111111"}', 404, 'Template version "11111111-1111-1111-1111-111111111111" does not exist.', 'template_version_id'),
+	('POST', '/api/v2/organizations/nope/templates', '{}', 404, NULL, NULL),
+	('PATCH', '/api/v2/templates/%2$s', '{"default_ttl_ms": -1}', 400, 'Invalid request to update template metadata!', 'default_ttl_ms'),
+	('PATCH', '/api/v2/templates/%2$s', '{"failure_ttl_ms": 59999}', 400, 'Invalid request to update template metadata!', 'failure_ttl_ms'),
+	('PATCH', '/api/v2/templates/%2$s', '{"autostop_requirement": {"weeks": 17}}', 400, 'Invalid request to update template metadata!', 'autostop_requirement.weeks'),
+	('PATCH', '/api/v2/templates/%2$s', '{"autostart_requirement": {"days_of_week": ["someday"]}}', 400, NULL, 'autostart_requirement.days_of_week'),
+	('PATCH', '/api/v2/templates/%2$s', '{"cors_behavior": "odd"}', 400, NULL, 'cors_behavior'),
+	('PATCH', '/api/v2/templates/%2$s', '{"max_port_share_level": "odd"}', 400, NULL, 'max_port_share_level'),
+	('PATCH', '/api/v2/templates/%2$s/versions', '{"id": "11111111-1111-1111-1111-111111111111"}', 404, 'Template version not found.', NULL),
+	('PATCH', '/api/v2/templates/%2$s/versions', '{}', 400, 'Validation failed.', 'id'),
+	('GET', '/api/v2/templates/zzz', NULL, 400, 'Invalid UUID "zzz".', NULL),
+	('GET', '/api/v2/templates/11111111-1111-1111-1111-111111111111', NULL, 404, NULL, NULL),
+	('GET', '/api/v2/templates?q=odd:1', NULL, 400, 'Invalid template search query.', 'odd'),
+	('GET', '/api/v2/templates?q=name:', NULL, 400, 'Invalid template search query.', 'q'),
+	('GET', '/api/v2/templates?q=deprecated:maybe', NULL, 400, 'Invalid template search query.', 'deprecated'),
+	('GET', '/api/v2/templates/%2$s/versions?limit=-1', NULL, 400, 'Query parameters have invalid values.', 'limit'),
+	('GET', '/api/v2/templates/%2$s/versions?after_id=11111111-1111-1111-1111-111111111111', NULL, 400, NULL, NULL),
+	('GET', '/api/v2/templates/%2$s/versions/nope', NULL, 404, 'No template version found by name "nope".', NULL),
+	('POST', '/api/v2/organizations/%1$s/templateversions', '{}', 400, 'Validation failed.', 'storage_method'),
+	('POST', '/api/v2/organizations/%1$s/templateversions', '{"storage_method": "file", "provisioner": "terraform", "example_id": "no-such"}', 400, 'Example not found.', NULL),
+	('POST', '/api/v2/organizations/%1$s/templateversions', '{"storage_method": "file", "provisioner": "terraform", "file_id": "11111111-1111-1111-1111-111111111111"}', 404, 'File not found.', NULL),
+	('POST', '/api/v2/organizations/%1$s/templateversions', '{"storage_method": "file", "provisioner": "terraform", "example_id": "x", "template_id": "11111111-1111-1111-1111-111111111111"}', 404, 'Template does not exist.', NULL),
+	('PATCH', '/api/v2/templateversions/%3$s', '{"name": "a b"}', 400, 'Validation failed.', 'name'),
+	('PATCH', '/api/v2/templateversions/%3$s/cancel', NULL, 400, 'Job has already completed!', NULL),
+	('POST', '/api/v2/templateversions/%3$s/archive', NULL, 500, 'Internal error fetching template version.', NULL),
+	('POST', '/api/v2/templateversions/%3$s/unarchive', NULL, 400, 'Template version already unarchived', NULL),
+	('GET', '/api/v2/templateversions/%3$s/logs?format=xml', NULL, 400, 'Invalid format parameter.', NULL),
+	('GET', '/api/v2/templateversions/%3$s/logs?format=text&follow', NULL, 400, 'Text format is not supported with follow mode.', NULL),
+	('GET', '/api/v2/templateversions/%3$s/logs?after=x', NULL, 400, 'Query param "after" must be an integer.', 'after'),
+	('GET', '/api/v2/templateversions/%3$s/dry-run/zzz', NULL, 400, 'Job ID "zzz" must be a valid UUID.', NULL),
+	('GET', '/api/v2/templateversions/%3$s/dynamic-parameters?user_id=x', NULL, 400, 'Invalid user_id query parameter', NULL)
+	) x (method, path, body, status, message, field);
+SELECT is(a.status, b.status, format('%s %s %s', b.method, left(b.path, 90), b.body))
+  FROM bad b, k, api(b.method, b.path, b.body, k.owner) a;
+SELECT is(a.body_->>'message', b.message, format('%s %s %s: message', b.method, left(b.path, 90), b.body))
+  FROM bad b, k, api(b.method, b.path, b.body, k.owner) a WHERE b.message IS NOT NULL;
+SELECT is(a.body_#>>'{validations,0,field}', b.field, format('%s %s %s: field', b.method, left(b.path, 90), b.body))
+  FROM bad b, k, api(b.method, b.path, b.body, k.owner) a WHERE b.field IS NOT NULL;
+
+-- a second version
+SELECT is(keep('v2', 'POST', format('/api/v2/organizations/%s/templateversions', org),
+	jsonb_build_object('name', 'v2', 'storage_method', 'file', 'provisioner', 'terraform', 'file_id', v('file', 'hash'),
+					   'template_id', v('t', 'id'))), 201, 'a second version') FROM k;
+SELECT is(keep('x', 'POST', format('/api/v2/organizations/%s/templateversions', org),
+	jsonb_build_object('name', 'v2', 'storage_method', 'file', 'provisioner', 'terraform', 'file_id', v('file', 'hash'),
+					   'template_id', v('t', 'id'))), 409, 'whose name is taken then') FROM k;
+SELECT is(keep('x', 'PATCH', format('/api/v2/templates/%s/versions', v('t', 'id')), jsonb_build_object('id', v('v2', 'id'))), 403, 'cannot be active before its import');
+SELECT import(v('v2', 'job', 'id'));
+SELECT is(keep('x', 'GET', '/api/v2/templateversions/' || v('v2', 'id') || '/presets'), 200, 'read again');
+SELECT is((SELECT j FROM v WHERE k = 'x'), 'null', 'no presets are null');
+SELECT is(keep('x', 'PATCH', format('/api/v2/templates/%s/versions', v('t', 'id')), jsonb_build_object('id', v('v2', 'id'))), 200, 'then it can');
+SELECT is(keep('x', 'GET', '/api/v2/templates/' || v('t', 'id')), 200, 'read again');
+SELECT is(v('x', 'active_version_id'), v('v2', 'id'), 'and is');
+SELECT is(keep('x', 'POST', '/api/v2/templateversions/' || v('v1', 'id') || '/archive'), 200, 'the old one is archived');
+SELECT is(keep('x', 'GET', '/api/v2/templates/' || v('t', 'id') || '/versions'), 200, 'read again');
+SELECT is((SELECT jsonb_array_length(j) FROM v WHERE k = 'x'), 1, 'and off the list');
+SELECT is(keep('x', 'GET', '/api/v2/templates/' || v('t', 'id') || '/versions?include_archived=true'), 200, 'read again');
+SELECT is((SELECT jsonb_array_length(j) FROM v WHERE k = 'x'), 2, 'unless it is asked for');
+SELECT is(keep('x', 'PATCH', format('/api/v2/templates/%s/versions', v('t', 'id')), jsonb_build_object('id', v('v1', 'id'))), 400, 'an archived version cannot be active');
+SELECT is(keep('x', 'POST', '/api/v2/templateversions/' || v('v1', 'id') || '/unarchive'), 200, 'it comes back');
+SELECT is(keep('x', 'PATCH', '/api/v2/templateversions/' || v('v1', 'id'), '{"name": "v2"}'), 400, 'a name is used once');
+
+-- invariants hold for an administrator's statements too
+SET CONSTRAINTS ALL IMMEDIATE;
+SELECT throws_ok(format($$UPDATE coder.template_versions SET archived = true WHERE id = '%s'$$, v('v2', 'id')), 'ZC409', NULL, 'the active version cannot be archived');
+SELECT throws_ok(format($$UPDATE coder.templates SET active_version_id = gen_random_uuid() WHERE id = '%s'$$, v('t', 'id')), 'ZC409', NULL, 'an active version exists');
+SELECT throws_ok(format($$UPDATE coder.template_versions SET template_id = NULL WHERE id = '%s'$$, v('v1', 'id')), 'ZC409', NULL, 'a version stays with its template');
+SELECT throws_ok(format($$UPDATE coder.templates SET group_acl = '[]' WHERE id = '%s'$$, v('t', 'id')), '23514', NULL, 'an ACL is an object');
+
+SET CONSTRAINTS ALL DEFERRED;
+
+-- who may read what
+SELECT is(a.status, x.status, format('%s: %s', x.who, x.path)) FROM k, (VALUES
+	('bob', '/api/v2/templates/examples', 404), ('tina', '/api/v2/templates/examples', 200),
+	('bob', '/api/v2/templates/%s/daus', 404), ('tina', '/api/v2/templates/%s/daus', 200),
+	('bob', '/api/v2/organizations/default/provisionerjobs', 404), ('owner', '/api/v2/organizations/default/provisionerjobs', 200),
+	('bob', '/api/v2/templateversions/%2$s/rich-parameters', 200)) x (who, path, status),
+	LATERAL api('GET', format(x.path, v('t', 'id'), v('v2', 'id')), NULL,
+		CASE x.who WHEN 'bob' THEN k.bob WHEN 'tina' THEN k.tina ELSE k.owner END) a;
+
+-- deletion
+SELECT is(keep('x', 'DELETE', '/api/v2/templates/' || v('t', 'id')), 200, 'the template is deleted');
+SELECT is(keep('x', 'GET', '/api/v2/templates/' || v('t', 'id')), 404, 'and gone');
+SELECT is(keep('v3', 'POST', format('/api/v2/organizations/%s/templateversions', org),
+	jsonb_build_object('storage_method', 'file', 'provisioner', 'terraform', 'file_id', v('file', 'hash'))), 201, 'a version without a name') FROM k;
+SELECT ok(EXISTS (SELECT FROM coder.audit_logs WHERE resource_type = 'template' AND action = 'delete'), 'the deletion is in the audit log');
+SELECT is(keep('x', 'POST', format('/api/v2/organizations/%s/templates', org),
+	jsonb_build_object('name', 'dev', 'template_version_id', v('v3', 'id'))), 201, 'its name is free again') FROM k;
+SELECT throws_ok(format($$UPDATE coder.templates SET deleted = false WHERE id = '%s'$$, v('t', 'id')), NULL, NULL, 'a deleted template stays deleted');
+
+SELECT * FROM finish();
+ROLLBACK;
