@@ -11,7 +11,13 @@ SQL_SCHEMA = \
 	schema/audit.sql \
 	schema/file.sql \
 	schema/job.sql \
-	schema/template.sql
+	schema/template.sql \
+	schema/workspace.sql \
+	schema/build.sql \
+	schema/resource.sql \
+	schema/workspaceagent.sql \
+	schema/app.sql \
+	schema/tailnet.sql
 
 SQL_API = \
 	api/base.sql \
@@ -24,4 +30,6 @@ SQL_API = \
 	api/job.sql \
 	api/template.sql \
 	api/templateversion.sql \
-	api/parameter.sql
+	api/parameter.sql \
+	api/workspace.sql \
+	api/build.sql
