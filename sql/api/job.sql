@@ -522,7 +522,7 @@ $$;
 COMMENT ON FUNCTION coder.job_store_timings(uuid, jsonb) IS 'Stores provisioner.Timing rows of a job.';
 
 -- Module archive of an import, kept once by content under the nil creator.
-CREATE OR REPLACE FUNCTION coder.job_store_modules_file(data bytea)
+CREATE OR REPLACE FUNCTION coder.job_store_modules_file(archive bytea)
 RETURNS uuid LANGUAGE plpgsql VOLATILE STRICT
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -530,14 +530,14 @@ DECLARE
 	c_nil CONSTANT uuid := '00000000-0000-0000-0000-000000000000';
 	v_id uuid;
 BEGIN
-	IF octet_length(data) = 0 THEN
+	IF octet_length(archive) = 0 THEN
 		RETURN NULL;
 	END IF;
 	INSERT INTO coder.files (hash, created_by, mimetype, data)
-	VALUES (encode(sha256(data), 'hex'), c_nil, 'application/x-tar', data)
+	VALUES (encode(sha256(archive), 'hex'), c_nil, 'application/x-tar', archive)
 	ON CONFLICT ON CONSTRAINT files_hash_created_by_key DO NOTHING;
 	SELECT f.id INTO v_id FROM coder.files f
-	 WHERE f.hash = encode(sha256(data), 'hex') AND f.created_by = c_nil;
+	 WHERE f.hash = encode(sha256(archive), 'hex') AND f.created_by = c_nil;
 	RETURN v_id;
 END
 $$;
@@ -1046,19 +1046,19 @@ BEGIN
 				'provisioners', x.provisioners, 'tags', x.tags, 'key_name', x.key_name, 'status', x.status,
 				'current_job', coder.daemon_job_json(x.current), 'previous_job', coder.daemon_job_json(x.previous))
 				ORDER BY x.created_at DESC, x.id), '[]')
-		  FROM (SELECT d.*, k.name AS key_name, cur AS current, prev AS previous, s.status
+		  FROM (SELECT d.*, k.name AS key_name, cur.j AS current, prev.j AS previous, s.status
 				  FROM coder.provisioner_daemons d
 				  JOIN coder.provisioner_keys k ON k.id = d.key_id
-				  LEFT JOIN LATERAL (SELECT j.* FROM coder.provisioner_jobs j
+				  LEFT JOIN LATERAL (SELECT j FROM coder.provisioner_jobs j
 									  WHERE j.worker_id = d.id AND j.completed_at IS NULL
 									  LIMIT 1) cur ON true
-				  LEFT JOIN LATERAL (SELECT j.* FROM coder.provisioner_jobs j
+				  LEFT JOIN LATERAL (SELECT j FROM coder.provisioner_jobs j
 									  WHERE j.worker_id = d.id AND j.completed_at IS NOT NULL
 									  ORDER BY j.completed_at DESC LIMIT 1) prev ON true
 				 CROSS JOIN LATERAL (SELECT CASE
 						WHEN d.last_seen_at IS NULL OR d.last_seen_at < clock_timestamp() - interval '90 seconds'
 							THEN 'offline'
-						WHEN cur.id IS NULL THEN 'idle' ELSE 'busy' END AS status) s
+						WHEN (cur.j).id IS NULL THEN 'idle' ELSE 'busy' END AS status) s
 				 WHERE d.organization_id = v_org.id AND d.tags @> v_tags
 				   AND (v_ids IS NULL OR d.id = ANY (v_ids))
 				   AND (s.status <> 'offline' OR v_offline OR 'offline' = ANY (v_status))

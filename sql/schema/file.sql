@@ -21,4 +21,14 @@ ALTER TABLE coder.files ALTER data SET STORAGE EXTERNAL;
 COMMENT ON TABLE coder.files IS
 	'Archives of templates and of Terraform modules (those with the nil creator); hash is the SHA-256 of data.';
 
+-- In C: extension/archive.c.
+CREATE FUNCTION coder.archive_zip_to_tar(data bytea) RETURNS bytea
+AS 'MODULE_PATHNAME', 'coder_archive_zip_to_tar' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION coder.archive_zip_to_tar(bytea) IS
+	'The files of a zip archive as a tar archive; NULL: broken, too large, or names outside of its root.';
+CREATE FUNCTION coder.archive_tar_to_zip(data bytea) RETURNS bytea
+AS 'MODULE_PATHNAME', 'coder_archive_tar_to_zip' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION coder.archive_tar_to_zip(bytea) IS
+	'The files of a tar archive as a zip archive; NULL: broken, too large, or names outside of its root.';
+
 SELECT pg_catalog.pg_extension_config_dump('coder.files', '');
