@@ -181,6 +181,16 @@ SELECT is(a.status, x.status, format('%s: %s', x.who, x.path)) FROM k, (VALUES
 	LATERAL api('GET', format(x.path, v('t', 'id'), v('v2', 'id')), NULL,
 		CASE x.who WHEN 'bob' THEN k.bob WHEN 'tina' THEN k.tina ELSE k.owner END) a;
 
+-- the template that comes with the server
+SELECT is(keep('x', 'GET', '/api/v2/templates/examples'), 200, 'examples are listed');
+SELECT is(v('x', '0', 'id') || (v('x', '0', 'name') <> '') || (v('x', '0', 'markdown') ~ '^# '), 'sandboxtruetrue', 'the starter is one');
+SELECT is(keep('e', 'POST', format('/api/v2/organizations/%s/templateversions', org),
+	'{"storage_method": "file", "provisioner": "terraform", "example_id": "sandbox"}'), 201, 'a version is made of it') FROM k;
+SELECT ok(position('sandbox_process' IN encode(f.data, 'escape')) > 0, 'with its files')
+  FROM coder.files f WHERE f.id = v('e', 'job', 'file_id')::uuid;
+SELECT is(keep('x', 'PATCH', '/api/v2/templateversions/' || v('e', 'id') || '/cancel'), 200, 'its import is canceled');
+SELECT is(keep('x', 'PATCH', '/api/v2/templateversions/' || v('e', 'id') || '/cancel'), 400, 'once');
+
 -- deletion
 SELECT is(keep('x', 'DELETE', '/api/v2/templates/' || v('t', 'id')), 200, 'the template is deleted');
 SELECT is(keep('x', 'GET', '/api/v2/templates/' || v('t', 'id')), 404, 'and gone');
