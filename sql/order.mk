@@ -31,5 +31,8 @@ SQL_API = \
 	api/template.sql \
 	api/templateversion.sql \
 	api/parameter.sql \
+	api/build.sql \
 	api/workspace.sql \
-	api/build.sql
+	api/workspaceagent.sql \
+	api/tailnet.sql \
+	api/app.sql

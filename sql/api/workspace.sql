@@ -835,9 +835,10 @@ BEGIN
 			v_problems := v_problems || coder.validation(kind || '_roles', format('role "%s" is not a valid workspace role', v.role));
 		ELSIF v.id !~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN
 			v_problems := v_problems || coder.validation(kind || '_roles', format('%s is not a valid UUID.', v.id));
-		ELSIF v.role <> '' AND NOT CASE kind
-			WHEN 'user' THEN EXISTS (SELECT FROM coder.users u WHERE u.id = v.id::uuid AND NOT u.deleted)
-			ELSE EXISTS (SELECT FROM coder.groups g WHERE g.id = v.id::uuid) END THEN
+		ELSIF v.role <> '' AND NOT EXISTS (
+			SELECT FROM coder.users u WHERE kind = 'user' AND u.id = v.id::uuid AND NOT u.deleted
+			UNION ALL
+			SELECT FROM coder.groups g WHERE kind = 'group' AND g.id = v.id::uuid) THEN
 			v_problems := v_problems || coder.validation(kind || '_roles', format('%s with ID %s does not exist', kind, v.id));
 		ELSIF v.role = '' THEN
 			acl := acl - lower(v.id);
@@ -1086,6 +1087,7 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	v_body jsonb := coder.body(req);
 	v_owner coder.users := coder.param_user(req);
+	c record;
 	v_version coder.template_versions;
 	t coder.templates;
 	s record;
@@ -1093,7 +1095,9 @@ DECLARE
 	v_name text := v_body ->> 'name';
 BEGIN
 	PERFORM coder.workspace_create_invalid(v_body);
-	SELECT c.version, c.template INTO v_version, t FROM coder.workspace_create_version(v_body) c;
+	SELECT * INTO c FROM coder.workspace_create_version(v_body);
+	v_version := c.version;
+	t := c.template;
 	IF NOT coder.can('create', 'workspace', t.organization_id, v_owner.id) THEN
 		PERFORM coder.raise(403, 'Unauthorized to create workspace.');
 	END IF;

@@ -96,3 +96,12 @@ CREATE INDEX idx_connection_logs_organization_id ON coder.connection_logs (organ
 CREATE INDEX idx_connection_logs_workspace_id ON coder.connection_logs (workspace_id);
 CREATE INDEX idx_connection_logs_workspace_owner_id ON coder.connection_logs (workspace_owner_id);
 COMMENT ON TABLE coder.connection_logs IS 'Connections by SSH, editors, terminals, apps and ports.';
+
+SELECT pg_catalog.pg_extension_config_dump('coder.workspace_apps', '');
+SELECT pg_catalog.pg_extension_config_dump('coder.workspace_app_statuses', '');
+SELECT pg_catalog.pg_extension_config_dump('coder.workspace_app_stats', '');
+SELECT pg_catalog.pg_extension_config_dump('coder.connection_logs', '');
+SELECT pg_catalog.pg_extension_config_dump('coder.workspace_resource_metadata_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('coder.workspace_agent_logs_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('coder.workspace_agent_scripts_ordinal_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('coder.workspace_app_stats_id_seq', '');

@@ -283,3 +283,6 @@ COMMENT ON FUNCTION coder.users_rename_follow() IS
 CREATE TRIGGER users_rename_follow AFTER UPDATE OF username ON coder.users
 	FOR EACH ROW WHEN (OLD.username IS DISTINCT FROM NEW.username)
 	EXECUTE FUNCTION coder.users_rename_follow();
+
+SELECT pg_catalog.pg_extension_config_dump('coder.workspace_builds', '');
+SELECT pg_catalog.pg_extension_config_dump('coder.workspace_build_parameters', '');

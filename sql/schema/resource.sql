@@ -44,3 +44,7 @@ CREATE TABLE coder.workspace_modules
 CREATE INDEX workspace_modules_created_at_idx ON coder.workspace_modules (created_at);
 CREATE INDEX workspace_modules_job_id_idx ON coder.workspace_modules (job_id);
 COMMENT ON TABLE coder.workspace_modules IS 'Terraform modules that a job used.';
+
+SELECT pg_catalog.pg_extension_config_dump('coder.workspace_resources', '');
+SELECT pg_catalog.pg_extension_config_dump('coder.workspace_resource_metadata', '');
+SELECT pg_catalog.pg_extension_config_dump('coder.workspace_modules', '');

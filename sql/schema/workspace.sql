@@ -128,3 +128,7 @@ END
 $$;
 COMMENT ON FUNCTION coder.workspace_event(uuid, uuid, text, uuid) IS
 	'Tells the watchers of a workspace and of its owner''s workspaces that something they show changed; kind as in the API (state_change, stats_update, mtd_update, …).';
+
+SELECT pg_catalog.pg_extension_config_dump('coder.workspaces', '');
+SELECT pg_catalog.pg_extension_config_dump('coder.workspace_totals', '');
+SELECT pg_catalog.pg_extension_config_dump('coder.workspace_agent_port_share', '');

@@ -72,6 +72,7 @@ CREATE UNLOGGED TABLE coder.workspace_agent_nodes
 (
 	agent_id			uuid NOT NULL PRIMARY KEY REFERENCES coder.workspace_agents(id) ON DELETE CASCADE,
 	node				jsonb NOT NULL,
+	latency				jsonb,
 	updated_at			timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE coder.workspace_agent_nodes IS
@@ -268,3 +269,15 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION coder.agent_status(coder.workspace_agents, timestamptz) IS
 	'The same of a row.';
+
+SELECT pg_catalog.pg_extension_config_dump('coder.workspace_agents', '');
+SELECT pg_catalog.pg_extension_config_dump('coder.workspace_agent_nodes', '');
+SELECT pg_catalog.pg_extension_config_dump('coder.workspace_agent_metadata', '');
+SELECT pg_catalog.pg_extension_config_dump('coder.workspace_agent_logs', '');
+SELECT pg_catalog.pg_extension_config_dump('coder.workspace_agent_log_sources', '');
+SELECT pg_catalog.pg_extension_config_dump('coder.workspace_agent_scripts', '');
+SELECT pg_catalog.pg_extension_config_dump('coder.workspace_agent_script_timings', '');
+SELECT pg_catalog.pg_extension_config_dump('coder.workspace_agent_stats', '');
+SELECT pg_catalog.pg_extension_config_dump('coder.workspace_agent_devcontainers', '');
+SELECT pg_catalog.pg_extension_config_dump('coder.workspace_agent_memory_resource_monitors', '');
+SELECT pg_catalog.pg_extension_config_dump('coder.workspace_agent_volume_resource_monitors', '');
