@@ -560,6 +560,7 @@ BEGIN
 	 WHERE v.job_id = j.id RETURNING v.id INTO STRICT v_version;
 	PERFORM coder.store_resources(j.id, 'start', coalesce(result->'start_resources', '[]'));
 	PERFORM coder.store_resources(j.id, 'stop', coalesce(result->'stop_resources', '[]'));
+	PERFORM coder.build_store_modules(j.id, 'start', result->'start_modules');
 	PERFORM coder.job_store_parameters(v_version, result->'rich_parameters');
 	PERFORM coder.job_store_presets(v_version, result->'presets');
 	INSERT INTO coder.template_version_terraform_values
@@ -1091,4 +1092,9 @@ INSERT INTO coder.routes (area, method, pattern, function, read_only) VALUES
 	('job', 'GET', '/api/v2/organizations/{organization}/provisionerjobs', 'provisionerjob_list', true),
 	('job', 'GET', '/api/v2/organizations/{organization}/provisionerjobs/{job}', 'provisionerjob_get', true),
 	('job', 'GET', '/api/v2/organizations/{organization}/provisionerdaemons', 'provisionerdaemon_list', true),
-	('job', 'GET', '/api/v2/organizations/{organization}/provisionerkeys', 'provisionerkey_list', true);
+	('job', 'GET', '/api/v2/organizations/{organization}/provisionerkeys', 'provisionerkey_list', true),
+	('job', 'POST', '/api/v2/organizations/{organization}/provisionerkeys', 'not_built', false),
+	('job', 'GET', '/api/v2/organizations/{organization}/provisionerkeys/daemons', 'not_built', true),
+	('job', 'DELETE', '/api/v2/organizations/{organization}/provisionerkeys/{provisionerkey}', 'not_built', false),
+	('job', 'GET', '/api/v2/organizations/{organization}/provisionerdaemons/serve', 'not_built', true),
+	('job', 'GET', '/api/v2/provisionerkeys/{provisionerkey}', 'not_built', true);

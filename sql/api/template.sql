@@ -758,6 +758,187 @@ END
 $$;
 COMMENT ON FUNCTION coder.template_examples_list(coder.request) IS 'GET /api/v2/templates/examples';
 
+-- Role of an entry of a template's ACL, from its actions, and back.
+CREATE OR REPLACE FUNCTION coder.template_role(actions jsonb)
+RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN CASE WHEN actions @> '["*"]' THEN 'admin' WHEN actions @> '["read", "use"]' THEN 'use' ELSE '' END;
+END
+$$;
+COMMENT ON FUNCTION coder.template_role(jsonb) IS 'admin, use, or empty.';
+
+-- Groups of an organization as the API's Group; "Everyone" has the id of the
+-- organization and all of its members.
+CREATE OR REPLACE FUNCTION coder.acl_groups_json(org uuid)
+RETURNS TABLE (id uuid, body jsonb) LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN QUERY
+	WITH g AS
+	(
+		SELECT x.id, x.name, x.display_name, x.avatar_url, x.quota_allowance, x.source::text AS source
+		  FROM coder.groups x WHERE x.organization_id = org AND x.id <> org
+		UNION ALL SELECT org, 'Everyone', '', '', coalesce((SELECT y.quota_allowance FROM coder.groups y WHERE y.id = org), 0), 'user'
+	), member AS
+	(
+		SELECT m.group_id, m.user_id FROM coder.group_members m JOIN g ON g.id = m.group_id AND g.id <> org
+		UNION ALL SELECT org, m.user_id FROM coder.organization_members m WHERE m.organization_id = org
+	)
+	SELECT g.id, jsonb_build_object('id', g.id, 'name', g.name, 'display_name', g.display_name,
+		'organization_id', o.id, 'organization_name', o.name, 'organization_display_name', o.display_name,
+		'avatar_url', g.avatar_url, 'quota_allowance', g.quota_allowance, 'source', g.source,
+		'members', coalesce(m.members, '[]'), 'total_member_count', coalesce(m.total, 0))
+	  FROM g JOIN coder.organizations o ON o.id = org
+	  LEFT JOIN (SELECT x.group_id, count(*) AS total, jsonb_agg(coder.user_reduced_json(u) ORDER BY lower(u.username)) AS members
+				   FROM member x JOIN coder.users u ON u.id = x.user_id AND NOT u.deleted AND NOT u.is_system
+				  GROUP BY 1) m ON m.group_id = g.id;
+END
+$$;
+COMMENT ON FUNCTION coder.acl_groups_json(uuid) IS 'Groups of an organization with their members.';
+
+-- GET /api/v2/templates/{template}/acl
+CREATE OR REPLACE FUNCTION coder.template_acl_get(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	t coder.templates := coder.param_template(req, 'update');
+BEGIN
+	RETURN coder.reply(200, jsonb_build_object(
+		'users', (SELECT coalesce(jsonb_agg(coder.user_json(u) || jsonb_build_object('role', coder.template_role(a.value))
+										   ORDER BY lower(u.username)), '[]')
+					FROM jsonb_each(t.user_acl) a JOIN coder.users u ON u.id::text = a.key AND NOT u.deleted),
+		'group', (SELECT coalesce(jsonb_agg(g.body || jsonb_build_object('role', coder.template_role(a.value))
+										   ORDER BY lower(g.body->>'name')), '[]')
+					FROM jsonb_each(t.group_acl) a JOIN coder.acl_groups_json(t.organization_id) g ON g.id::text = a.key)));
+END
+$$;
+COMMENT ON FUNCTION coder.template_acl_get(coder.request) IS 'GET /api/v2/templates/{template}/acl';
+
+-- GET /api/v2/templates/{template}/acl/available: who could be given a role.
+CREATE OR REPLACE FUNCTION coder.template_acl_available(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	t coder.templates := coder.param_template(req, 'update');
+	v_q text := coalesce(req.query->>'q', '');
+	v_limit integer := coder.query_int(req, 'limit', 0);
+	v_offset integer := coder.query_int(req, 'offset', 0);
+BEGIN
+	RETURN coder.reply(200, jsonb_build_object(
+		'users', (SELECT coalesce(jsonb_agg(coder.user_reduced_json(x.u) ORDER BY lower((x.u).username)), '[]')
+					FROM (SELECT u FROM coder.users u
+							JOIN coder.organization_members m ON m.user_id = u.id AND m.organization_id = t.organization_id
+						   WHERE NOT u.deleted AND NOT u.is_system
+							 AND (coder.contains_ci(u.username, v_q) OR coder.contains_ci(u.email, v_q))
+						   ORDER BY lower(u.username) LIMIT nullif(v_limit, 0) OFFSET v_offset) x),
+		'groups', (SELECT coalesce(jsonb_agg(g.body ORDER BY lower(g.body->>'name')), '[]')
+					 FROM coder.acl_groups_json(t.organization_id) g WHERE coder.contains_ci(g.body->>'name', v_q))));
+END
+$$;
+COMMENT ON FUNCTION coder.template_acl_available(coder.request) IS 'GET /api/v2/templates/{template}/acl/available';
+
+-- Checks one map of an ACL request (id -> role); answers what is wrong.
+CREATE OR REPLACE FUNCTION coder.template_acl_errors(field text, perms jsonb, org uuid)
+RETURNS jsonb[] LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	e record;
+	v_broken jsonb[] := '{}';
+	v_kind text := CASE field WHEN 'user_perms' THEN 'user' ELSE 'group' END;
+BEGIN
+	FOR e IN SELECT p.key, p.value FROM jsonb_each_text(perms) p LOOP
+		IF coalesce(e.value, '?') NOT IN ('admin', 'use', '') THEN
+			v_broken := v_broken || coder.validation(field, format('role "%s" is not a valid template role', e.value));
+		END IF;
+		IF coder.try_uuid(e.key) IS NULL THEN
+			v_broken := v_broken || coder.validation(field, format('%s is not a valid UUID.', e.key));
+		ELSIF e.value <> '' AND NOT (CASE v_kind
+			WHEN 'user' THEN EXISTS (SELECT FROM coder.users u WHERE u.id = coder.try_uuid(e.key) AND NOT u.deleted)
+			ELSE coder.try_uuid(e.key) = org
+				OR EXISTS (SELECT FROM coder.groups g WHERE g.id = coder.try_uuid(e.key) AND g.organization_id = org) END) THEN
+			v_broken := v_broken || coder.validation(field, format('%s with ID %s does not exist', v_kind, e.key));
+		END IF;
+	END LOOP;
+	RETURN v_broken;
+END
+$$;
+COMMENT ON FUNCTION coder.template_acl_errors(text, jsonb, uuid) IS 'What is wrong with a map of ids to roles.';
+
+-- An ACL with a map of ids to roles laid over it; an empty role removes.
+CREATE OR REPLACE FUNCTION coder.template_acl_merge(acl jsonb, perms jsonb)
+RETURNS jsonb LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN (SELECT coalesce(jsonb_object_agg(x.key, x.actions), '{}')
+			  FROM (SELECT a.key, a.value AS actions FROM jsonb_each(acl) a
+					 WHERE NOT EXISTS (SELECT FROM jsonb_each(perms) p WHERE coder.try_uuid(p.key)::text = a.key)
+					UNION ALL
+					SELECT coder.try_uuid(p.key)::text,
+						   CASE p.value WHEN 'admin' THEN '["*"]'::jsonb ELSE '["read", "use"]' END
+					  FROM jsonb_each_text(perms) p WHERE p.value <> '') x);
+END
+$$;
+COMMENT ON FUNCTION coder.template_acl_merge(jsonb, jsonb) IS 'An ACL with the changes of a request.';
+
+-- PATCH /api/v2/templates/{template}/acl
+CREATE OR REPLACE FUNCTION coder.template_acl_update(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	t coder.templates := coder.param_template(req, 'create');
+	b jsonb := coder.body(req);
+	v_users jsonb;
+	v_groups jsonb;
+BEGIN
+	PERFORM coder.body_types(b, '{"object": ["user_perms", "group_perms"]}');
+	v_users := coalesce(nullif(b->'user_perms', 'null'), '{}');
+	v_groups := coalesce(nullif(b->'group_perms', 'null'), '{}');
+	PERFORM coder.raise_broken('Invalid request to update template ACL', VARIADIC
+		coder.template_acl_errors('user_perms', v_users, t.organization_id)
+		|| coder.template_acl_errors('group_perms', v_groups, t.organization_id));
+	UPDATE coder.templates x
+	   SET user_acl = coder.template_acl_merge(x.user_acl, v_users),
+		   group_acl = coder.template_acl_merge(x.group_acl, v_groups), updated_at = now()
+	 WHERE x.id = t.id;
+	PERFORM coder.audit('write', 'template', t.id, t.name, t.organization_id, (SELECT coder.audit_diff(to_jsonb(t), to_jsonb(x))
+		FROM coder.templates x WHERE x.id = t.id));
+	RETURN coder.reply_message(200, 'Successfully updated template ACL list.');
+END
+$$;
+COMMENT ON FUNCTION coder.template_acl_update(coder.request) IS 'PATCH /api/v2/templates/{template}/acl';
+
+-- POST /api/v2/templates/{template}/prebuilds/invalidate: workspaces that were
+-- built ahead for the active version's presets are to be made anew.
+CREATE OR REPLACE FUNCTION coder.template_presets_invalidate(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	t coder.templates := coder.param_template(req, 'update');
+	v_done jsonb;
+BEGIN
+	WITH done AS
+	(
+		UPDATE coder.template_version_presets p SET last_invalidated_at = now()
+		 WHERE p.template_version_id = t.active_version_id AND p.desired_instances > 0
+		RETURNING p.name
+	)
+	SELECT coalesce(jsonb_agg(jsonb_build_object('template_name', t.name, 'template_version_name', v.name,
+												 'preset_name', d.name) ORDER BY d.name), '[]')
+	  INTO v_done FROM done d JOIN coder.template_versions v ON v.id = t.active_version_id;
+	RETURN coder.reply(200, jsonb_build_object('invalidated', v_done));
+END
+$$;
+COMMENT ON FUNCTION coder.template_presets_invalidate(coder.request) IS 'POST /api/v2/templates/{template}/prebuilds/invalidate';
+
 DELETE FROM coder.routes WHERE area = 'template';
 INSERT INTO coder.routes (area, method, pattern, function, read_only) VALUES
 	('template', 'GET', '/api/v2/templates', 'template_list', true),
@@ -769,4 +950,10 @@ INSERT INTO coder.routes (area, method, pattern, function, read_only) VALUES
 	('template', 'POST', '/api/v2/organizations/{organization}/templates', 'template_create', false),
 	('template', 'GET', '/api/v2/organizations/{organization}/templates', 'organization_template_list', true),
 	('template', 'GET', '/api/v2/organizations/{organization}/templates/examples', 'template_examples_list', true),
-	('template', 'GET', '/api/v2/organizations/{organization}/templates/{templatename}', 'organization_template_get', true);
+	('template', 'GET', '/api/v2/organizations/{organization}/templates/{templatename}', 'organization_template_get', true),
+	('template', 'GET', '/api/v2/templates/{template}/acl', 'template_acl_get', true),
+	('template', 'PATCH', '/api/v2/templates/{template}/acl', 'template_acl_update', false),
+	('template', 'GET', '/api/v2/templates/{template}/acl/available', 'template_acl_available', true),
+	('template', 'POST', '/api/v2/templates/{template}/prebuilds/invalidate', 'template_presets_invalidate', false),
+	('template', 'GET', '/api/v2/prebuilds/settings', 'not_built', true),
+	('template', 'PUT', '/api/v2/prebuilds/settings', 'not_built', false);

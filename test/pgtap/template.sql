@@ -181,6 +181,23 @@ SELECT is(a.status, x.status, format('%s: %s', x.who, x.path)) FROM k, (VALUES
 	LATERAL api('GET', format(x.path, v('t', 'id'), v('v2', 'id')), NULL,
 		CASE x.who WHEN 'bob' THEN k.bob WHEN 'tina' THEN k.tina ELSE k.owner END) a;
 
+-- access lists
+SELECT is(keep('x', 'GET', '/api/v2/templates/' || v('t', 'id') || '/acl'), 200, 'the access list');
+SELECT is(v('x', 'group', '0', 'name') || v('x', 'group', '0', 'role'), 'Everyoneuse', 'lets everyone use the template');
+SELECT is(keep('x', 'GET', '/api/v2/templates/' || v('t', 'id') || '/acl', NULL, bob), 404, 'a member does not see it') FROM k;
+SELECT is(keep('x', 'PATCH', '/api/v2/templates/' || v('t', 'id') || '/acl',
+	jsonb_build_object('group_perms', jsonb_build_object(org, ''), 'user_perms', jsonb_build_object((SELECT id FROM coder.users WHERE username = 'bob'), 'admin'))), 200,
+	'it is changed') FROM k;
+SELECT is(keep('x', 'PATCH', '/api/v2/templates/' || v('t', 'id'), '{"description": "bob''s", "default_ttl_ms": 7200000}', bob), 200, 'who is made admin may change the template') FROM k;
+SELECT is(keep('x', 'GET', '/api/v2/templates/' || v('t', 'id'), NULL, token_of('eve')), 404, 'who is not on it sees nothing');
+SELECT is(keep('x', 'PATCH', '/api/v2/templates/' || v('t', 'id') || '/acl', x.body), 400, 'bad list: ' || x.body::text)
+  FROM (VALUES ('{"user_perms": {"zzz": "use"}}'::jsonb), ('{"user_perms": {"11111111-1111-1111-1111-111111111111": "use"}}'),
+			   ('{"group_perms": {"11111111-1111-1111-1111-111111111111": "use"}}'), ('{"group_perms": {"11111111-1111-1111-1111-111111111111": "odd"}}'),
+			   ('{"user_perms": []}')) x (body);
+SELECT is(keep('x', 'GET', '/api/v2/templates/' || v('t', 'id') || '/acl/available?q=bo'), 200, 'who could be given a role');
+SELECT is(v('x', 'users', '0', 'username'), 'bob', 'is found by name');
+SELECT is(keep('x', 'PATCH', '/api/v2/templates/' || v('t', 'id') || '/acl', jsonb_build_object('group_perms', jsonb_build_object(org, 'use'))), 200, 'everyone again') FROM k;
+
 -- the template that comes with the server
 SELECT is(keep('x', 'GET', '/api/v2/templates/examples'), 200, 'examples are listed');
 SELECT is(v('x', '0', 'id') || (v('x', '0', 'name') <> '') || (v('x', '0', 'markdown') ~ '^# '), 'sandboxtruetrue', 'the starter is one');
