@@ -35,4 +35,6 @@ SQL_API = \
 	api/workspace.sql \
 	api/workspaceagent.sql \
 	api/tailnet.sql \
-	api/app.sql
+	api/app.sql \
+	tick.sql \
+	admin.sql

@@ -129,6 +129,15 @@ $$;
 COMMENT ON FUNCTION coder.workspace_event(uuid, uuid, text, uuid) IS
 	'Tells the watchers of a workspace and of its owner''s workspaces that something they show changed; kind as in the API (state_change, stats_update, mtd_update, …).';
 
+-- When periodic work of coder.tick was done last.
+CREATE TABLE coder.tick_state
+(
+	name				text NOT NULL PRIMARY KEY,
+	last_at				timestamptz NOT NULL
+);
+COMMENT ON TABLE coder.tick_state IS 'When periodic work of coder.tick() was done last.';
+
 SELECT pg_catalog.pg_extension_config_dump('coder.workspaces', '');
 SELECT pg_catalog.pg_extension_config_dump('coder.workspace_totals', '');
 SELECT pg_catalog.pg_extension_config_dump('coder.workspace_agent_port_share', '');
+SELECT pg_catalog.pg_extension_config_dump('coder.tick_state', '');

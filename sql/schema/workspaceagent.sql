@@ -46,6 +46,7 @@ CREATE TABLE coder.workspace_agents
 	expanded_directory	varchar(4096) NOT NULL DEFAULT '',
 	logs_length			integer NOT NULL DEFAULT 0,
 	logs_overflowed		boolean NOT NULL DEFAULT false,
+	timeout_told		boolean NOT NULL DEFAULT false,
 	started_at			timestamptz,
 	ready_at			timestamptz,
 	subsystems			coder.workspace_agent_subsystem[] DEFAULT '{}',
@@ -64,6 +65,8 @@ CREATE INDEX workspace_agents_auth_instance_id_deleted_idx
 	ON coder.workspace_agents (auth_instance_id, deleted);
 CREATE INDEX workspace_agents_resource_id_idx ON coder.workspace_agents (resource_id);
 CREATE INDEX workspace_agents_parent_id_idx ON coder.workspace_agents (parent_id) WHERE parent_id IS NOT NULL;
+COMMENT ON COLUMN coder.workspace_agents.timeout_told IS
+	'Watchers know that the agent took too long to connect.';
 COMMENT ON TABLE coder.workspace_agents IS
 	'Agents inside resources; sub-agents have a parent_id.';
 

@@ -1,0 +1,258 @@
+-- SPDX-License-Identifier: MIT
+--
+-- tick.sql
+--   Everything that is due by time: autostart, autostop, dormancy, deletion,
+--   agents that fell silent, jobs that hang, rows that are old.
+--
+-- coder.tick() may be called at any time and by several at once: one does the
+-- work, the others return at once.  Each due thing is found by its state, and
+-- doing it ends that state in the same transaction, so it is done once.  What
+-- fails for one workspace is logged and leaves the others alone.
+
+CREATE OR REPLACE FUNCTION coder.due_stop(at timestamptz) RETURNS TABLE (id uuid, reason text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN QUERY
+	SELECT w.id, 'autostop'
+	  FROM coder.workspace_builds b
+	  JOIN coder.workspaces w ON w.latest_build_id = b.id
+	  JOIN coder.provisioner_jobs j ON j.id = b.job_id
+	  JOIN coder.users u ON u.id = w.owner_id
+	 WHERE b.transition = 'start' AND NOT b.active AND j.job_status <> 'failed'
+	   AND NOT w.deleted AND w.dormant_at IS NULL
+	   AND ((b.deadline > '0001-01-01 00:00:00+00' AND b.deadline <= at) OR u.status = 'suspended')
+	UNION ALL
+	-- A start that failed, where the template wants it cleaned up.
+	SELECT w.id, 'autostop'
+	  FROM coder.workspace_builds b
+	  JOIN coder.workspaces w ON w.latest_build_id = b.id
+	  JOIN coder.provisioner_jobs j ON j.id = b.job_id
+	  JOIN coder.templates t ON t.id = w.template_id
+	 WHERE b.transition = 'start' AND j.job_status = 'failed' AND NOT w.deleted AND t.failure_ttl > 0
+	   AND j.completed_at + t.failure_ttl / 1000 * interval '1 microsecond' < at;
+END
+$$;
+COMMENT ON FUNCTION coder.due_stop(timestamptz) IS 'Workspaces that are to stop now, and why.';
+
+CREATE OR REPLACE FUNCTION coder.due_start(at timestamptz) RETURNS TABLE (id uuid, version uuid)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN QUERY
+	SELECT w.id, CASE WHEN w.automatic_updates = 'always' OR t.require_active_version
+					  THEN t.active_version_id ELSE b.template_version_id END
+	  FROM coder.workspaces w
+	  JOIN coder.workspace_builds b ON b.id = w.latest_build_id
+	  JOIN coder.provisioner_jobs j ON j.id = b.job_id
+	  JOIN coder.templates t ON t.id = w.template_id
+	  JOIN coder.users u ON u.id = w.owner_id
+	 WHERE NOT w.deleted AND w.dormant_at IS NULL AND w.next_start_at <= at
+	   AND w.autostart_schedule IS NOT NULL AND t.allow_user_autostart AND u.status = 'active'
+	   AND b.transition = 'stop' AND NOT b.active AND j.job_status <> 'failed';
+END
+$$;
+COMMENT ON FUNCTION coder.due_start(timestamptz) IS
+	'Workspaces that are to start now, and with which version.';
+
+CREATE OR REPLACE FUNCTION coder.due_dormant(at timestamptz) RETURNS TABLE (id uuid, running boolean)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN QUERY
+	SELECT w.id, b.transition = 'start'
+	  FROM coder.workspaces w
+	  JOIN coder.workspace_builds b ON b.id = w.latest_build_id
+	  JOIN coder.templates t ON t.id = w.template_id
+	 WHERE NOT w.deleted AND w.dormant_at IS NULL AND NOT b.active AND t.time_til_dormant > 0
+	   AND w.last_used_at + t.time_til_dormant / 1000 * interval '1 microsecond' < at;
+END
+$$;
+COMMENT ON FUNCTION coder.due_dormant(timestamptz) IS
+	'Workspaces that nobody used for as long as their template allows.';
+
+CREATE OR REPLACE FUNCTION coder.due_delete(at timestamptz) RETURNS SETOF uuid
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN QUERY
+	SELECT w.id
+	  FROM coder.workspaces w
+	  JOIN coder.workspace_builds b ON b.id = w.latest_build_id
+	  JOIN coder.provisioner_jobs j ON j.id = b.job_id
+	  JOIN coder.templates t ON t.id = w.template_id
+	 WHERE NOT w.deleted AND w.dormant_at IS NOT NULL AND w.deleting_at < at AND NOT b.active
+	   AND t.time_til_dormant_autodelete > 0
+	   AND NOT (b.transition = 'delete' AND j.job_status = 'failed'
+				AND j.completed_at > at - interval '24 hours');
+END
+$$;
+COMMENT ON FUNCTION coder.due_delete(timestamptz) IS
+	'Dormant workspaces whose time is over; one whose deletion failed waits a day.';
+
+CREATE OR REPLACE FUNCTION coder.tick_build(workspace uuid, transition text, reason text, version uuid DEFAULT NULL)
+RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_owner uuid;
+BEGIN
+	SELECT w.owner_id INTO v_owner FROM coder.workspaces w WHERE w.id = workspace FOR NO KEY UPDATE SKIP LOCKED;
+	IF NOT FOUND THEN
+		RETURN false;
+	END IF;
+	PERFORM coder.build_add(workspace, v_owner, transition, version, reason);
+	RETURN true;
+EXCEPTION
+	-- The owner cannot be asked: the next tick tries again.
+	WHEN SQLSTATE 'ZC400' OR SQLSTATE 'ZC406' OR SQLSTATE 'ZC409' THEN
+		RAISE LOG 'coder.tick: % of workspace % was refused: %', transition, workspace, SQLERRM;
+		RETURN false;
+END
+$$;
+COMMENT ON FUNCTION coder.tick_build(uuid, text, text, uuid) IS
+	'A build that is due, in the owner''s name; false if it could not be made.';
+
+CREATE OR REPLACE FUNCTION coder.tick_workspaces(at timestamptz) RETURNS integer
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v record;
+	v_done integer := 0;
+BEGIN
+	FOR v IN SELECT * FROM coder.due_stop(at) LOOP
+		v_done := v_done + coder.tick_build(v.id, 'stop', v.reason)::integer;
+	END LOOP;
+	FOR v IN SELECT * FROM coder.due_start(at) LOOP
+		v_done := v_done + coder.tick_build(v.id, 'start', 'autostart', v.version)::integer;
+	END LOOP;
+	FOR v IN SELECT * FROM coder.due_dormant(at) LOOP
+		IF v.running THEN
+			PERFORM coder.tick_build(v.id, 'stop', 'dormancy');
+		END IF;
+		PERFORM coder.workspace_set_dormant(v.id, at);
+		v_done := v_done + 1;
+	END LOOP;
+	FOR v IN SELECT d AS id FROM coder.due_delete(at) d LOOP
+		v_done := v_done + coder.tick_build(v.id, 'delete', 'autodelete')::integer;
+	END LOOP;
+	-- A schedule without a next start: set by SQL, or cleared by a template.
+	UPDATE coder.workspaces w
+	   SET next_start_at = coder.schedule_next(w.autostart_schedule, at, t.autostart_block_days_of_week::integer)
+	  FROM coder.templates t
+	 WHERE t.id = w.template_id AND NOT w.deleted AND w.next_start_at IS NULL AND w.dormant_at IS NULL
+	   AND w.autostart_schedule IS NOT NULL AND t.allow_user_autostart;
+	RETURN v_done;
+END
+$$;
+COMMENT ON FUNCTION coder.tick_workspaces(timestamptz) IS
+	'Starts, stops, puts to rest and deletes what is due; how many.';
+
+CREATE OR REPLACE FUNCTION coder.tick_agents(at timestamptz) RETURNS integer
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_id uuid;
+	v_done integer := 0;
+BEGIN
+	-- Gone without a word: what the status says is written down, and told once.
+	FOR v_id IN
+		UPDATE coder.workspace_agents a SET disconnected_at = a.last_connected_at
+		 WHERE a.id IN (SELECT x.id FROM coder.workspace_agents x
+						 WHERE x.last_connected_at < at - interval '30 seconds'
+						   AND (x.disconnected_at IS NULL OR x.disconnected_at < x.last_connected_at)
+						   FOR NO KEY UPDATE SKIP LOCKED)
+		RETURNING a.id
+	LOOP
+		PERFORM coder.agent_event(c, 'agt_connection_update') FROM coder.agent_context(v_id) c
+		 WHERE (c.workspace).id IS NOT NULL;
+		v_done := v_done + 1;
+	END LOOP;
+	FOR v_id IN
+		UPDATE coder.workspace_agents a SET timeout_told = true
+		 WHERE a.id IN (SELECT x.id FROM coder.workspace_agents x
+						 WHERE x.first_connected_at IS NULL AND NOT x.timeout_told AND x.connection_timeout_seconds > 0
+						   AND x.created_at + x.connection_timeout_seconds * interval '1 second' < at
+						   FOR NO KEY UPDATE SKIP LOCKED)
+		RETURNING a.id
+	LOOP
+		PERFORM coder.agent_event(c, 'agt_timeout') FROM coder.agent_context(v_id) c
+		 WHERE (c.workspace).id IS NOT NULL;
+		v_done := v_done + 1;
+	END LOOP;
+	RETURN v_done;
+END
+$$;
+COMMENT ON FUNCTION coder.tick_agents(timestamptz) IS
+	'Tells the watchers of agents that fell silent or took too long to connect; how many.';
+
+CREATE OR REPLACE FUNCTION coder.tick_purge(at timestamptz) RETURNS integer
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_logs bigint := coder.setting_seconds('workspace_agent_logs_retention', 604800);
+	v_keys bigint := coder.setting_seconds('api_keys_retention', 604800);
+	v_connections bigint := coder.setting_seconds('connection_logs_retention', 0);
+	v_done integer := 0;
+	v_rows integer;
+BEGIN
+	IF v_logs > 0 THEN
+		DELETE FROM coder.workspace_agent_logs l
+		 USING coder.workspace_agents a, coder.workspace_resources r, coder.workspace_builds b, coder.workspaces w
+		 WHERE a.id = l.agent_id AND r.id = a.resource_id AND b.job_id = r.job_id AND w.id = b.workspace_id
+		   AND w.latest_build_id <> b.id
+		   AND coalesce(a.last_connected_at, a.created_at) < at - v_logs * interval '1 second';
+		GET DIAGNOSTICS v_rows = ROW_COUNT;
+		v_done := v_done + v_rows;
+	END IF;
+	IF v_keys > 0 THEN
+		DELETE FROM coder.api_keys k WHERE k.id IN
+			(SELECT x.id FROM coder.api_keys x WHERE x.expires_at < at - v_keys * interval '1 second' LIMIT 10000);
+		GET DIAGNOSTICS v_rows = ROW_COUNT;
+		v_done := v_done + v_rows;
+	END IF;
+	IF v_connections > 0 THEN
+		DELETE FROM coder.connection_logs c WHERE c.id IN
+			(SELECT x.id FROM coder.connection_logs x WHERE x.connect_time < at - v_connections * interval '1 second' LIMIT 10000);
+		GET DIAGNOSTICS v_rows = ROW_COUNT;
+		v_done := v_done + v_rows;
+	END IF;
+	DELETE FROM coder.workspace_agent_stats s WHERE s.created_at < at - interval '180 days';
+	GET DIAGNOSTICS v_rows = ROW_COUNT;
+	DELETE FROM coder.provisioner_daemons d
+	 WHERE coalesce(d.last_seen_at, d.created_at) < at - interval '7 days';
+	RETURN v_done + v_rows;
+END
+$$;
+COMMENT ON FUNCTION coder.tick_purge(timestamptz) IS
+	'Deletes rows that are older than their retention; how many.';
+
+CREATE OR REPLACE FUNCTION coder.tick_due(what text, period interval, at timestamptz) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	INSERT INTO coder.tick_state AS s VALUES (what, at)
+	ON CONFLICT (name) DO UPDATE SET last_at = excluded.last_at WHERE s.last_at + period <= excluded.last_at;
+	RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION coder.tick_due(text, interval, timestamptz) IS
+	'Has a period passed since this was done last? If so, it is done now.';
+
+CREATE OR REPLACE FUNCTION coder.tick(at timestamptz) RETURNS integer
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_done integer := 0;
+BEGIN
+	-- One at a time; who comes second has nothing to do.
+	IF NOT pg_try_advisory_xact_lock(hashtextextended('coder.tick', 0)) THEN
+		RETURN 0;
+	END IF;
+	v_done := coder.tick_workspaces(at) + coder.tick_agents(at) + coder.reap_jobs(at);
+	IF coder.tick_due('purge', interval '10 minutes', at) THEN
+		v_done := v_done + coder.tick_purge(at);
+	END IF;
+	RETURN v_done;
+END
+$$;
+COMMENT ON FUNCTION coder.tick(timestamptz) IS
+	'Does what is due at a time; how many things. Safe to call twice and by several at once.';
+
+CREATE OR REPLACE FUNCTION coder.tick() RETURNS integer
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN coder.tick(clock_timestamp());
+END
+$$;
+COMMENT ON FUNCTION coder.tick() IS 'Does what is due now.';
