@@ -238,12 +238,11 @@ drpc_put_packet(uint8_t *dst, DrpcKind kind, uint64_t stream, uint64_t message, 
 		p = put_varint(p, stream);
 		p = put_varint(p, message);
 		p = put_varint(p, n);
-		if (n > 0)
-			memcpy(p, bytes, n);
-		p += n;
-		bytes += n;
+		p = wire_put_bytes(p, bytes, n);
 		size -= n;
-		if (size == 0)
+		if (size > 0)
+			bytes += n;
+		else
 			return (size_t) (p - dst);
 	}
 }

@@ -1,0 +1,1 @@
+AGENT_LIBS := -lhttp_parser $(AGENT_LIBS)
