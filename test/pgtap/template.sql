@@ -21,12 +21,12 @@ BEGIN
 END
 $$;
 -- an import of an empty archive by the daemon, with these parameters
-CREATE FUNCTION public.import(job text, parameters jsonb DEFAULT '[]', presets jsonb DEFAULT '[]') RETURNS void
+CREATE FUNCTION public.import(job text, parameters jsonb DEFAULT '[]', presets jsonb DEFAULT '[]') RETURNS SETOF text
 LANGUAGE plpgsql AS $$
 DECLARE
 	d uuid := coder.provisioner_register('test', '{terraform}', '{}', 'v0');
 BEGIN
-	PERFORM is(coder.provisioner_acquire(d)->>'job_id', job, 'the daemon takes the job');
+	RETURN NEXT is(coder.provisioner_acquire(d)->>'job_id', job, 'the daemon takes the job');
 	PERFORM coder.provisioner_complete(d, job::uuid, jsonb_build_object('job_id', job, 'template_import',
 		jsonb_build_object('rich_parameters', parameters, 'presets', presets)));
 END
