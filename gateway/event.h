@@ -22,6 +22,14 @@ typedef void (*GwEventCallback)(void *arg, int64_t seq, const char *payload, siz
 
 /* The subscription holds from now on.  The callback may unsubscribe. */
 GwSubscription *gw_event_subscribe(GwLoop *loop, const char *channel, GwEventCallback cb, void *arg);
+/*
+ * Where the stream of events stands, to be asked before a statement is sent;
+ * what follows it is delivered by gw_event_subscribe_from() even if it came
+ * before the subscription.  position -1: from now on.
+ */
+int64_t gw_event_position(const GwLoop *loop);
+GwSubscription *gw_event_subscribe_from(GwLoop *loop, const char *channel, int64_t position,
+										GwEventCallback cb, void *arg);
 void gw_event_unsubscribe(GwSubscription *subscription);
 
 void gw_event_init(GwLoop *loop);		 /* per loop, before any subscription */

@@ -10,6 +10,7 @@
 #ifndef GATEWAY_H
 #define GATEWAY_H
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -79,11 +80,14 @@ typedef struct GwLoop
 	h2o_multithread_receiver_t receiver;
 	h2o_timeout_t buckets[4]; /* behind GwTimer */
 	h2o_linklist_t streams;	  /* GwStream: told when the server stops */
+	h2o_linklist_t calls;	  /* api.c: requests that wait for the database */
 	bool stopping;
-	int connections;
+	atomic_int connections;
 	uint8_t random[4096];
 	size_t random_left;
-	void *private_data; /* listen.c */
+	struct GwAccept *listeners; /* accept.c */
+	pthread_t thread;
+	atomic_bool done;
 } GwLoop;
 
 typedef struct GwServer
@@ -104,6 +108,10 @@ gw_loop_of(h2o_req_t *req)
 {
 	return (GwLoop *) req->conn->ctx;
 }
+
+/* loop.c, used by main.c */
+void gw_loop_init(GwLoop *loop, int index);
+void gw_loop_stop_streams(GwLoop *loop);
 
 /* Runs fn(loop, arg) on loop's thread, soon.  Callable from any thread. */
 void gw_loop_post(GwLoop *loop, void (*fn)(GwLoop *loop, void *arg), void *arg);

@@ -1,0 +1,744 @@
+/*
+ * db.c -- statements to the database from an event loop, by libpq's pipeline mode.
+ *
+ * Every statement ends with its own Sync, so each is a transaction of its own
+ * and an error stays with its request.  A connection answers in order; the head
+ * of its queue is the one whose results arrive.  When a connection dies, libpq
+ * gives the queued statements no result: they are failed here, or sent again
+ * when they only read.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "db.h"
+
+#define MAX_PARAMS 16
+#define MAX_STATEMENTS 64
+#define MAX_PIPELINE 128	 /* statements in flight on a fast connection */
+#define MAX_PENDING 4096	 /* waiting for a connection, per pool */
+#define FAST_WAIT_MS 5000	 /* for a connection */
+#define SLOW_WAIT_MS 30000
+#define BACKOFF_MIN_MS 50
+#define BACKOFF_MAX_MS 1000
+#define CONNECT_TIMEOUT_MS 10000
+
+typedef struct DbConn DbConn;
+
+struct GwQuery
+{
+	h2o_linklist_t link; /* in a pool's pending list or a connection's queue */
+	GwDb *db;
+	DbConn *conn; /* NULL: pending */
+	const GwStatement *statement;
+	const char *values[MAX_PARAMS];
+	int lengths[MAX_PARAMS];
+	int formats[MAX_PARAMS];
+	GwDbPool pool;
+	bool text_result;
+	bool retry;	   /* may be sent a second time */
+	bool preparing; /* the Prepare's result comes first */
+	GwDbCallback cb; /* NULL: detached */
+	void *arg;
+	PGresult *result;
+	uint64_t since;
+	char *copies; /* of the values, in one block */
+	GwTimer fail; /* calls back later where gw_db_send() could not queue it */
+};
+
+struct DbConn
+{
+	GwDb *db;
+	GwDbPool pool;
+	PGconn *pg;
+	h2o_socket_t *sock;
+	bool up;
+	bool cancelling; /* a thread sends a cancel: nothing new until it is back */
+	bool in_results;
+	int running;
+	unsigned backoff_ms;
+	uint64_t prepared; /* bit = index of the statement */
+	h2o_linklist_t queue;
+	GwTimer timer;
+};
+
+struct GwDb
+{
+	GwLoop *loop;
+	char *conninfo;
+	int n_conns[2];
+	DbConn *conns[2];
+	int slow_wanted; /* slow connections are opened when needed */
+	h2o_linklist_t pending[2];
+	int n_pending[2];
+	const GwStatement *statements[MAX_STATEMENTS];
+	int n_statements;
+	bool closing;
+	GwTimer sweep;
+	GwDbStats stats;
+};
+
+static void conn_connect(void *arg);
+static void conn_lost(DbConn *conn, const char *why);
+static void dispatch(GwDb *db, GwDbPool pool);
+
+static const int all_binary[MAX_PARAMS] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+
+static int
+statement_index(GwDb *db, const GwStatement *statement)
+{
+	for (int i = 0; i < db->n_statements; i++)
+		if (db->statements[i] == statement)
+			return i;
+	if (db->n_statements == MAX_STATEMENTS)
+		h2o_fatal("too many statements");
+	db->statements[db->n_statements] = statement;
+	return db->n_statements++;
+}
+
+static void
+query_free(GwQuery *query)
+{
+	gw_timer_stop(&query->fail);
+	PQclear(query->result);
+	free(query->copies);
+	free(query);
+}
+
+/* The end of a query that is in no list any more. */
+static void
+query_done(GwQuery *query, GwDbStatus status)
+{
+	GwDbCallback cb = query->cb;
+	void *arg = query->arg;
+	PGresult *result = query->result;
+
+	query->result = NULL;
+	if (status == GW_DB_FAILED)
+		query->db->stats.failed++;
+	else if (status == GW_DB_LOST)
+		query->db->stats.lost++;
+	query_free(query);
+	if (cb == NULL)
+		PQclear(result);
+	else
+	{
+		if (status == GW_DB_LOST || status == GW_DB_UNSENT)
+		{
+			PQclear(result);
+			result = NULL;
+		}
+		cb(arg, status, result);
+	}
+}
+
+/* Sending -------------------------------------------------------------------- */
+
+static void
+on_writable(h2o_socket_t *sock, const char *err)
+{
+	DbConn *conn = sock->data;
+	int left = err == NULL ? PQflush(conn->pg) : -1;
+
+	if (left < 0)
+		conn_lost(conn, "could not send");
+	else if (left > 0 && !h2o_socket_is_writing(conn->sock))
+		h2o_socket_notify_write(conn->sock, on_writable);
+}
+
+/* Puts a query on a connection.  False: the connection is lost (and has been dealt with). */
+static bool
+conn_send(DbConn *conn, GwQuery *query)
+{
+	GwDb *db = conn->db;
+	const GwStatement *st = query->statement;
+	uint64_t bit = (uint64_t) 1 << statement_index(db, st);
+	bool ok = true;
+	int left;
+
+	query->preparing = (conn->prepared & bit) == 0;
+	if (query->preparing)
+		ok = PQsendPrepare(conn->pg, st->name, st->sql, st->types ? st->n_params : 0, st->types);
+	conn->prepared |= bit;
+	ok = ok && PQsendQueryPrepared(conn->pg, st->name, st->n_params, query->values, query->lengths,
+								   query->formats, query->text_result ? 0 : 1);
+	ok = ok && PQpipelineSync(conn->pg);
+	query->conn = conn;
+	h2o_linklist_insert(&conn->queue, &query->link);
+	conn->running++;
+	db->stats.sent++;
+	left = ok ? PQflush(conn->pg) : -1;
+	if (left < 0)
+	{
+		/* Nobody reads results here; the readable callback or this timer finds the end. */
+		gw_timer_start(&conn->timer, db->loop, 0, conn_connect, conn);
+		return false;
+	}
+	if (left > 0 && !h2o_socket_is_writing(conn->sock))
+		h2o_socket_notify_write(conn->sock, on_writable);
+	return true;
+}
+
+static DbConn *
+pick(GwDb *db, GwDbPool pool)
+{
+	int cap = pool == GW_DB_FAST ? MAX_PIPELINE : 1;
+	DbConn *best = NULL;
+
+	for (int i = 0; i < db->n_conns[pool]; i++)
+	{
+		DbConn *conn = &db->conns[pool][i];
+
+		if (conn->up && !conn->cancelling && conn->running < cap && (best == NULL || conn->running < best->running))
+			best = conn;
+	}
+	return best;
+}
+
+/* Waiting queries to free connections. */
+static void
+dispatch(GwDb *db, GwDbPool pool)
+{
+	while (!h2o_linklist_is_empty(&db->pending[pool]))
+	{
+		DbConn *conn = pick(db, pool);
+		GwQuery *query;
+
+		if (conn == NULL)
+			break;
+		query = H2O_STRUCT_FROM_MEMBER(GwQuery, link, db->pending[pool].next);
+		h2o_linklist_unlink(&query->link);
+		db->n_pending[pool]--;
+		conn_send(conn, query);
+	}
+	/* More slow work than connections: open one more, up to the limit. */
+	if (pool == GW_DB_SLOW && db->n_pending[pool] > 0 && !db->closing)
+		for (int i = 0; i < db->n_conns[pool]; i++)
+		{
+			DbConn *conn = &db->conns[pool][i];
+
+			if (conn->pg == NULL && conn->backoff_ms == 0)
+			{
+				conn->backoff_ms = BACKOFF_MIN_MS;
+				conn_connect(conn);
+				break;
+			}
+		}
+}
+
+/* Queries that have waited too long for a connection. */
+static void
+on_sweep(void *arg)
+{
+	GwDb *db = arg;
+	uint64_t now = h2o_now(db->loop->ctx.loop);
+
+	for (int pool = 0; pool < 2; pool++)
+	{
+		uint64_t limit = pool == GW_DB_FAST ? FAST_WAIT_MS : SLOW_WAIT_MS;
+
+		while (!h2o_linklist_is_empty(&db->pending[pool]))
+		{
+			GwQuery *query = H2O_STRUCT_FROM_MEMBER(GwQuery, link, db->pending[pool].next);
+
+			if (now < query->since + limit)
+				break;
+			h2o_linklist_unlink(&query->link);
+			db->n_pending[pool]--;
+			query_done(query, GW_DB_UNSENT);
+		}
+	}
+	if (!db->closing)
+		gw_timer_start(&db->sweep, db->loop, 250, on_sweep, db);
+}
+
+static void
+fail_later(void *arg)
+{
+	query_done(arg, GW_DB_UNSENT);
+}
+
+static GwQuery *
+query_new(GwDb *db, GwDbPool pool, const GwStatement *statement, bool retry, GwDbCallback cb, void *arg)
+{
+	GwQuery *query = h2o_mem_alloc(sizeof(*query));
+
+	memset(query, 0, sizeof(*query));
+	query->db = db;
+	query->pool = pool;
+	query->statement = statement;
+	query->retry = retry;
+	query->cb = cb;
+	query->arg = arg;
+	query->since = h2o_now(db->loop->ctx.loop);
+	return query;
+}
+
+static void
+query_enqueue(GwQuery *query)
+{
+	GwDb *db = query->db;
+	DbConn *conn = h2o_linklist_is_empty(&db->pending[query->pool]) ? pick(db, query->pool) : NULL;
+
+	if (conn != NULL)
+		conn_send(conn, query);
+	else if (db->n_pending[query->pool] >= MAX_PENDING)
+		gw_timer_start(&query->fail, db->loop, 0, fail_later, query);
+	else
+	{
+		h2o_linklist_insert(&db->pending[query->pool], &query->link);
+		db->n_pending[query->pool]++;
+		dispatch(db, query->pool);
+	}
+}
+
+GwQuery *
+gw_db_send(GwDb *db, GwDbPool pool, const GwStatement *statement, const GwParams *params, bool retry,
+		   GwDbCallback cb, void *arg)
+{
+	GwQuery *query = query_new(db, pool, statement, retry, cb, arg);
+	size_t n = (size_t) statement->n_params;
+
+	if (n > MAX_PARAMS)
+		h2o_fatal("too many parameters");
+	memcpy(query->values, params->values, n * sizeof(*params->values));
+	memcpy(query->lengths, params->lengths, n * sizeof(int));
+	memcpy(query->formats, params->formats != NULL ? params->formats : all_binary, n * sizeof(int));
+	query_enqueue(query);
+	return query;
+}
+
+GwQuery *
+gw_db_send_copy(GwDb *db, GwDbPool pool, const GwStatement *statement, int n, const char *const *values,
+				bool retry, GwDbCallback cb, void *arg)
+{
+	GwQuery *query = query_new(db, pool, statement, retry, cb, arg);
+	size_t total = 1;
+	char *p;
+
+	if (n > MAX_PARAMS || n != statement->n_params)
+		h2o_fatal("wrong number of parameters");
+	for (int i = 0; i < n; i++)
+		total += values[i] != NULL ? strlen(values[i]) + 1 : 0;
+	p = query->copies = h2o_mem_alloc(total);
+	for (int i = 0; i < n; i++)
+	{
+		if (values[i] == NULL)
+			continue;
+		query->values[i] = strcpy(p, values[i]);
+		query->lengths[i] = (int) strlen(p);
+		p += query->lengths[i] + 1;
+	}
+	query->text_result = true;
+	query_enqueue(query);
+	return query;
+}
+
+/* Cancelling ------------------------------------------------------------------ */
+
+typedef struct Cancel
+{
+	DbConn *conn;
+	PGcancel *cancel;
+} Cancel;
+
+static void
+cancel_done(GwLoop *loop, void *arg)
+{
+	DbConn *conn = arg;
+
+	(void) loop;
+	conn->cancelling = false;
+	if (!conn->db->closing)
+		dispatch(conn->db, conn->pool);
+}
+
+/* PQcancel opens a connection and blocks, so it has a thread for its moment. */
+static void *
+cancel_main(void *arg)
+{
+	Cancel *job = arg;
+	char error[256];
+
+	(void) PQcancel(job->cancel, error, sizeof(error));
+	PQfreeCancel(job->cancel);
+	gw_loop_post(job->conn->db->loop, cancel_done, job->conn);
+	free(job);
+	return NULL;
+}
+
+static void
+conn_cancel(DbConn *conn)
+{
+	PGcancel *cancel = conn->cancelling ? NULL : PQgetCancel(conn->pg);
+	Cancel *job;
+	pthread_t thread;
+
+	if (cancel == NULL)
+		return;
+	job = h2o_mem_alloc(sizeof(*job));
+	job->conn = conn;
+	job->cancel = cancel;
+	conn->cancelling = true;
+	if (pthread_create(&thread, NULL, cancel_main, job) == 0)
+		pthread_detach(thread);
+	else
+	{
+		conn->cancelling = false;
+		PQfreeCancel(cancel);
+		free(job);
+	}
+}
+
+void
+gw_db_detach(GwQuery *query)
+{
+	query->cb = NULL;
+	if (query->conn != NULL)
+	{
+		if (query->pool == GW_DB_SLOW)
+			conn_cancel(query->conn);
+		/* What lives in the caller's memory has been copied into libpq's buffer. */
+		query->retry = false;
+		return;
+	}
+	if (h2o_linklist_is_linked(&query->link))
+	{
+		h2o_linklist_unlink(&query->link);
+		query->db->n_pending[query->pool]--;
+	}
+	query_free(query);
+}
+
+/* Receiving ------------------------------------------------------------------- */
+
+/* A result of the head query that is not the Sync. */
+static void
+take_result(DbConn *conn, GwQuery *query, PGresult *result)
+{
+	ExecStatusType status = PQresultStatus(result);
+
+	if (query->preparing)
+	{
+		query->preparing = false;
+		if (status == PGRES_COMMAND_OK)
+		{
+			PQclear(result);
+			return;
+		}
+	}
+	if (status == PGRES_PIPELINE_ABORTED || query->result != NULL)
+	{
+		PQclear(result);
+		return;
+	}
+	if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
+	{
+		const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+		/* Not prepared after all, or its plan's types changed: prepare again next time. */
+		if (state == NULL || strncmp(state, "ZC", 2) != 0)
+			if (strcmp(state != NULL ? state : "", "26000") == 0 || PQresultErrorField(result, PG_DIAG_STATEMENT_POSITION))
+				conn->prepared &= ~((uint64_t) 1 << statement_index(conn->db, query->statement));
+	}
+	query->result = result;
+}
+
+static void
+complete_head(DbConn *conn, GwQuery *query)
+{
+	ExecStatusType status = PQresultStatus(query->result);
+
+	h2o_linklist_unlink(&query->link);
+	conn->running--;
+	query_done(query, query->result != NULL && (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK)
+						  ? GW_DB_OK
+						  : GW_DB_FAILED);
+}
+
+static void
+on_readable(h2o_socket_t *sock, const char *err)
+{
+	DbConn *conn = sock->data;
+	PGconn *pg = conn->pg;
+	int nothing = 0;
+
+	if (err != NULL || !PQconsumeInput(pg))
+	{
+		conn_lost(conn, err != NULL ? err : PQerrorMessage(pg));
+		return;
+	}
+	conn->in_results = true;
+	while (!h2o_linklist_is_empty(&conn->queue) && nothing < 3 && !PQisBusy(pg))
+	{
+		GwQuery *query = H2O_STRUCT_FROM_MEMBER(GwQuery, link, conn->queue.next);
+		PGresult *result = PQgetResult(pg);
+
+		if (result == NULL)
+		{
+			nothing++;
+			continue;
+		}
+		nothing = 0;
+		if (PQresultStatus(result) == PGRES_PIPELINE_SYNC)
+		{
+			PQclear(result);
+			complete_head(conn, query);
+		}
+		else
+			take_result(conn, query, result);
+	}
+	conn->in_results = false;
+	if (PQstatus(pg) != CONNECTION_OK)
+		conn_lost(conn, PQerrorMessage(pg));
+	else
+		dispatch(conn->db, conn->pool);
+}
+
+/* Connecting ------------------------------------------------------------------ */
+
+static void
+conn_close(DbConn *conn)
+{
+	gw_timer_stop(&conn->timer);
+	if (conn->sock != NULL)
+		h2o_socket_close(conn->sock); /* before PQfinish: it removes its fd from epoll */
+	conn->sock = NULL;
+	PQfinish(conn->pg);
+	conn->pg = NULL;
+	conn->up = false;
+	conn->prepared = 0;
+}
+
+/*
+ * The connection is gone: its queries end with an unknown outcome, those that
+ * only read go to the head of the waiting list once, and it is opened again.
+ */
+static void
+conn_lost(DbConn *conn, const char *why)
+{
+	GwDb *db = conn->db;
+	h2o_linklist_t lost;
+	bool was_up = conn->up;
+
+	if (was_up && !db->closing)
+		gw_log(GW_WARN, "lost a database connection: %.*s", (int) strcspn(why, "\n"), why);
+	conn_close(conn);
+	conn->running = 0;
+	if (was_up)
+		conn->backoff_ms = BACKOFF_MIN_MS;
+	else
+		conn->backoff_ms = conn->backoff_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : conn->backoff_ms * 2;
+	if (!db->closing)
+		gw_timer_start(&conn->timer, db->loop, conn->backoff_ms, conn_connect, conn);
+
+	h2o_linklist_init_anchor(&lost);
+	h2o_linklist_insert_list(&lost, &conn->queue);
+	while (!h2o_linklist_is_empty(&lost))
+	{
+		GwQuery *query = H2O_STRUCT_FROM_MEMBER(GwQuery, link, lost.prev); /* last first, to keep the order */
+
+		h2o_linklist_unlink(&query->link);
+		query->conn = NULL;
+		if (query->retry && query->cb != NULL && !db->closing)
+		{
+			query->retry = false;
+			PQclear(query->result);
+			query->result = NULL;
+			h2o_linklist_insert(db->pending[query->pool].next, &query->link);
+			db->n_pending[query->pool]++;
+		}
+		else
+			query_done(query, GW_DB_LOST);
+	}
+	dispatch(db, conn->pool);
+}
+
+static void on_connecting(h2o_socket_t *sock, const char *err);
+
+static void
+on_connect_timeout(void *arg)
+{
+	conn_lost(arg, "the server did not answer in time");
+}
+
+static void
+conn_up(DbConn *conn)
+{
+	GwDb *db = conn->db;
+
+	gw_timer_stop(&conn->timer);
+	PQsetnonblocking(conn->pg, 1);
+	if (!PQenterPipelineMode(conn->pg))
+	{
+		conn_lost(conn, "could not enter pipeline mode");
+		return;
+	}
+	conn->up = true;
+	conn->backoff_ms = BACKOFF_MIN_MS;
+	db->stats.reconnects++;
+	conn->sock = h2o_evloop_socket_create(db->loop->ctx.loop, dup(PQsocket(conn->pg)), H2O_SOCKET_FLAG_DONT_READ);
+	conn->sock->data = conn;
+	h2o_socket_read_start(conn->sock, on_readable);
+	dispatch(db, conn->pool);
+}
+
+/* libpq may change its socket between polls, so each step has a new one of h2o's. */
+static void
+conn_poll(DbConn *conn)
+{
+	PostgresPollingStatusType next = PQconnectPoll(conn->pg);
+
+	if (conn->sock != NULL)
+		h2o_socket_close(conn->sock);
+	conn->sock = NULL;
+	if (next == PGRES_POLLING_OK)
+	{
+		conn_up(conn);
+		return;
+	}
+	if (next == PGRES_POLLING_FAILED)
+	{
+		gw_log(GW_DEBUG, "could not connect to the database: %s", PQerrorMessage(conn->pg));
+		conn_lost(conn, "");
+		return;
+	}
+	conn->sock = h2o_evloop_socket_create(conn->db->loop->ctx.loop, dup(PQsocket(conn->pg)), H2O_SOCKET_FLAG_DONT_READ);
+	conn->sock->data = conn;
+	if (next == PGRES_POLLING_READING)
+		h2o_socket_read_start(conn->sock, on_connecting);
+	else
+		h2o_socket_notify_write(conn->sock, on_connecting);
+}
+
+static void
+on_connecting(h2o_socket_t *sock, const char *err)
+{
+	(void) err;
+	conn_poll(sock->data);
+}
+
+static void
+conn_connect(void *arg)
+{
+	DbConn *conn = arg;
+	GwDb *db = conn->db;
+	const char *keys[] = {"dbname", "application_name", "client_encoding", "sslmode", "gssencmode", "options", NULL};
+	const char *values[] = {db->conninfo, "coder-server", "UTF8", NULL, "disable", NULL, NULL};
+
+	if (conn->pg != NULL) /* a send failed */
+	{
+		conn_lost(conn, PQerrorMessage(conn->pg));
+		return;
+	}
+	if (db->closing)
+		return;
+	values[5] = conn->pool == GW_DB_FAST
+					? "-c plan_cache_mode=force_generic_plan -c jit=off -c timezone=UTC -c statement_timeout=2000"
+					: "-c plan_cache_mode=force_generic_plan -c jit=off -c timezone=UTC -c statement_timeout=30000";
+	keys[3] = strstr(db->conninfo, "host='/") != NULL ? "sslmode" : "fallback_application_name";
+	values[3] = strstr(db->conninfo, "host='/") != NULL ? "disable" : "coder-server";
+	conn->pg = PQconnectStartParams(keys, values, 1);
+	if (conn->pg == NULL || PQstatus(conn->pg) == CONNECTION_BAD)
+	{
+		conn_lost(conn, "");
+		return;
+	}
+	gw_timer_start(&conn->timer, db->loop, CONNECT_TIMEOUT_MS, on_connect_timeout, conn);
+	conn->sock = h2o_evloop_socket_create(db->loop->ctx.loop, dup(PQsocket(conn->pg)), H2O_SOCKET_FLAG_DONT_READ);
+	conn->sock->data = conn;
+	h2o_socket_notify_write(conn->sock, on_connecting);
+}
+
+GwDb *
+gw_db_create(GwLoop *loop, const char *conninfo, int n_fast, int n_slow)
+{
+	GwDb *db = h2o_mem_alloc(sizeof(*db));
+	int n[2] = {n_fast, n_slow};
+
+	memset(db, 0, sizeof(*db));
+	db->loop = loop;
+	db->conninfo = strdup(conninfo);
+	for (int pool = 0; pool < 2; pool++)
+	{
+		h2o_linklist_init_anchor(&db->pending[pool]);
+		db->n_conns[pool] = n[pool];
+		db->conns[pool] = calloc((size_t) n[pool], sizeof(DbConn));
+		for (int i = 0; i < n[pool]; i++)
+		{
+			DbConn *conn = &db->conns[pool][i];
+
+			conn->db = db;
+			conn->pool = (GwDbPool) pool;
+			h2o_linklist_init_anchor(&conn->queue);
+			if (pool == GW_DB_SLOW && i > 0)
+				continue;
+			conn->backoff_ms = BACKOFF_MIN_MS;
+			conn_connect(conn);
+		}
+	}
+	gw_timer_start(&db->sweep, loop, 250, on_sweep, db);
+	return db;
+}
+
+void
+gw_db_close(GwDb *db)
+{
+	db->closing = true;
+	gw_timer_stop(&db->sweep);
+	for (int pool = 0; pool < 2; pool++)
+		for (int i = 0; i < db->n_conns[pool]; i++)
+			conn_lost(&db->conns[pool][i], "");
+	for (int pool = 0; pool < 2; pool++)
+		while (!h2o_linklist_is_empty(&db->pending[pool]))
+		{
+			GwQuery *query = H2O_STRUCT_FROM_MEMBER(GwQuery, link, db->pending[pool].next);
+
+			h2o_linklist_unlink(&query->link);
+			query_done(query, GW_DB_UNSENT);
+		}
+}
+
+bool
+gw_db_idle(const GwDb *db)
+{
+	for (int pool = 0; pool < 2; pool++)
+	{
+		if (db->n_pending[pool] > 0)
+			return false;
+		for (int i = 0; i < db->n_conns[pool]; i++)
+			if (db->conns[pool][i].running > 0)
+				return false;
+	}
+	return true;
+}
+
+bool
+gw_db_ready(const GwDb *db)
+{
+	for (int i = 0; i < db->n_conns[GW_DB_FAST]; i++)
+		if (db->conns[GW_DB_FAST][i].up)
+			return true;
+	return false;
+}
+
+void
+gw_db_stats(const GwDb *db, GwDbStats *stats)
+{
+	*stats = db->stats;
+	stats->queued = db->n_pending[0] + db->n_pending[1];
+	stats->running = stats->fast_up = stats->slow_up = 0;
+	for (int pool = 0; pool < 2; pool++)
+		for (int i = 0; i < db->n_conns[pool]; i++)
+		{
+			const DbConn *conn = &db->conns[pool][i];
+
+			stats->running += conn->running;
+			stats->fast_up += pool == GW_DB_FAST && conn->up;
+			stats->slow_up += pool == GW_DB_SLOW && conn->up;
+		}
+}

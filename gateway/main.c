@@ -1,0 +1,587 @@
+/*
+ * main.c -- coder-server: starts the database, the event loops and the provisioner, and ends them.
+ *
+ * The main thread forks and supervises the children (PostgreSQL dies with the
+ * thread that forked it) and waits for signals; the loops are threads.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "accept.h"
+#include "api.h"
+#include "cluster.h"
+#include "db.h"
+#include "event.h"
+#include "listen.h"
+#include "option.h"
+#include "reply.h"
+#include "request.h"
+#include "route.h"
+#include "stream/stream.h"
+
+#define STOP_MS 10000 /* for requests and streams to end */
+#define MAX_BODY ((size_t) 110 * 1024 * 1024)
+#define FAST_CONNECTIONS 2 /* a loop */
+#define SLOW_CONNECTIONS 4
+
+int provisioner_main(int argc, char **argv) __attribute__((weak));
+
+GwServer gw_server;
+
+static GwCluster *cluster;
+
+/* The provisioner child, started again when it ends. */
+static struct
+{
+	pid_t pid;
+	unsigned backoff_ms;
+	uint64_t started;
+	uint64_t again; /* when to start it; 0: it runs, or is not wanted */
+} provisioner;
+
+static uint64_t restart_cluster_at;
+static unsigned cluster_backoff_ms = 100;
+
+static uint64_t
+now_ms(void)
+{
+	return gw_micros() / 1000;
+}
+
+/* HTTP ----------------------------------------------------------------------- */
+
+static int
+on_request(h2o_handler_t *handler, h2o_req_t *req)
+{
+	(void) handler;
+	gw_api_serve(gw_request_begin(req));
+	return 0;
+}
+
+static void
+init_http(void)
+{
+	h2o_globalconf_t *config = &gw_server.config;
+	h2o_hostconf_t *host;
+	h2o_pathconf_t *path;
+	h2o_handler_t *handler;
+
+	h2o_config_init(config);
+	config->server_name = (h2o_iovec_t){NULL, 0};
+	config->max_request_entity_size = MAX_BODY;
+	config->http1.req_timeout = 600 * 1000; /* the sweep is stricter, see accept.c */
+	config->http1.upgrade_to_http2 = 0;
+	config->handshake_timeout = 10000;
+	host = h2o_config_register_host(config, h2o_iovec_init(H2O_STRLIT("default")), 65535);
+	path = h2o_config_register_path(host, "/", 0);
+	handler = h2o_create_handler(path, sizeof(*handler));
+	handler->on_req = on_request;
+}
+
+static bool
+init_tls(void)
+{
+	const GwOptions *options = &gw_server.options;
+	SSL_CTX *ctx;
+
+	if (!options->tls_enable)
+		return true;
+	ctx = SSL_CTX_new(TLS_server_method());
+	SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
+	SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
+	if (SSL_CTX_use_certificate_chain_file(ctx, options->tls_cert_file) != 1)
+		gw_log(GW_ERROR, "could not read the certificate in %s", options->tls_cert_file);
+	else if (SSL_CTX_use_PrivateKey_file(ctx, options->tls_key_file, SSL_FILETYPE_PEM) != 1 ||
+			 SSL_CTX_check_private_key(ctx) != 1)
+		gw_log(GW_ERROR, "the private key in %s cannot be read, or is not the certificate's", options->tls_key_file);
+	else
+	{
+		gw_server.ssl_ctx = ctx;
+		return true;
+	}
+	return false;
+}
+
+/* Loops ---------------------------------------------------------------------- */
+
+static bool
+loop_idle(GwLoop *loop)
+{
+	return atomic_load(&loop->connections) == 0 && gw_db_idle(loop->db);
+}
+
+static void
+on_second(void *arg)
+{
+	GwLoop *loop = arg;
+	static __thread GwTimer timer;
+
+	gw_accept_sweep(loop);
+	gw_api_sweep(loop);
+	gw_timer_start(&timer, loop, loop->stopping ? 100 : 1000, on_second, loop);
+}
+
+static void
+stop_loop(GwLoop *loop, void *arg)
+{
+	(void) arg;
+	gw_accept_stop(loop);
+	gw_loop_stop_streams(loop);
+	h2o_context_request_shutdown(&loop->ctx);
+	on_second(loop);
+}
+
+static void *
+loop_main(void *arg)
+{
+	GwLoop *loop = arg;
+	uint64_t deadline = 0;
+
+	on_second(loop);
+	for (;;)
+	{
+		if (h2o_evloop_run(loop->ctx.loop, loop->stopping ? 50 : INT32_MAX) != 0 && errno != EINTR)
+			break;
+		if (!loop->stopping)
+			continue;
+		if (deadline == 0)
+			deadline = now_ms() + STOP_MS;
+		if (loop_idle(loop))
+			break;
+		if (now_ms() > deadline)
+		{
+			gw_log(GW_WARN, "%d connections did not end in time", atomic_load(&loop->connections));
+			break;
+		}
+	}
+	if (loop->index == 0)
+		gw_event_stop();
+	gw_db_close(loop->db);
+	atomic_store(&loop->done, true);
+	return NULL;
+}
+
+static void
+make_loop(int index, GwRouteTable *routes)
+{
+	GwLoop *loop = calloc(1, sizeof(*loop));
+
+	if (loop == NULL)
+		h2o_fatal("out of memory");
+	gw_server.loops[index] = loop;
+	gw_loop_init(loop, index);
+	loop->accept = (h2o_accept_ctx_t){.ctx = &loop->ctx, .hosts = gw_server.config.hosts};
+	loop->accept_tls = loop->accept;
+	loop->accept_tls.ssl_ctx = gw_server.ssl_ctx;
+	loop->routes = gw_routes_ref(routes);
+	gw_metrics_init(loop);
+	gw_event_init(loop);
+	loop->db = gw_db_create(loop, gw_server.conninfo, FAST_CONNECTIONS, SLOW_CONNECTIONS);
+}
+
+static bool
+start_loops(GwRouteTable *routes, int http_fd, int tls_fd)
+{
+	int n = gw_server.options.loops;
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (n <= 0)
+		n = cores > 1 ? (int) cores - 1 : 1;
+	gw_server.n_loops = n < GW_MAX_LOOPS ? n : GW_MAX_LOOPS;
+	for (int i = 0; i < gw_server.n_loops; i++)
+		make_loop(i, routes);
+	gw_event_start(gw_server.loops[0]);
+	for (int i = 0; i < gw_server.n_loops; i++)
+	{
+		if (http_fd >= 0)
+			gw_accept_start(gw_server.loops[i], http_fd, false);
+		if (tls_fd >= 0)
+			gw_accept_start(gw_server.loops[i], tls_fd, true);
+	}
+	if (gw_stream_start != NULL)
+		gw_stream_start();
+	for (int i = 0; i < gw_server.n_loops; i++)
+		if (pthread_create(&gw_server.loops[i]->thread, NULL, loop_main, gw_server.loops[i]) != 0)
+			return false;
+	gw_listen_start();
+	return true;
+}
+
+/* Database ------------------------------------------------------------------- */
+
+static bool
+run_sql(PGconn *pg, const char *sql, const char *param, bool quiet)
+{
+	PGresult *result = param != NULL ? PQexecParams(pg, sql, 1, NULL, &param, NULL, NULL, 0) : PQexec(pg, sql);
+	bool ok = PQresultStatus(result) == PGRES_COMMAND_OK || PQresultStatus(result) == PGRES_TUPLES_OK;
+
+	if (!ok && !quiet)
+		gw_log(GW_ERROR, "%s: %s", sql, PQresultErrorMessage(result));
+	PQclear(result);
+	return ok;
+}
+
+static PGconn *
+connect_db(const char *conninfo, int tries)
+{
+	PGconn *pg = NULL;
+
+	for (int i = 0; i < tries; i++)
+	{
+		if (i > 0)
+		{
+			PQfinish(pg);
+			usleep(500000);
+		}
+		pg = PQconnectdb(conninfo);
+		if (PQstatus(pg) == CONNECTION_OK)
+			return pg;
+	}
+	gw_log(GW_ERROR, "could not connect to the database: %s", PQerrorMessage(pg));
+	PQfinish(pg);
+	return NULL;
+}
+
+static bool
+create_database(void)
+{
+	char *conninfo = gw_cluster_conninfo(cluster, "postgres");
+	PGconn *pg = connect_db(conninfo, 4);
+	PGresult *result;
+	bool ok = pg != NULL;
+
+	free(conninfo);
+	if (!ok)
+		return false;
+	result = PQexec(pg, "SELECT 1 FROM pg_catalog.pg_database WHERE datname = 'coder'");
+	if (PQntuples(result) == 0)
+		ok = run_sql(pg, "CREATE DATABASE coder", NULL, false);
+	PQclear(result);
+	PQfinish(pg);
+	return ok;
+}
+
+static void
+no_notices(void *arg, const PGresult *result)
+{
+	(void) arg;
+	(void) result;
+}
+
+/* The extension at its newest version, our settings in it, its routes out of it. */
+static GwRouteTable *
+prepare_database(void)
+{
+	PGconn *pg = connect_db(gw_server.conninfo, cluster != NULL ? 4 : 60);
+	GwRouteTable *routes = NULL;
+	char *settings = json_dumps(gw_server.options.settings, JSON_COMPACT);
+
+	if (pg == NULL)
+		return NULL;
+	PQsetNoticeReceiver(pg, no_notices, NULL);
+	if (run_sql(pg, "CREATE EXTENSION IF NOT EXISTS coder", NULL, cluster == NULL) ||
+		run_sql(pg, "SELECT 'coder.routes'::regclass", NULL, false))
+	{
+		run_sql(pg, "ALTER EXTENSION coder UPDATE", NULL, cluster == NULL);
+		if (run_sql(pg, "SELECT coder.configure($1::jsonb)", settings, false))
+			routes = gw_listen_read_routes(pg);
+	}
+	free(settings);
+	PQfinish(pg);
+	return routes;
+}
+
+static bool
+start_database(void)
+{
+	const GwOptions *options = &gw_server.options;
+
+	if (options->pg_connection_url != NULL)
+	{
+		gw_server.conninfo = strdup(options->pg_connection_url);
+		return true;
+	}
+	cluster = gw_cluster_start(options->config_dir, options->pg_bindir);
+	if (cluster == NULL || !create_database())
+		return false;
+	gw_server.conninfo = gw_cluster_conninfo(cluster, "coder");
+	return true;
+}
+
+/* Provisioner ---------------------------------------------------------------- */
+
+static void
+start_provisioner(void)
+{
+	char workers[16];
+	char exe[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+	char *argv[] = {exe, "provisioner", NULL};
+	pid_t parent = getpid();
+	sigset_t none;
+
+	provisioner.again = 0;
+	if (provisioner_main == NULL || gw_server.options.provisioner_daemons <= 0 || n <= 0)
+		return;
+	exe[n] = '\0';
+	provisioner.started = now_ms();
+	provisioner.pid = fork();
+	if (provisioner.pid != 0)
+		return;
+	setpgid(0, 0);
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	if (getppid() != parent)
+		_exit(1);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGPIPE, SIG_DFL);
+	snprintf(workers, sizeof(workers), "%d", gw_server.options.provisioner_daemons);
+	setenv("CODER_PG_CONNECTION_URL", gw_server.conninfo, 1);
+	setenv("CODER_PROVISIONER_DAEMONS", workers, 1);
+	setenv("CODER_CACHE_DIRECTORY", gw_server.options.cache_dir, 1);
+	setenv("CODER_ACCESS_URL", gw_server.options.access_url, 1);
+	setenv("CODER_AGENT_BINARY", gw_server.options.agent_path, 1);
+	setenv("CODER_CONFIG_DIR", gw_server.options.config_dir, 1);
+	if (gw_server.options.verbose)
+		setenv("CODER_VERBOSE", "true", 1);
+	execv(exe, argv);
+	_exit(1);
+}
+
+static void
+provisioner_ended(int status)
+{
+	provisioner.pid = 0;
+	if (atomic_load(&gw_server.stopping))
+		return;
+	if (now_ms() - provisioner.started > 30000 || provisioner.backoff_ms == 0)
+		provisioner.backoff_ms = 250;
+	else if (provisioner.backoff_ms < 10000)
+		provisioner.backoff_ms *= 2;
+	gw_log(GW_WARN, "the provisioner ended (%s %d); starting it again in %u ms",
+		   WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status),
+		   provisioner.backoff_ms);
+	provisioner.again = now_ms() + provisioner.backoff_ms;
+}
+
+static void
+stop_provisioner(void)
+{
+	if (provisioner.pid <= 0)
+		return;
+	kill(provisioner.pid, SIGTERM);
+	for (int i = 0; i < 1000; i++)
+	{
+		if (waitpid(provisioner.pid, NULL, WNOHANG) != 0)
+		{
+			provisioner.pid = 0;
+			return;
+		}
+		usleep(10000);
+	}
+	kill(provisioner.pid, SIGKILL);
+	waitpid(provisioner.pid, NULL, 0);
+	provisioner.pid = 0;
+}
+
+/* Supervision ---------------------------------------------------------------- */
+
+static void
+reap_children(void)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+	{
+		if (pid == provisioner.pid)
+			provisioner_ended(status);
+		else if (gw_cluster_reaped(cluster, pid))
+		{
+			gw_log(GW_ERROR, "PostgreSQL has ended; starting it again");
+			restart_cluster_at = now_ms() + cluster_backoff_ms;
+		}
+	}
+}
+
+static void
+run_due(void)
+{
+	uint64_t now = now_ms();
+
+	if (restart_cluster_at != 0 && now >= restart_cluster_at)
+	{
+		restart_cluster_at = 0;
+		if (gw_cluster_restart(cluster))
+			cluster_backoff_ms = 100;
+		else
+		{
+			cluster_backoff_ms = cluster_backoff_ms < 5000 ? cluster_backoff_ms * 2 : 5000;
+			restart_cluster_at = now_ms() + cluster_backoff_ms;
+		}
+	}
+	if (provisioner.again != 0 && now >= provisioner.again)
+		start_provisioner();
+}
+
+/* Until a signal asks to stop. */
+static void
+supervise(const sigset_t *signals)
+{
+	for (;;)
+	{
+		bool due = provisioner.again != 0 || restart_cluster_at != 0;
+		struct timespec wait = {due ? 0 : 60, due ? 50000000 : 0};
+		int sig = sigtimedwait(signals, NULL, &wait);
+
+		if (sig == SIGINT || sig == SIGTERM)
+			return;
+		reap_children();
+		run_due();
+	}
+}
+
+static bool
+loops_done(void)
+{
+	for (int i = 0; i < gw_server.n_loops; i++)
+		if (!atomic_load(&gw_server.loops[i]->done))
+			return false;
+	return true;
+}
+
+/* Builds first, then requests and streams, the database last. */
+static void
+stop_all(const sigset_t *signals)
+{
+	bool hurry = false;
+
+	gw_log(GW_INFO, "stopping");
+	atomic_store(&gw_server.stopping, true);
+	for (int i = 0; i < gw_server.n_loops; i++)
+		gw_loop_post(gw_server.loops[i], stop_loop, NULL);
+	stop_provisioner();
+	while (!loops_done() && !hurry)
+	{
+		struct timespec wait = {0, 20000000};
+		int sig = sigtimedwait(signals, NULL, &wait);
+
+		hurry = sig == SIGINT || sig == SIGTERM;
+		if (sig == SIGCHLD)
+			reap_children();
+	}
+	if (gw_stream_stop != NULL && !hurry)
+		gw_stream_stop();
+	if (!hurry)
+		gw_listen_stop();
+	gw_cluster_stop(cluster);
+	gw_log(GW_INFO, "stopped");
+}
+
+static void
+raise_limits(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
+	{
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+		if ((rlim_t) gw_server.options.max_connections + 200 > limit.rlim_cur)
+			gw_server.options.max_connections = limit.rlim_cur > 400 ? (int) limit.rlim_cur - 200 : 200;
+	}
+}
+
+static void
+print_welcome(void)
+{
+	const GwOptions *options = &gw_server.options;
+
+	printf("\ncoder-server %s is ready:\n\n  Open        %s\n", GW_VERSION, options->access_url);
+	printf("  Sign in     coder login %s\n", options->access_url);
+	if (cluster != NULL)
+		printf("  Database    psql \"%s\"\n", gw_server.conninfo);
+	printf("\nThe first page asks for the first user.  Ctrl-C stops everything.\n\n");
+	fflush(stdout);
+}
+
+static int
+run_server(void)
+{
+	const GwOptions *options = &gw_server.options;
+	int http_fd = -1;
+	int tls_fd = -1;
+	GwRouteTable *routes;
+	sigset_t signals;
+	int status = 1;
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &signals, NULL); /* all threads inherit it */
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	raise_limits();
+	if (*options->http_address != '\0' && (http_fd = gw_accept_bind(options->http_address)) < 0)
+		return 1;
+	if (options->tls_enable && (tls_fd = gw_accept_bind(options->tls_address)) < 0)
+		return 1;
+	if (!init_tls())
+		return 1;
+	init_http();
+	gw_site_init();
+	routes = start_database() ? prepare_database() : NULL;
+	if (routes != NULL && (http_fd < 0 || gw_accept_listen(http_fd)) && (tls_fd < 0 || gw_accept_listen(tls_fd)) &&
+		start_loops(routes, http_fd, tls_fd))
+	{
+		gw_routes_unref(routes);
+		if (http_fd >= 0)
+			close(http_fd); /* each loop has its own */
+		if (tls_fd >= 0)
+			close(tls_fd);
+		start_provisioner();
+		print_welcome();
+		supervise(&signals);
+		stop_all(&signals);
+		status = 0;
+	}
+	else
+		gw_cluster_stop(cluster);
+	return status;
+}
+
+int
+main(int argc, char **argv)
+{
+	int status;
+
+	if (argc > 1 && strcmp(argv[1], "provisioner") == 0)
+	{
+		if (provisioner_main != NULL)
+			return provisioner_main(argc - 1, argv + 1);
+		fprintf(stderr, "coder-server: this program was built without a provisioner\n");
+		return 2;
+	}
+	status = gw_options_parse(&gw_server.options, argc, argv);
+	if (status >= 0)
+		return status;
+	if (sodium_init() < 0)
+		return 1;
+	status = run_server();
+	fflush(stdout);
+	/* Threads that did not end in time must not meet freed globals. */
+	_exit(status);
+}

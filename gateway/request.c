@@ -1,0 +1,197 @@
+/*
+ * request.c -- what the gateway notes about a request: id, tokens, time.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+#include "reply.h"
+#include "request.h"
+#include "route.h"
+
+
+
+uint64_t
+gw_micros(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t) t.tv_sec * 1000000 + (uint64_t) t.tv_nsec / 1000;
+}
+
+h2o_iovec_t
+gw_header(h2o_req_t *req, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (size_t i = 0; i < req->headers.size; i++)
+	{
+		const h2o_header_t *header = &req->headers.entries[i];
+
+		if (header->name->len == len && memcmp(header->name->base, name, len) == 0)
+			return header->value;
+	}
+	return (h2o_iovec_t){NULL, 0};
+}
+
+h2o_iovec_t
+gw_cookie(h2o_iovec_t cookies, const char *name)
+{
+	const char *p = cookies.base;
+	const char *end = p != NULL ? p + cookies.len : NULL;
+	size_t len = strlen(name);
+
+	while (p != NULL && p < end)
+	{
+		const char *stop = memchr(p, ';', (size_t) (end - p));
+
+		if (stop == NULL)
+			stop = end;
+		while (p < stop && *p == ' ')
+			p++;
+		if ((size_t) (stop - p) > len && memcmp(p, name, len) == 0 && p[len] == '=')
+		{
+			p += len + 1;
+			while (stop > p && stop[-1] == ' ')
+				stop--;
+			if (stop - p >= 2 && *p == '"' && stop[-1] == '"')
+			{
+				p++;
+				stop--;
+			}
+			return h2o_iovec_init(p, (size_t) (stop - p));
+		}
+		p = stop + 1;
+	}
+	return (h2o_iovec_t){NULL, 0};
+}
+
+h2o_iovec_t
+gw_query_value(h2o_mem_pool_t *pool, h2o_iovec_t query, const char *name)
+{
+	const char *p = query.base;
+	const char *end = p != NULL ? p + query.len : NULL;
+	size_t len = strlen(name);
+
+	while (p != NULL && p < end)
+	{
+		const char *stop = memchr(p, '&', (size_t) (end - p));
+
+		if (stop == NULL)
+			stop = end;
+		if ((size_t) (stop - p) > len && memcmp(p, name, len) == 0 && p[len] == '=')
+		{
+			size_t n = (size_t) (stop - p) - len - 1;
+			h2o_iovec_t value = {h2o_mem_alloc_pool(pool, n + 1), 0};
+
+			return gw_percent_decode(value.base, &value.len, p + len + 1, n, true) ? value : (h2o_iovec_t){NULL, 0};
+		}
+		p = stop + 1;
+	}
+	return (h2o_iovec_t){NULL, 0};
+}
+
+static h2o_iovec_t
+none_if_empty(h2o_iovec_t v)
+{
+	return v.len > 0 ? v : (h2o_iovec_t){NULL, 0};
+}
+
+/* In the order of the API: cookie, query, header, bearer, access_token. */
+static void
+find_token(GwRequest *request)
+{
+	h2o_req_t *req = request->req;
+	h2o_iovec_t value = none_if_empty(gw_cookie(request->cookies, "coder_session_token"));
+
+	if (value.base == NULL)
+		value = none_if_empty(gw_cookie(request->cookies, "__Host-coder_session_token"));
+	request->token_cookie = value;
+	if (value.base == NULL && request->query.len > 0)
+		value = none_if_empty(gw_query_value(&req->pool, request->query, "coder_session_token"));
+	if (value.base == NULL)
+		value = none_if_empty(gw_header(req, "coder-session-token"));
+	if (value.base == NULL)
+	{
+		h2o_iovec_t bearer = gw_header(req, "authorization");
+
+		if (bearer.len > 7 && strncasecmp(bearer.base, "bearer ", 7) == 0)
+			value = h2o_iovec_init(bearer.base + 7, bearer.len - 7);
+	}
+	if (value.base == NULL && request->query.len > 0)
+		value = none_if_empty(gw_query_value(&req->pool, request->query, "access_token"));
+	/* No token is that long, and none has a NUL or other bytes that text refuses. */
+	if (value.len > 512)
+		value = h2o_iovec_init("invalid", 7);
+	for (size_t i = 0; i < value.len; i++)
+		if (value.base[i] < 0x20 || value.base[i] > 0x7e)
+			value = h2o_iovec_init("invalid", 7);
+	request->token = value;
+}
+
+static void
+find_remote(GwRequest *request)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = request->req->conn->callbacks->get_peername(request->req->conn, (struct sockaddr *) &sa);
+	const void *address = NULL;
+
+	strcpy(request->remote, "127.0.0.1");
+	if (len == 0)
+		return;
+	if (sa.ss_family == AF_INET)
+		address = &((struct sockaddr_in *) &sa)->sin_addr;
+	else if (sa.ss_family == AF_INET6)
+		address = &((struct sockaddr_in6 *) &sa)->sin6_addr;
+	if (address != NULL)
+		inet_ntop(sa.ss_family, address, request->remote, sizeof(request->remote));
+	if (strncmp(request->remote, "::ffff:", 7) == 0 && strchr(request->remote, '.') != NULL)
+		memmove(request->remote, request->remote + 7, strlen(request->remote + 7) + 1);
+}
+
+static void
+on_dispose(void *arg)
+{
+	GwRequest *request = arg;
+
+	if (!request->upgraded)
+		gw_metrics_count(request->loop, request->route, request->req->res.status, gw_micros() - request->started);
+}
+
+GwRequest *
+gw_request_begin(h2o_req_t *req)
+{
+	GwRequest *request = h2o_mem_alloc_shared(&req->pool, sizeof(*request), on_dispose);
+	size_t len = req->query_at == SIZE_MAX ? req->path.len : req->query_at;
+
+	memset(request, 0, sizeof(*request));
+	request->req = req;
+	request->loop = gw_loop_of(req);
+	request->started = gw_micros();
+	request->path = h2o_iovec_init(req->path.base, len);
+	if (memmem(req->path.base, len, "//", 2) != NULL)
+	{
+		char *copy = h2o_mem_alloc_pool(&req->pool, len);
+
+		request->path = h2o_iovec_init(copy, gw_path_collapse(copy, req->path.base, len));
+	}
+	if (req->query_at != SIZE_MAX)
+		request->query = h2o_iovec_init(req->path.base + len + 1, req->path.len - len - 1);
+	request->cookies = gw_header(req, "cookie");
+	gw_uuid(request->loop, request->id);
+	find_remote(request);
+	find_token(request);
+
+	gw_add_header(req, "x-coder-build-version", H2O_STRLIT(GW_VERSION));
+	gw_add_header(req, "x-coder-request-id", request->id, 36);
+	gw_add_header(req, "x-content-type-options", H2O_STRLIT("nosniff"));
+	h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_VARY, NULL, H2O_STRLIT("Cookie"));
+	h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_VARY, NULL, H2O_STRLIT("Origin"));
+	gw_csrf_begin(request);
+	return request;
+}
