@@ -359,10 +359,9 @@ supervise(const ProvOptions *options, WorkerSlot *slots)
 	Supervisor *s = sandbox_create(options);
 	Child children[MAX_DAEMONS] = {{0}};
 	int64_t restore_at = now_ms();
-	const pid_t parent = getppid();
 	int i;
 
-	while (!prov_stopping && getppid() == parent)
+	while (!prov_stopping)
 	{
 		for (i = 0; i < options->workers; i++)
 			if (children[i].pid == 0 && now_ms() >= children[i].restart_at)

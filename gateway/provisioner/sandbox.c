@@ -328,8 +328,15 @@ static void
 mounts(const Supervisor *s, Args *a, const char *home)
 {
 	static const char *const writable[] = {"/tmp", "/var/tmp", "/dev/shm"};
+	static const char *const parents[] = {"/var", "/run", "/home", "/opt", "/opt/coder", "/opt/coder/bin"};
 	char fd[16];
 	size_t i;
+
+	for (i = 0; i < sizeof(parents) / sizeof(parents[0]); i++)
+	{
+		arg3(a, "--perms", "0755", NULL); /* bwrap's own would be closed to the user */
+		arg3(a, "--dir", parents[i], NULL);
+	}
 
 	system_dirs(a);
 	arg3(a, "--proc", "/proc", NULL);
@@ -368,7 +375,7 @@ environment(Args *a, const json_t *spec)
 			arg3(a, "--setenv", key, json_string_value(value));
 }
 
-/* The process: drops to the user, says that it is ready, waits, becomes the command. */
+/* bwrap's own arguments: the process drops to the user, says that it is ready, waits, becomes the command. */
 static void
 command(Args *a, const json_t *spec, uid_t uid)
 {
@@ -376,6 +383,10 @@ command(Args *a, const json_t *spec, uid_t uid)
 	char id[16];
 	size_t i;
 
+	arg(a, "bwrap");
+	arg(a, "--args");
+	snprintf(id, sizeof(id), "%d", FD_ARGS);
+	arg(a, id);
 	arg(a, "--");
 	if (geteuid() == 0)
 	{
@@ -428,10 +439,8 @@ limit(int resource, rlim_t value)
 
 /* In the child: descriptors to their places, limits, then bubblewrap. */
 static _Noreturn void
-exec_bwrap(const int fds[static 5], int log_fd)
+exec_bwrap(const int fds[static 5], int log_fd, char **argv)
 {
-	static char args_fd[4];
-	char *argv[] = {"bwrap", "--args", args_fd, NULL};
 	char *envp[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", NULL};
 	sigset_t none;
 	int high[5];
@@ -446,7 +455,6 @@ exec_bwrap(const int fds[static 5], int log_fd)
 		dup2(high[i], FD_READY + i);
 	for (i = FD_GROUP + 1; i < 1024; i++)
 		close(i);
-	snprintf(args_fd, sizeof(args_fd), "%d", FD_ARGS);
 	limit(RLIMIT_CORE, 0);
 	limit(RLIMIT_NOFILE, 65536);
 	limit(RLIMIT_NPROC, 8192);
@@ -460,7 +468,7 @@ exec_bwrap(const int fds[static 5], int log_fd)
 }
 
 static void
-build_args(const Supervisor *s, const Box *box, const char *home, uid_t uid, Args *a)
+build_args(const Supervisor *s, const Box *box, const char *home, Args *a)
 {
 	const char *host = json_string_value(json_object_get(box->spec, "hostname"));
 
@@ -481,7 +489,25 @@ build_args(const Supervisor *s, const Box *box, const char *home, uid_t uid, Arg
 		arg(a, "--unshare-user");
 	mounts(s, a, home);
 	environment(a, box->spec);
-	command(a, box->spec, uid);
+}
+
+/* Texts that follow one another, as an array that ends in NULL.  Points into args. */
+static char **
+as_argv(const Args *args)
+{
+	char **out = NULL;
+	size_t n = 0;
+	size_t at;
+
+	for (at = 0; at < args->len; at += strlen(args->data + at) + 1)
+	{
+		out = realloc(out, (n + 2) * sizeof(*out));
+		if (out == NULL)
+			abort();
+		out[n++] = args->data + at;
+		out[n] = NULL;
+	}
+	return out;
 }
 
 /* Starts the process; false with the reason in why. */
@@ -495,6 +521,8 @@ box_start(Supervisor *s, Box *box, char *why, size_t size)
 	int ready[2] = {-1, -1};
 	int go[2] = {-1, -1};
 	Args args = {0};
+	Args words = {0};
+	char **argv;
 	uid_t uid;
 	int fds[5];
 	int log_fd;
@@ -506,7 +534,9 @@ box_start(Supervisor *s, Box *box, char *why, size_t size)
 		snprintf(why, size, "the agent's binary \"%s\" cannot be run: %s", s->options->agent_path, strerror(errno));
 		return false;
 	}
-	build_args(s, box, home, uid, &args);
+	build_args(s, box, home, &args);
+	command(&words, box->spec, uid);
+	argv = as_argv(&words);
 	snprintf(passwd, sizeof(passwd), "root:x:0:0:root:/root:/usr/sbin/nologin\ncoder:x:%u:%u:coder:/home/coder:%s\n", (unsigned) uid,
 			 (unsigned) uid, access("/bin/bash", X_OK) == 0 ? "/bin/bash" : "/bin/sh");
 	snprintf(group, sizeof(group), "root:x:0:\ntty:x:5:\ncoder:x:%u:\n", (unsigned) uid);
@@ -522,9 +552,11 @@ box_start(Supervisor *s, Box *box, char *why, size_t size)
 	fds[4] = memory_file("group", group, strlen(group));
 	box->pid = fork();
 	if (box->pid == 0)
-		exec_bwrap(fds, log_fd);
+		exec_bwrap(fds, log_fd, argv);
 	explicit_bzero(args.data, args.len);
 	free(args.data);
+	free(argv);
+	free(words.data);
 	for (int i = 0; i < 5; i++)
 		close(fds[i]);
 	close(log_fd);
