@@ -12,6 +12,8 @@
  */
 #include "postgres.h"
 
+#include <malloc.h>
+
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -958,10 +960,31 @@ write_workspace(StringInfo buf, const Tree *tree, Row row, const pg_uuid_t *view
 
 /* ---- functions ---- */
 
+/*
+ * A list is some hundred kilobytes, made again for each request.  Let the
+ * backend keep that memory: giving it back to the kernel and faulting it in
+ * again took a tenth of the time.
+ */
+static void
+keep_memory(void)
+{
+	static bool done = false;
+
+	if (done)
+		return;
+	done = true;
+#ifdef __GLIBC__
+	mallopt(M_MMAP_THRESHOLD, 4 * 1024 * 1024);
+	mallopt(M_TRIM_THRESHOLD, 8 * 1024 * 1024);
+	mallopt(M_TOP_PAD, 512 * 1024);
+#endif
+}
+
 /* A buffer that becomes a text datum without another copy. */
 static void
 text_begin(StringInfo buf)
 {
+	keep_memory();
 	initStringInfo(buf);
 	appendBinaryStringInfo(buf, "\0\0\0", VARHDRSZ);
 }
