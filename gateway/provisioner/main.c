@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #define MAX_DAEMONS 32
-#define STOP_WORKERS_MS 12000
+#define STOP_WORKERS_MS 6500
 
 volatile sig_atomic_t prov_stopping = 0;
 

@@ -38,6 +38,7 @@
 #define LAST_UID 265535u
 #define READY_MS 10000
 #define STOP_MS 10000
+#define SHUTDOWN_MS 2500 /* when the server stops */
 #define MAX_BACKOFF_MS 60000
 #define MAX_MESSAGE (1u << 20)
 #define MAX_WORKERS 64
@@ -995,11 +996,11 @@ sandbox_restore(Supervisor *s, const char *workspace, const json_t *sandboxes)
 	}
 }
 
-/* Ends all of them, waiting up to STOP_MS for the agents to say good-bye. */
+/* Ends all of them, waiting up to SHUTDOWN_MS for the agents to say good-bye. */
 void
 sandbox_stop_all(Supervisor *s)
 {
-	const int64_t limit_at = now_ms() + STOP_MS;
+	const int64_t limit_at = now_ms() + SHUTDOWN_MS;
 	Box *box;
 	Box *next;
 

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -450,6 +451,7 @@ exec_child(const Run *run, char **argv, const char *dir, int out, int err)
 	sigset_t mask;
 
 	setpgid(0, 0);
+	prctl(PR_SET_PDEATHSIG, SIGINT); /* a killed worker: stop, write the state */
 	signal(SIGINT, SIG_DFL);
 	signal(SIGTERM, SIG_DFL);
 	sigemptyset(&mask);
@@ -507,6 +509,21 @@ watch_cancel(Run *run, pid_t pid, int64_t *interrupted)
 	}
 }
 
+/* The process group, for the worker that comes after this one if this one is killed. */
+static void
+note_process(const Job *job, pid_t pid)
+{
+	char path[800];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s.pid", job->work_dir);
+	f = fopen(path, "we");
+	if (f == NULL)
+		return;
+	fprintf(f, "%d\n", (int) pid);
+	fclose(f);
+}
+
 /* Runs a command in the work folder; its exit status, or -1 when a signal ended it. */
 static int
 run_command(Run *run, char **argv)
@@ -525,6 +542,7 @@ run_command(Run *run, char **argv)
 	if (pid == 0)
 		exec_child(run, argv, run->job->work_dir, out[1], err[1]);
 	setpgid(pid, pid);
+	note_process(run->job, pid);
 	close(out[1]);
 	close(err[1]);
 	while (open_out || open_err)

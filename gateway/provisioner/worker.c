@@ -582,7 +582,14 @@ remove_dir(const char *path)
 static void
 job_end(Job *job)
 {
+	char pid_file[800];
+
 	remove_dir(job->work_dir);
+	if (job->work_dir[0] != '\0')
+	{
+		snprintf(pid_file, sizeof(pid_file), "%s.pid", job->work_dir);
+		unlink(pid_file);
+	}
 	arc_free(&job->archive);
 	json_decref(job->metadata);
 	json_decref(job->variables);
@@ -717,6 +724,46 @@ leftover_state(const Worker *w, const char *job)
 	return hex;
 }
 
+/* Is this process still at work in the folder? */
+static bool
+works_in(int pid, const char *dir)
+{
+	char link[64];
+	char cwd[800];
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/%d/cwd", pid);
+	n = readlink(link, cwd, sizeof(cwd) - 1);
+	if (n < 0)
+		return false;
+	cwd[n] = '\0';
+	return strcmp(cwd, dir) == 0;
+}
+
+/* Ends the Terraform of a killed worker: it is given time to write its state. */
+static void
+end_leftover(const char *dir)
+{
+	char path[800];
+	const int64_t start = now_ms();
+	int pid = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s.pid", dir);
+	f = fopen(path, "re");
+	if (f == NULL || fscanf(f, "%d", &pid) != 1)
+		pid = 0;
+	if (f != NULL)
+		fclose(f);
+	unlink(path);
+	if (pid <= 1 || !works_in(pid, dir))
+		return;
+	kill(-pid, SIGINT);
+	while (works_in(pid, dir) && now_ms() - start < 10000 && !prov_stopping)
+		poll(NULL, 0, 20);
+	kill(-pid, SIGKILL);
+}
+
 /*
  * Jobs that this worker, or one of its name before it, left running when it
  * was killed: they end with a clear error, and what Terraform had written of
@@ -740,6 +787,7 @@ fail_leftovers(Worker *w)
 
 		params[1] = PQgetvalue(res, i, 0);
 		snprintf(dir, sizeof(dir), "%s/Session%s", w->work_root, params[1]);
+		end_leftover(dir);
 		hex = leftover_state(w, params[1]);
 		body = json_pack("{s:s, s:s}", "job_id", params[1], "error", "the provisioner ended while this job ran; try again");
 		if (strcmp(PQgetvalue(res, i, 1), "workspace_build") == 0)
