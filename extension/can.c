@@ -150,3 +150,50 @@ coder_rbac_role(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(rbac_role_display(role)));
 }
+
+PG_FUNCTION_INFO_V1(coder_role_permissions);
+PG_FUNCTION_INFO_V1(coder_rbac_type_known);
+PG_FUNCTION_INFO_V1(coder_rbac_action_known);
+
+/*
+ * coder.role_permissions(role text, level text) RETURNS jsonb
+ *
+ * Permission[] of a built-in role at site, user, org or member level; NULL for
+ * no such role.
+ */
+Datum
+coder_role_permissions(PG_FUNCTION_ARGS)
+{
+	static const char *const levels[] = {"site", "user", "org", "member"};
+	char *role = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char *level = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 0; i < (int) lengthof(levels); i++)
+		if (strcmp(level, levels[i]) == 0 && rbac_role_json(&buf, role, (RbacLevel) i))
+			PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(buf.data)));
+	PG_RETURN_NULL();
+}
+
+/* coder.rbac_type_known(type text) RETURNS bool */
+Datum
+coder_rbac_type_known(PG_FUNCTION_ARGS)
+{
+	text *type = PG_GETARG_TEXT_PP(0);
+
+	PG_RETURN_BOOL(rbac_type(VARDATA_ANY(type), (int) VARSIZE_ANY_EXHDR(type)) != RBAC_OTHER_TYPE);
+}
+
+/* coder.rbac_action_known(type text, action text) RETURNS bool: is it one of the type's actions? */
+Datum
+coder_rbac_action_known(PG_FUNCTION_ARGS)
+{
+	text *type_name = PG_GETARG_TEXT_PP(0);
+	text *action_name = PG_GETARG_TEXT_PP(1);
+	int type = rbac_type(VARDATA_ANY(type_name), (int) VARSIZE_ANY_EXHDR(type_name));
+	int action = rbac_action(VARDATA_ANY(action_name), (int) VARSIZE_ANY_EXHDR(action_name));
+
+	PG_RETURN_BOOL(type != RBAC_OTHER_TYPE && action != RBAC_OTHER_ACTION &&
+				   (rbac_type_actions(type) & ((uint32) 1 << action)) != 0);
+}

@@ -12,6 +12,7 @@
 #include "utils/builtins.h"
 
 #include "compat.h"
+#include "json.h"
 #include "rbac.h"
 
 /* In alphabetical order: looked up by bisection. */
@@ -373,7 +374,7 @@ rbac_type_actions(int type)
 	return parse_actions(type_actions[type], (int) strlen(type_actions[type]));
 }
 
-/* "*-type-type": every action of all other types, known or not. */
+/* "*": every action of every type, known or not.  "*-type-type": of all known types but these. */
 static void
 add_wildcard(RbacSet *set, const char *s, int len)
 {
@@ -388,6 +389,7 @@ add_wildcard(RbacSet *set, const char *s, int len)
 			i++;
 		except[rbac_type(s + start, i - start)] = true;
 	}
+	except[RBAC_OTHER_TYPE] = len > 1;
 	for (int t = 0; t <= RBAC_TYPES; t++)
 		if (!except[t])
 			set->grant[t] = RBAC_ALL_ACTIONS;
@@ -710,5 +712,45 @@ rbac_decide(const RbacSubject *subject, int action, const RbacObject *object, co
 		*why = "not on the allow list of the token";
 		return false;
 	}
+	return true;
+}
+
+static void
+put_permission(StringInfo buf, bool deny, int type, const char *action)
+{
+	json_open(buf, '{');
+	json_bool(buf, "negate", deny);
+	json_str(buf, "resource_type", rbac_type_names[type]);
+	json_str(buf, "action", action);
+	json_close(buf, '}');
+}
+
+/* Appends Permission[] of a built-in role's level: whole types first, then single actions by type. */
+bool
+rbac_role_json(StringInfo buf, const char *role, RbacLevel level)
+{
+	const RoleDef *def = find_role(role);
+	RbacSet set = {0};
+
+	if (def == NULL)
+		return false;
+	rbac_add_spec(&set, role_spec(def, level));
+	json_open(buf, '[');
+	for (int t = 0; t < RBAC_TYPES; t++)
+		if (set.grant[t] == RBAC_ALL_ACTIONS)
+			put_permission(buf, false, t, "*");
+	for (int t = 0; t < RBAC_TYPES; t++)
+	{
+		for (int a = 0; a < RBAC_ACTIONS; a++)
+		{
+			uint32 bit = (uint32) 1 << a;
+
+			if (set.grant[t] != RBAC_ALL_ACTIONS && (set.grant[t] & bit))
+				put_permission(buf, false, t, rbac_action_names[a]);
+			if (set.deny[t] & bit)
+				put_permission(buf, true, t, rbac_action_names[a]);
+		}
+	}
+	json_close(buf, ']');
 	return true;
 }

@@ -11,6 +11,7 @@
 #ifndef CODER_RBAC_H
 #define CODER_RBAC_H
 
+#include "lib/stringinfo.h"
 #include "utils/jsonb.h"
 #include "utils/uuid.h"
 
@@ -93,5 +94,6 @@ extern const char *rbac_role_display(const char *role);
 /* Adds a scope; false: no such scope. */
 extern bool rbac_add_scope(RbacSet *set, const char *scope);
 extern void rbac_add_spec(RbacSet *set, const char *spec);
+extern bool rbac_role_json(StringInfo buf, const char *role, RbacLevel level);
 
 #endif

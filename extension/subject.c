@@ -120,20 +120,33 @@ refresh_cache(void)
 	cache_generation = generation;
 }
 
+/*
+ * SPI leaves its own context current, which ends with SPI_finish(); here the
+ * caller's stays.
+ */
 int
 coder_execute(CoderPlan *plan, Datum *values, const char *nulls, bool read_only, long limit)
 {
+	MemoryContext caller = CurrentMemoryContext;
+	int code;
+
 	if (plan->plan == NULL)
 	{
-		SPIPlanPtr made =
-			SPI_prepare_cursor(plan->sql, plan->nargs, unconstify(Oid *, plan->argtypes), CURSOR_OPT_GENERIC_PLAN);
+		SPIPlanPtr made = SPI_prepare_cursor(plan->sql,
+											 plan->nargs,
+											 unconstify(Oid *, plan->argtypes),
+											 CURSOR_OPT_GENERIC_PLAN);
 
 		if (made == NULL)
-			elog(ERROR, "could not prepare a statement: %s", SPI_result_code_string(SPI_result));
+			elog(ERROR,
+				 "could not prepare a statement: %s",
+				 SPI_result_code_string(SPI_result));
 		SPI_keepplan(made);
 		plan->plan = made;
 	}
-	return SPI_execute_plan(plan->plan, values, nulls, read_only, limit);
+	code = SPI_execute_plan(plan->plan, values, nulls, read_only, limit);
+	MemoryContextSwitchTo(caller);
+	return code;
 }
 
 static Datum

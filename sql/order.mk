@@ -9,6 +9,7 @@ SQL_SCHEMA = \
 	schema/apikey.sql \
 	schema/rbac.sql \
 	schema/audit.sql \
+	schema/notification.sql \
 	schema/file.sql \
 	schema/job.sql \
 	schema/template.sql \
@@ -21,10 +22,13 @@ SQL_SCHEMA = \
 
 SQL_API = \
 	api/base.sql \
+	api/search.sql \
 	api/rbac.sql \
 	api/user.sql \
 	api/apikey.sql \
 	api/organization.sql \
+	api/notification.sql \
+	api/audit.sql \
 	api/deployment.sql \
 	api/file.sql \
 	api/job.sql \
@@ -38,3 +42,6 @@ SQL_API = \
 	api/app.sql \
 	tick.sql \
 	admin.sql
+
+# Routes that nothing above has built answer 501: the last file.
+SQL_LAST = api/unbuilt.sql

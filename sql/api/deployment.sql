@@ -1,1 +1,399 @@
---
+-- sql/api/deployment.sql -- the server itself: version, settings, experiments, regions, appearance
+
+-- A value of the site, NULL where it is not set.
+CREATE OR REPLACE FUNCTION coder.site_config(key text)
+RETURNS text LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN (SELECT c.value FROM coder.site_configs c WHERE c.key = $1);
+END
+$$;
+
+CREATE OR REPLACE FUNCTION coder.site_config_set(key text, value text)
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	INSERT INTO coder.site_configs AS c (key, value) VALUES ($1, $2)
+	ON CONFLICT ON CONSTRAINT site_configs_pkey DO UPDATE SET value = excluded.value;
+END
+$$;
+
+-- GET /api/v2/
+CREATE OR REPLACE FUNCTION coder.api_root(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coder.reply_message(200, U&'\+01F44B');
+END
+$$;
+
+-- GET /buildinfo
+CREATE OR REPLACE FUNCTION coder.buildinfo(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	webpush CONSTANT text := coder.site_config('webpush_vapid_public_key');
+BEGIN
+	RETURN coder.reply(200, jsonb_build_object('external_url', coalesce(coder.setting('external_url'), 'https://github.com/coder/coder'),
+			'version', coder.version(), 'dashboard_url', coalesce(coder.setting('access_url'), ''), 'telemetry', false,
+			'workspace_proxy', false, 'agent_api_version', '1.0', 'provisioner_api_version', '1.16',
+			'upgrade_message', coalesce(coder.setting('cli_upgrade_message'), ''),
+			'deployment_id', coalesce(coder.site_config('deployment_id'), ''))
+		|| CASE WHEN webpush IS NULL THEN '{}' ELSE jsonb_build_object('webpush_public_key', webpush) END);
+END
+$$;
+
+-- GET /updatecheck: nothing is asked of the outside
+CREATE OR REPLACE FUNCTION coder.updatecheck(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coder.reply(200, jsonb_build_object('current', true, 'version', coder.version(),
+		'url', coalesce(coder.setting('external_url'), 'https://github.com/coder/coder')));
+END
+$$;
+
+-- POST /csp/reports
+CREATE OR REPLACE FUNCTION coder.csp_report(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF req.body IS NULL THEN
+		PERFORM coder.raise(400, 'Failed to read body, invalid json.');
+	END IF;
+	RETURN coder.reply(200, '"ok"'::text);
+END
+$$;
+
+-- GET /deployment/config: the settings in force.  Secrets are never among them.
+CREATE OR REPLACE FUNCTION coder.deployment_config(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	config jsonb;
+	life CONSTANT numeric := 1000000000;
+BEGIN
+	PERFORM coder.require('read', 'deployment_config');
+	config := jsonb_build_object('access_url', coalesce(coder.setting('access_url'), ''),
+		'docs_url', coalesce(coder.setting('docs_url'), 'https://coder.com/docs'),
+		'http_address', coalesce(coder.setting('http_address'), ''),
+		'wildcard_access_url', coalesce(coder.setting('wildcard_access_url'), ''),
+		'experiments', coder.experiments_json(),
+		'telemetry', '{"enable": false, "trace": false, "url": ""}'::jsonb,
+		'ssh_keygen_algorithm', 'ed25519',
+		'agent_stat_refresh_interval', 30 * life,
+		'rate_limit', jsonb_build_object('disable_all', coalesce(coder.setting('rate_limit_disable_all'), '') = 'true',
+			'api', CASE WHEN coder.setting('rate_limit_disable_all') = 'true' THEN -1 ELSE coder.setting_seconds('rate_limit_api', 512) END),
+		'session_lifetime', jsonb_build_object('default_duration', coder.setting_seconds('session_duration', 86400) * life,
+			'default_token_lifetime', coder.setting_seconds('default_token_lifetime', 604800) * life,
+			'max_token_lifetime', coder.setting_seconds('max_token_lifetime', 3155760000) * life,
+			'max_admin_token_lifetime', coder.setting_seconds('max_admin_token_lifetime', 604800) * life),
+		'config_ssh', jsonb_build_object('DeploymentName', coalesce(coder.setting('ssh_hostname_prefix'), 'coder.'), 'SSHConfigOptions', NULL),
+		'external_auth', '[]'::jsonb,
+		'provisioner', jsonb_build_object('daemons', coder.setting_seconds('provisioner_daemons', 3), 'daemon_types', '["terraform"]'::jsonb),
+		'swagger', '{"enable": false}'::jsonb,
+		'workspace_hostname_suffix', coalesce(coder.setting('ssh_hostname_suffix'), 'coder'),
+		'http_cookies', '{"same_site": "lax"}'::jsonb);
+	RETURN coder.reply(200, jsonb_build_object('config', config, 'options', coalesce(
+		(SELECT jsonb_agg(jsonb_build_object('name', initcap(replace(s.name, '_', ' ')), 'flag', replace(s.name, '_', '-'),
+			'env', 'CODER_' || upper(s.name), 'value', s.value, 'value_source', 'env') ORDER BY s.name)
+			FROM coder.settings s WHERE s.name !~ '(secret|password|token|key|dsn|connection_url)'), '[]')));
+END
+$$;
+
+-- The experiments that are on, as a JSON array.
+CREATE OR REPLACE FUNCTION coder.experiments_json()
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coalesce((SELECT jsonb_agg(e.v ORDER BY e.n)
+		FROM regexp_split_to_table(trim(coalesce(coder.setting('experiments'), '')), '\s*,\s*') WITH ORDINALITY e (v, n)
+		WHERE e.v NOT IN ('', '*')), '[]');
+END
+$$;
+
+-- GET /deployment/stats
+CREATE OR REPLACE FUNCTION coder.deployment_stats(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	counts jsonb := '{"pending": 0, "building": 0, "running": 0, "failed": 0, "stopped": 0}';
+	found_counts jsonb;
+BEGIN
+	PERFORM coder.require('read', 'deployment_stats');
+	IF to_regclass('coder.workspace_builds') IS NOT NULL AND to_regclass('coder.provisioner_jobs') IS NOT NULL THEN
+		EXECUTE $q$
+			SELECT jsonb_object_agg(s.state, s.n)
+			  FROM (SELECT CASE WHEN j.job_status = 'pending' THEN 'pending' WHEN j.job_status IN ('running', 'canceling') THEN 'building'
+						WHEN j.job_status IN ('failed', 'canceled') THEN 'failed' WHEN b.transition = 'start' THEN 'running' ELSE 'stopped' END AS state,
+						count(*) AS n
+					  FROM coder.workspaces w
+					 CROSS JOIN LATERAL (SELECT x.* FROM coder.workspace_builds x WHERE x.workspace_id = w.id ORDER BY x.build_number DESC LIMIT 1) b
+					  JOIN coder.provisioner_jobs j ON j.id = b.job_id
+					 WHERE NOT w.deleted GROUP BY 1) s
+			$q$ INTO found_counts;
+	END IF;
+	RETURN coder.reply(200, jsonb_build_object('aggregated_from', coder.ts(date_trunc('minute', now()) - interval '15 minutes'),
+		'collected_at', coder.ts(now()), 'next_update_at', coder.ts(now() + interval '1 minute'),
+		'workspaces', counts || coalesce(found_counts, '{}') || '{"connection_latency_ms": {"P50": -1, "P95": -1}, "rx_bytes": 0, "tx_bytes": 0}',
+		'session_count', '{"vscode": 0, "ssh": 0, "jetbrains": 0, "reconnecting_pty": 0}'::jsonb));
+END
+$$;
+
+-- GET /deployment/ssh
+CREATE OR REPLACE FUNCTION coder.deployment_ssh(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coder.reply(200, jsonb_build_object('hostname_prefix', coalesce(coder.setting('ssh_hostname_prefix'), 'coder.'),
+		'hostname_suffix', coalesce(coder.setting('ssh_hostname_suffix'), 'coder'),
+		'ssh_config_options', coalesce(coder.setting('ssh_config_options')::jsonb, '{}')));
+END
+$$;
+
+-- GET /experiments
+CREATE OR REPLACE FUNCTION coder.experiments_list(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coder.reply(200, coder.experiments_json());
+END
+$$;
+
+-- GET /experiments/available: none is safe to turn on by "*"
+CREATE OR REPLACE FUNCTION coder.experiments_available(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coder.reply(200, '{"safe":[]}'::text);
+END
+$$;
+
+-- GET /regions: this deployment is the only one
+CREATE OR REPLACE FUNCTION coder.regions(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coder.reply(200, jsonb_build_object('regions', jsonb_build_array(jsonb_build_object(
+		'id', coder.site_config('deployment_id'), 'name', 'primary',
+		'display_name', coalesce(coder.site_config('default_proxy_display_name'), 'Default'),
+		'icon_url', coalesce(coder.site_config('default_proxy_icon_url'), '/emojis/1f3e1.png'), 'healthy', true,
+		'path_app_url', coalesce(coder.setting('access_url'), ''), 'wildcard_hostname', coalesce(coder.setting('wildcard_access_url'), '')))));
+END
+$$;
+
+-- GET /applications/host
+CREATE OR REPLACE FUNCTION coder.applications_host(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coder.reply(200, jsonb_build_object('host', coalesce(coder.setting('wildcard_access_url'), '')));
+END
+$$;
+
+-- GET /entitlements: everything that is built is there, without a licence.  What is not built is "not_entitled".
+CREATE OR REPLACE FUNCTION coder.entitlements(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	built CONSTANT text[] := ARRAY['audit_log', 'template_rbac', 'user_role_management', 'appearance', 'access_control',
+		'custom_roles', 'multiple_organizations', 'service_accounts', 'workspace_batch_actions', 'task_batch_actions'];
+	features jsonb;
+BEGIN
+	SELECT jsonb_object_agg(f, jsonb_build_object('entitlement', CASE WHEN f = ANY (built) THEN 'entitled' ELSE 'not_entitled' END,
+			'enabled', f = ANY (built))) INTO features
+	  FROM unnest(ARRAY['user_limit', 'audit_log', 'connection_log', 'browser_only', 'scim', 'template_rbac', 'user_role_management',
+		'high_availability', 'multiple_external_auth', 'external_provisioner_daemons', 'appearance', 'advanced_template_scheduling',
+		'workspace_proxy', 'external_token_encryption', 'workspace_batch_actions', 'task_batch_actions', 'access_control',
+		'control_shared_ports', 'custom_roles', 'multiple_organizations', 'workspace_prebuilds', 'managed_agent_limit',
+		'workspace_external_agent', 'aibridge', 'boundary', 'service_accounts', 'ai_governance_user_limit']) f;
+	RETURN coder.reply(200, jsonb_build_object('features', features, 'warnings', '[]'::jsonb, 'errors', '[]'::jsonb, 'has_license', false,
+		'trial', false, 'require_telemetry', false, 'refreshed_at', coder.ts(now())));
+END
+$$;
+
+-- GET /licenses: none is needed
+CREATE OR REPLACE FUNCTION coder.licenses_list(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coder.reply(200, '[]'::text);
+END
+$$;
+
+-- GET /appearance
+CREATE OR REPLACE FUNCTION coder.appearance_get(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	banners CONSTANT jsonb := coalesce(coder.site_config('announcement_banners')::jsonb, '[]');
+BEGIN
+	RETURN coder.reply(200, jsonb_build_object('application_name', coalesce(coder.site_config('application_name'), ''),
+		'logo_url', coalesce(coder.site_config('logo_url'), ''), 'docs_url', coalesce(coder.setting('docs_url'), 'https://coder.com/docs'),
+		'service_banner', coalesce(banners->0, '{"enabled": false}'), 'announcement_banners', banners));
+END
+$$;
+
+-- PUT /appearance
+CREATE OR REPLACE FUNCTION coder.appearance_put(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	body jsonb;
+	banner jsonb;
+BEGIN
+	PERFORM coder.require('update', 'deployment_config');
+	body := coder.body(req);
+	PERFORM coder.body_type(body, 'announcement_banners', 'array');
+	FOR banner IN SELECT jsonb_array_elements(coalesce(nullif(body->'announcement_banners', 'null'), '[]')) LOOP
+		IF coalesce(banner->>'background_color', '') !~ '^(#[0-9a-fA-F]{6})?$' THEN
+			PERFORM coder.raise(400, format('Invalid color format: "%s"', banner->>'background_color'));
+		END IF;
+	END LOOP;
+	PERFORM coder.site_config_set('application_name', coalesce(body->>'application_name', ''));
+	PERFORM coder.site_config_set('logo_url', coalesce(body->>'logo_url', ''));
+	PERFORM coder.site_config_set('announcement_banners', coalesce(nullif(body->'announcement_banners', 'null'), '[]')::text);
+	RETURN coder.reply(200, body);
+END
+$$;
+
+-- GET /external-auth: no provider can be set up yet, so there are neither providers nor links
+CREATE OR REPLACE FUNCTION coder.external_auth_list(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coder.reply(200, '{"providers":[],"links":[]}'::text);
+END
+$$;
+
+-- GET and PUT /debug/health/settings
+CREATE OR REPLACE FUNCTION coder.health_settings(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	old CONSTANT jsonb := coalesce(coder.site_config('health_settings')::jsonb, '{}');
+	wanted jsonb;
+BEGIN
+	PERFORM coder.require('read', 'debug_info');
+	IF req.method = 'PUT' THEN
+		PERFORM coder.require('update', 'deployment_config');
+		wanted := coalesce(nullif(coder.body(req)->'dismissed_healthchecks', 'null'), '[]');
+		IF EXISTS (SELECT 1 FROM jsonb_array_elements_text(wanted) s
+				WHERE s NOT IN ('DERP', 'AccessURL', 'Websocket', 'Database', 'WorkspaceProxy', 'ProvisionerDaemons')) THEN
+			PERFORM coder.raise(500, 'Failed to validate health settings.');
+		ELSIF wanted = coalesce(old->'dismissed_healthchecks', '[]') THEN
+			RETURN coder.reply(204);
+		END IF;
+		PERFORM coder.site_config_set('health_settings', jsonb_build_object('dismissed_healthchecks', wanted)::text);
+		PERFORM coder.audit('write', 'health_settings', gen_random_uuid(), '');
+		RETURN coder.reply(200, jsonb_build_object('dismissed_healthchecks', wanted));
+	END IF;
+	RETURN coder.reply(200, jsonb_build_object('dismissed_healthchecks', coalesce(old->'dismissed_healthchecks', '[]')));
+END
+$$;
+
+-- GET /debug/health: what the database knows of; the gateway's own reach is not tested from here
+CREATE OR REPLACE FUNCTION coder.debug_health(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	dismissed jsonb;
+	start CONSTANT timestamptz := clock_timestamp();
+	url CONSTANT text := coalesce(coder.setting('access_url'), '');
+	base CONSTANT jsonb := '{"severity": "ok", "warnings": [], "healthy": true}';
+	ms numeric;
+	daemons jsonb;
+BEGIN
+	PERFORM coder.require('read', 'debug_info');
+	dismissed := coalesce(coder.site_config('health_settings')::jsonb->'dismissed_healthchecks', '[]');
+	IF to_regclass('coder.provisioner_daemons') IS NOT NULL THEN
+		EXECUTE $q$
+			SELECT jsonb_agg(jsonb_build_object('provisioner_daemon', jsonb_build_object('id', d.id, 'organization_id', d.organization_id,
+					'key_id', '00000000-0000-0000-0000-000000000001', 'created_at', coder.ts(d.created_at), 'last_seen_at', coder.ts(d.last_seen_at),
+					'name', d.name, 'version', d.version, 'api_version', '1.16', 'provisioners', to_jsonb(d.provisioners), 'tags', to_jsonb(d.tags),
+					'key_name', NULL, 'status', NULL, 'current_job', NULL, 'previous_job', NULL), 'warnings', '[]'::jsonb))
+			  FROM coder.provisioner_daemons d WHERE d.last_seen_at > now() - interval '90 seconds'
+			$q$ INTO daemons;
+	END IF;
+	ms := extract(epoch FROM clock_timestamp() - start) * 1000;
+	RETURN coder.reply(200, jsonb_build_object('time', coder.ts(now()), 'healthy', true, 'severity', 'ok',
+		'derp', base || jsonb_build_object('dismissed', dismissed ? 'DERP', 'regions', '{}'::jsonb, 'netcheck_logs', '[]'::jsonb),
+		'access_url', base || jsonb_build_object('dismissed', dismissed ? 'AccessURL', 'access_url', url, 'reachable', url <> '',
+			'healthy', url <> '', 'severity', CASE WHEN url <> '' THEN 'ok' ELSE 'error' END, 'status_code', 200, 'healthz_response', 'OK'),
+		'websocket', base || jsonb_build_object('dismissed', dismissed ? 'Websocket', 'body', '', 'code', 101),
+		'database', base || jsonb_build_object('dismissed', dismissed ? 'Database', 'reachable', true,
+			'latency', round(ms, 3) || 'ms', 'latency_ms', floor(ms)::int4, 'threshold_ms', 15),
+		'workspace_proxy', base || jsonb_build_object('dismissed', dismissed ? 'WorkspaceProxy', 'workspace_proxies', '{"regions": []}'::jsonb),
+		'provisioner_daemons', '{"severity": "ok", "warnings": []}'::jsonb || jsonb_build_object('dismissed', dismissed ? 'ProvisionerDaemons',
+			'items', coalesce(daemons, '[]'), 'severity', CASE WHEN daemons IS NULL THEN 'error' ELSE 'ok' END),
+		'coder_version', coder.version()));
+END
+$$;
+
+-- GET and PUT /prebuilds/settings: PUT answers 304 where nothing changes
+CREATE OR REPLACE FUNCTION coder.prebuilds_settings(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	old CONSTANT bool := coalesce((coder.site_config('prebuilds_settings')::jsonb->>'reconciliation_paused')::bool, false);
+	wanted bool;
+BEGIN
+	IF req.method = 'GET' THEN
+		RETURN coder.reply(200, jsonb_build_object('reconciliation_paused', old));
+	END IF;
+	PERFORM coder.require('update', 'deployment_config');
+	wanted := coalesce((coder.body(req)->>'reconciliation_paused')::bool, false);
+	IF wanted = old THEN
+		RETURN coder.reply(304);
+	END IF;
+	PERFORM coder.site_config_set('prebuilds_settings', jsonb_build_object('reconciliation_paused', wanted)::text);
+	PERFORM coder.audit('write', 'prebuilds_settings', gen_random_uuid(), '');
+	RETURN coder.reply(200, jsonb_build_object('reconciliation_paused', wanted));
+END
+$$;
+
+DELETE FROM coder.routes WHERE area = 'deployment';
+INSERT INTO coder.routes (area, method, pattern, function, auth, read_only) VALUES
+	('deployment', 'GET', '/api/v2', 'api_root', 'none', true),
+	('deployment', 'GET', '/api/v2/buildinfo', 'buildinfo', 'none', true),
+	('deployment', 'GET', '/api/v2/updatecheck', 'updatecheck', 'none', true),
+	('deployment', 'POST', '/api/v2/csp/reports', 'csp_report', 'none', true),
+	('deployment', 'GET', '/api/v2/deployment/config', 'deployment_config', 'session', true),
+	('deployment', 'GET', '/api/v2/deployment/stats', 'deployment_stats', 'session', true),
+	('deployment', 'GET', '/api/v2/deployment/ssh', 'deployment_ssh', 'session', true),
+	('deployment', 'GET', '/api/v2/experiments', 'experiments_list', 'session', true),
+	('deployment', 'GET', '/api/v2/experiments/available', 'experiments_available', 'session', true),
+	('deployment', 'GET', '/api/v2/regions', 'regions', 'session', true),
+	('deployment', 'GET', '/api/v2/applications/host', 'applications_host', 'session', true),
+	('deployment', 'GET', '/api/v2/entitlements', 'entitlements', 'none', true),
+	('deployment', 'GET', '/api/v2/licenses', 'licenses_list', 'session', true),
+	('deployment', 'GET', '/api/v2/appearance', 'appearance_get', 'session_or_agent', true),
+	('deployment', 'PUT', '/api/v2/appearance', 'appearance_put', 'session', false),
+	('deployment', 'GET', '/api/v2/external-auth', 'external_auth_list', 'session', true),
+	('deployment', 'GET', '/api/v2/debug/health', 'debug_health', 'session', true),
+	('deployment', 'GET', '/api/v2/debug/health/settings', 'health_settings', 'session', true),
+	('deployment', 'PUT', '/api/v2/debug/health/settings', 'health_settings', 'session', false),
+	('deployment', 'GET', '/api/v2/prebuilds/settings', 'prebuilds_settings', 'session', true),
+	('deployment', 'PUT', '/api/v2/prebuilds/settings', 'prebuilds_settings', 'session', false);

@@ -1,1 +1,252 @@
--- sql/api/rbac.sql
+-- sql/api/rbac.sql -- roles to give, checks by clients, explanations for administrators
+--
+-- The rules: extension/rbac.c.
+
+-- The permissions of a built-in role at a level (site, user, org, member), as Permission[].
+CREATE OR REPLACE FUNCTION coder.role_permissions(role text, level text)
+RETURNS jsonb LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'coder_role_permissions';
+
+-- Is there such a resource type?
+CREATE OR REPLACE FUNCTION coder.rbac_type_known(type text)
+RETURNS bool LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'coder_rbac_type_known';
+
+-- AssignableRoles of a built-in role.
+CREATE OR REPLACE FUNCTION coder.assignable_role_json(role text, org uuid DEFAULT NULL)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN jsonb_build_object('name', role, 'display_name', coder.rbac_role(role, org IS NOT NULL),
+			'site_permissions', coder.role_permissions(role, 'site'), 'user_permissions', coder.role_permissions(role, 'user'),
+			'organization_permissions', coder.role_permissions(role, 'org'),
+			'organization_member_permissions', coder.role_permissions(role, 'member'),
+			'assignable', coder.may_assign(role, org), 'built_in', true)
+		|| CASE WHEN org IS NULL THEN '{}' ELSE jsonb_build_object('organization_id', org) END;
+END
+$$;
+
+-- Role of a custom role.
+CREATE OR REPLACE FUNCTION coder.custom_role_json(r coder.custom_roles)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN jsonb_build_object('name', r.name, 'display_name', r.display_name,
+			'site_permissions', r.site_permissions, 'user_permissions', r.user_permissions,
+			'organization_permissions', r.org_permissions, 'organization_member_permissions', r.member_permissions)
+		|| CASE WHEN r.organization_id IS NULL THEN '{}' ELSE jsonb_build_object('organization_id', r.organization_id) END;
+END
+$$;
+
+-- GET /users/roles
+CREATE OR REPLACE FUNCTION coder.site_roles_list(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM coder.require('read', 'assign_role');
+	RETURN coder.reply(200, (SELECT jsonb_agg(coder.assignable_role_json(r.name) ORDER BY r.n)
+		FROM unnest(ARRAY['owner', 'template-admin', 'auditor', 'user-admin']
+			|| CASE WHEN coder.experiment('agents') THEN ARRAY['agents-access'] ELSE '{}' END) WITH ORDINALITY r (name, n))
+		|| coalesce((SELECT jsonb_agg(coder.custom_role_json(c) || jsonb_build_object('assignable', coder.may_assign(c.name), 'built_in', false))
+			FROM coder.custom_roles c WHERE c.organization_id IS NULL AND NOT c.is_system), '[]'));
+END
+$$;
+
+-- GET /organizations/{organization}/members/roles
+CREATE OR REPLACE FUNCTION coder.org_roles_list(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	org CONSTANT coder.organizations := coder.param_organization(req);
+BEGIN
+	PERFORM coder.require_read('read', 'assign_org_role', org.id);
+	RETURN coder.reply(200, (SELECT jsonb_agg(coder.assignable_role_json(r.name, org.id) ORDER BY r.n)
+		FROM unnest(ARRAY['organization-auditor', 'organization-user-admin', 'organization-template-admin',
+			'organization-workspace-creation-ban', 'organization-admin']) WITH ORDINALITY r (name, n))
+		|| coalesce((SELECT jsonb_agg(coder.custom_role_json(c) || jsonb_build_object('assignable', coder.may_assign(c.name, org.id), 'built_in', false))
+			FROM coder.custom_roles c WHERE c.organization_id = org.id AND NOT c.is_system), '[]'));
+END
+$$;
+
+-- Refuses permissions that a custom role may not hold, or that its maker does not hold.
+CREATE OR REPLACE FUNCTION coder.check_custom_role(body jsonb, org uuid)
+RETURNS void LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	p jsonb;
+BEGIN
+	IF NOT coder.name_ok(coalesce(body->>'name', '')) OR coder.rbac_role(body->>'name', true) IS NOT NULL
+		OR coder.rbac_role(body->>'name', false) IS NOT NULL THEN
+		PERFORM coder.raise(400, CASE WHEN coder.name_ok(coalesce(body->>'name', '')) THEN 'Reserved role name' ELSE 'Invalid role name' END);
+	ELSIF jsonb_array_length(coalesce(nullif(body->'site_permissions', 'null'), '[]')) > 0
+		OR jsonb_array_length(coalesce(nullif(body->'user_permissions', 'null'), '[]')) > 0
+		OR jsonb_array_length(coalesce(nullif(body->'organization_member_permissions', 'null'), '[]')) > 0 THEN
+		PERFORM coder.raise(400, 'Invalid request, only organization permissions may be set on a custom role.');
+	END IF;
+	FOR p IN SELECT jsonb_array_elements(coalesce(nullif(body->'organization_permissions', 'null'), '[]')) LOOP
+		IF coalesce((p->>'negate')::bool, false) OR NOT coder.rbac_action_known(p->>'resource_type', p->>'action') THEN
+			PERFORM coder.raise(400, format('Invalid permission "%s:%s"', p->>'resource_type', p->>'action'));
+		ELSIF NOT coder.can(p->>'action', p->>'resource_type', org) THEN
+			PERFORM coder.raise_forbidden();
+		END IF;
+	END LOOP;
+END
+$$;
+
+-- Is the action one of the type's?
+CREATE OR REPLACE FUNCTION coder.rbac_action_known(type text, action text)
+RETURNS bool LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'coder_rbac_action_known';
+
+-- POST and PUT /organizations/{organization}/members/roles: a custom role.
+CREATE OR REPLACE FUNCTION coder.custom_role_put(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	org CONSTANT coder.organizations := coder.param_organization(req);
+	body CONSTANT jsonb := coder.body(req, 'name');
+	permissions CONSTANT jsonb := coalesce(nullif(body->'organization_permissions', 'null'), '[]');
+	r coder.custom_roles;
+BEGIN
+	PERFORM coder.require(CASE WHEN req.method = 'POST' THEN 'create' ELSE 'update' END, 'assign_org_role', org.id);
+	PERFORM coder.check_custom_role(body, org.id);
+	IF req.method = 'POST' THEN
+		INSERT INTO coder.custom_roles (name, display_name, org_permissions, organization_id)
+		VALUES (body->>'name', coalesce(body->>'display_name', ''), permissions, org.id) RETURNING * INTO r;
+	ELSE
+		UPDATE coder.custom_roles c SET display_name = coalesce(body->>'display_name', ''), org_permissions = permissions, updated_at = now()
+		 WHERE c.organization_id = org.id AND c.name = body->>'name' AND NOT c.is_system RETURNING * INTO r;
+		IF r.id IS NULL THEN
+			PERFORM coder.raise(404, format('No custom role with the name %s found', body->>'name'));
+		END IF;
+	END IF;
+	PERFORM coder.audit(CASE WHEN req.method = 'POST' THEN 'create' ELSE 'write' END, 'custom_role', r.id, r.name, org => org.id);
+	RETURN coder.reply(200, coder.custom_role_json(r));
+EXCEPTION WHEN unique_violation THEN
+	PERFORM coder.raise(400, format('A role named "%s" already exists.', body->>'name'));
+END
+$$;
+
+-- DELETE /organizations/{organization}/members/roles/{roleName}
+CREATE OR REPLACE FUNCTION coder.custom_role_delete(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	org CONSTANT coder.organizations := coder.param_organization(req);
+	gone uuid;
+BEGIN
+	PERFORM coder.require('delete', 'assign_org_role', org.id);
+	DELETE FROM coder.custom_roles c WHERE c.organization_id = org.id AND c.name = req.params->>'roleName' AND NOT c.is_system
+	RETURNING c.id INTO gone;
+	IF gone IS NULL THEN
+		PERFORM coder.raise(404, format('No custom role with the name %s found', req.params->>'roleName'));
+	END IF;
+	PERFORM coder.audit('delete', 'custom_role', gone, req.params->>'roleName', org => org.id, status => 204);
+	RETURN coder.reply(204);
+END
+$$;
+
+-- One check of POST /authcheck: with resource_id the row's own owner, organization and lists count.
+CREATE OR REPLACE FUNCTION coder.authcheck_one(object jsonb, action text)
+RETURNS bool LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	type CONSTANT text := object->>'resource_type';
+	owner CONSTANT uuid := CASE WHEN object->>'owner_id' = 'me' THEN coder.subject_id() ELSE coder.try_uuid(object->>'owner_id') END;
+	org CONSTANT uuid := coder.try_uuid(object->>'organization_id');
+	rid CONSTANT uuid := coder.try_uuid(object->>'resource_id');
+	r record;
+BEGIN
+	IF coalesce(object->>'resource_id', '') = '' THEN
+		IF coalesce((object->>'any_org')::bool, false) THEN
+			RETURN org IS NULL AND coder.can_any(action, type, owner);
+		END IF;
+		RETURN coder.can(action, type, org, owner);
+	ELSIF type = 'user' THEN
+		RETURN EXISTS (SELECT 1 FROM coder.users u WHERE u.id = rid)
+			AND coder.can('read', 'user', NULL, rid, id => rid) AND coder.can(action, 'user', NULL, rid, id => rid);
+	ELSIF type = 'group' THEN
+		SELECT g.organization_id INTO r FROM coder.groups g WHERE g.id = rid;
+		RETURN r.organization_id IS NOT NULL
+			AND coder.can('read', 'group', r.organization_id, group_acl => jsonb_build_object(rid, '["read"]'::jsonb), id => rid)
+			AND coder.can(action, 'group', r.organization_id, group_acl => jsonb_build_object(rid, '["read"]'::jsonb), id => rid);
+	ELSIF to_regclass('coder.' || type || 's') IS NULL THEN
+		RETURN false;
+	END IF;
+	EXECUTE format('SELECT x.organization_id AS org, %s AS owner, x.user_acl, x.group_acl, %s AS type FROM coder.%I x WHERE x.id = $1',
+		CASE WHEN type = 'workspace' THEN 'x.owner_id' ELSE 'NULL::uuid' END,
+		CASE WHEN type = 'workspace' THEN $q$CASE WHEN x.dormant_at IS NULL THEN 'workspace' ELSE 'workspace_dormant' END$q$ ELSE quote_literal(type) END,
+		type || 's') INTO r USING rid;
+	RETURN r.org IS NOT NULL AND coder.can('read', r.type, r.org, r.owner, r.user_acl, r.group_acl, rid)
+		AND coder.can(action, r.type, r.org, r.owner, r.user_acl, r.group_acl, rid);
+END
+$$;
+
+-- POST /authcheck
+CREATE OR REPLACE FUNCTION coder.authcheck(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	checks CONSTANT jsonb := coalesce(nullif(coder.body(req)->'checks', 'null'), '{}');
+	c record;
+	object jsonb;
+	answer jsonb := '{}';
+	rows int4 := 0;
+BEGIN
+	PERFORM coder.body_type(req.body, 'checks', 'object');
+	FOR c IN SELECT e.key, e.value FROM jsonb_each(checks) e LOOP
+		object := coalesce(nullif(c.value->'object', 'null'), '{}');
+		IF coalesce(object->>'resource_type', '') = '' THEN
+			PERFORM coder.raise(400, format('Object''s "resource_type" field must be defined for key "%s".', c.key));
+		ELSIF coalesce(object->>'resource_id', '') <> '' THEN
+			rows := rows + 1;
+			IF object->>'resource_type' NOT IN ('workspace', 'template', 'user', 'group') THEN
+				PERFORM coder.raise(400, format('Object type "%s" does not support "resource_id" field.', object->>'resource_type'));
+			ELSIF coder.try_uuid(object->>'resource_id') IS NULL THEN
+				PERFORM coder.raise(400, format('Object %s id %s is not a valid uuid.', c.key, object->>'resource_id'));
+			ELSIF rows > 10 THEN
+				PERFORM coder.raise(400, 'Endpoint only supports using "resource_id" field up to 10 times.');
+			END IF;
+		END IF;
+		answer := answer || jsonb_build_object(c.key, coder.authcheck_one(object, coalesce(c.value->>'action', '')));
+	END LOOP;
+	RETURN coder.reply(200, answer);
+END
+$$;
+
+-- Which rule decides, for a user by name or id: SELECT coder.explain_access('bob', 'read', 'workspace', …).
+CREATE OR REPLACE FUNCTION coder.explain_access(who text, action text, type text, org uuid DEFAULT NULL, owner uuid DEFAULT NULL,
+	user_acl jsonb DEFAULT NULL, group_acl jsonb DEFAULT NULL, id uuid DEFAULT NULL)
+RETURNS text LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	before CONSTANT uuid := coder.subject_id();
+	uid uuid;
+	why text;
+BEGIN
+	SELECT u.id INTO uid FROM coder.users u WHERE (u.id = coder.try_uuid(who) OR lower(u.username) = lower(who)) AND NOT u.deleted;
+	PERFORM coder.set_subject(uid);
+	why := coder.explain(action, type, org, owner, user_acl, group_acl, id);
+	PERFORM coder.set_subject(before);
+	RETURN why;
+END
+$$;
+
+DELETE FROM coder.routes WHERE area = 'rbac';
+INSERT INTO coder.routes (area, method, pattern, function, read_only) VALUES
+	('rbac', 'GET', '/api/v2/users/roles', 'site_roles_list', true),
+	('rbac', 'GET', '/api/v2/organizations/{organization}/members/roles', 'org_roles_list', true),
+	('rbac', 'POST', '/api/v2/organizations/{organization}/members/roles', 'custom_role_put', false),
+	('rbac', 'PUT', '/api/v2/organizations/{organization}/members/roles', 'custom_role_put', false),
+	('rbac', 'DELETE', '/api/v2/organizations/{organization}/members/roles/{roleName}', 'custom_role_delete', false),
+	('rbac', 'POST', '/api/v2/authcheck', 'authcheck', true);

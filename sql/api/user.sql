@@ -325,9 +325,769 @@ BEGIN
 END
 $$;
 
+-- POST /users/logout: the key goes, and the keys of workspace apps that came of it.
+CREATE OR REPLACE FUNCTION coder.logout(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	DELETE FROM coder.api_keys k WHERE k.id = coder.subject_token_id();
+	DELETE FROM coder.api_keys k
+	 WHERE k.user_id = coder.subject_id() AND k.scopes @> '{coder:application_connect}';
+	PERFORM coder.audit('logout', 'api_key', gen_random_uuid(), '',
+		additional => jsonb_build_object('key_id', coder.subject_token_id()));
+	RETURN ROW(200, '{"message":"Logged out!"}', coder.session_cookie(''), NULL)::coder.response;
+END
+$$;
+
+-- GET /users/authmethods
+CREATE OR REPLACE FUNCTION coder.auth_methods(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coder.reply(200, jsonb_build_object(
+		'password', jsonb_build_object('enabled', coalesce(coder.setting('disable_password_auth'), '') <> 'true'),
+		'github', jsonb_build_object('enabled', false, 'default_provider_configured', false),
+		'oidc', jsonb_build_object('enabled', false, 'signInText', '', 'iconUrl', ''))
+		|| CASE WHEN coalesce(coder.setting('terms_of_service_url'), '') <> ''
+			THEN jsonb_build_object('terms_of_service_url', coder.setting('terms_of_service_url')) ELSE '{}' END);
+END
+$$;
+
+-- POST /users/validate-password
+CREATE OR REPLACE FUNCTION coder.validate_password(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	why CONSTANT text := coder.password_weakness(coder.body(req, 'password')->>'password');
+BEGIN
+	RETURN coder.reply(200, jsonb_build_object('valid', why = '', 'details', why));
+END
+$$;
+
+-- A condition of the users' search, by key; the values are those of coder.search_parse.
+CREATE OR REPLACE FUNCTION coder.user_matches(u coder.users, terms jsonb)
+RETURNS bool LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	item record;
+	one text;
+	words text[];
+BEGIN
+	FOR item IN SELECT t.key, t.value FROM jsonb_each(terms) t LOOP
+		words := ARRAY(SELECT jsonb_array_elements_text(item.value));
+		one := words[1];
+		IF NOT (CASE item.key
+			WHEN 'search' THEN strpos(lower(u.username), lower(one)) > 0 OR strpos(lower(u.email), lower(one)) > 0
+			WHEN 'name' THEN strpos(lower(u.name), lower(one)) > 0
+			WHEN 'status' THEN u.status::text = ANY (words)
+			WHEN 'role' THEN 'member' = ANY (words) OR u.rbac_roles && words
+			WHEN 'login_type' THEN u.login_type::text = ANY (words)
+			WHEN 'service_account' THEN u.is_service_account = one::bool
+			WHEN 'github_com_user_id' THEN u.github_com_user_id = one::bigint
+			WHEN 'created_before' THEN u.created_at <= one::timestamptz
+			WHEN 'created_after' THEN u.created_at >= one::timestamptz
+			WHEN 'last_seen_before' THEN u.last_seen_at <= one::timestamptz
+			WHEN 'last_seen_after' THEN u.last_seen_at >= one::timestamptz
+			ELSE true END)
+		THEN
+			RETURN false;
+		END IF;
+	END LOOP;
+	RETURN true;
+END
+$$;
+
+-- The users' search of a request, checked; message is the error's.
+CREATE OR REPLACE FUNCTION coder.user_search(req coder.request, message text)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	terms CONSTANT jsonb := coder.search_parse(lower(coalesce(req.query->>'q', '')), message, 'search', ARRAY['search', 'name',
+		'status', 'role', 'login_type', 'service_account', 'github_com_user_id', 'created_before', 'created_after',
+		'last_seen_before', 'last_seen_after']);
+BEGIN
+	PERFORM coder.search_check_enum(terms, 'status', message, ARRAY['active', 'suspended', 'dormant']);
+	PERFORM coder.search_check_enum(terms, 'login_type', message,
+		ARRAY['', 'password', 'github', 'oidc', 'token', 'none']);
+	PERFORM coder.search_check_time(terms, k, message)
+	   FROM unnest(ARRAY['created_before', 'created_after', 'last_seen_before', 'last_seen_after']) k;
+	PERFORM coder.search_check_bool(terms, 'service_account', message);
+	IF terms->'github_com_user_id'->>0 !~ '^-?[0-9]{1,18}$' THEN
+		PERFORM coder.raise(400, message, NULL, jsonb_build_array(coder.validation('github_com_user_id',
+			format('Query param "github_com_user_id" must be a valid 64-bit integer: "%s"', terms->'github_com_user_id'->>0))));
+	END IF;
+	RETURN terms;
+END
+$$;
+
+-- GET /users
+CREATE OR REPLACE FUNCTION coder.users_list(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	terms CONSTANT jsonb := coder.user_search(req, 'Invalid user search query.');
+	lim CONSTANT int4 := coder.query_int(req, 'limit', 0);
+	off CONSTANT int4 := coder.query_int(req, 'offset', 0);
+	after_id CONSTANT uuid := coder.query_uuid(req, 'after_id');
+	after_name text;
+	answer jsonb;
+BEGIN
+	IF after_id IS NOT NULL THEN
+		SELECT lower(u.username) INTO after_name FROM coder.users u WHERE u.id = after_id;
+		IF after_name IS NULL THEN
+			RETURN coder.reply(200, '{"users":[],"count":0}'::text);
+		END IF;
+	END IF;
+	SELECT jsonb_build_object('users', coalesce(jsonb_agg(coder.user_json(p.u) ORDER BY p.name), '[]'),
+			'count', coalesce(max(p.total), 0))
+	  INTO answer
+	  FROM (SELECT u, lower(u.username) AS name, count(*) OVER () AS total
+			  FROM coder.users u
+			 WHERE NOT u.deleted AND NOT u.is_system
+			   AND (after_name IS NULL OR lower(u.username) > after_name)
+			   AND coder.can('read', 'user', NULL, u.id, id => u.id) AND coder.user_matches(u, terms)
+			 ORDER BY lower(u.username) OFFSET off LIMIT nullif(lim, 0)) p;
+	RETURN coder.reply(200, answer);
+END
+$$;
+
+-- May the subject give or take away this role?  Decided by the roles it has itself.
+CREATE OR REPLACE FUNCTION coder.may_assign(role text, org uuid DEFAULT NULL)
+RETURNS bool LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	mine text[];
+	my_org text[];
+BEGIN
+	SELECT u.rbac_roles INTO mine FROM coder.users u WHERE u.id = coder.subject_id();
+	SELECT m.roles INTO my_org FROM coder.organization_members m
+	 WHERE m.user_id = coder.subject_id() AND m.organization_id = org;
+	IF role = 'organization-service-account' THEN
+		RETURN false;
+	ELSIF 'owner' = ANY (mine) THEN
+		RETURN true;
+	ELSIF 'user-admin' = ANY (mine) AND role IN ('member', 'organization-member', 'agents-access') THEN
+		RETURN true;
+	ELSIF org IS NULL THEN
+		RETURN false;
+	END IF;
+	RETURN coalesce('organization-admin' = ANY (my_org), false)
+		OR (coalesce('organization-user-admin' = ANY (my_org), false) AND role = 'organization-member');
+END
+$$;
+
+-- Notifies those who administer users, but not the one who did it.
+CREATE OR REPLACE FUNCTION coder.notify_user_admins(template uuid, title text, content text, link text,
+	label text, about uuid)
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM coder.notify(u.id, template, title, content,
+		jsonb_build_array(jsonb_build_object('label', label, 'url', coalesce(coder.setting('access_url'), '') || link)),
+		ARRAY[about])
+	   FROM coder.users u
+	  WHERE u.rbac_roles && '{owner,user-admin}' AND NOT u.deleted AND u.status <> 'suspended' AND u.id <> about;
+END
+$$;
+
+-- POST /users: a new user, placed in organizations.
+CREATE OR REPLACE FUNCTION coder.user_create(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	body CONSTANT jsonb := coder.body(req);
+	service CONSTANT bool := coalesce((body->>'service_account')::bool, false);
+	kind text := coalesce(nullif(body->>'login_type', ''), CASE WHEN service THEN 'none' ELSE 'password' END);
+	orgs uuid[];
+	org uuid;
+	u coder.users;
+	by_name text;
+BEGIN
+	PERFORM coder.body_type(body, 'organization_ids', 'array');
+	PERFORM coder.raise_validations(coder.user_validations(body, CASE WHEN NOT service THEN 'required_unless' END));
+	IF NOT coder.can('create', 'user') THEN
+		PERFORM coder.raise(403, 'You are not authorized to create users.');
+	END IF;
+	SELECT coalesce(array_agg(coder.try_uuid(e.v)), '{}') INTO orgs
+	  FROM jsonb_array_elements_text(CASE WHEN jsonb_typeof(body->'organization_ids') = 'array'
+		THEN body->'organization_ids' ELSE '[]' END) e (v);
+	IF coalesce(body->>'organization_id', '') <> '' THEN
+		orgs := orgs || coder.try_uuid(body->>'organization_id');
+	END IF;
+	IF cardinality(orgs) = 0 THEN
+		PERFORM coder.raise(400, 'No organization specified to place the user as a member of. It is required to specify at least one organization id to place the user in.',
+			'required at least 1 value for the array ''organization_ids''',
+			jsonb_build_array(coder.validation('organization_ids', 'Missing values, this cannot be empty')));
+	END IF;
+	IF EXISTS (SELECT 1 FROM coder.users x WHERE NOT x.deleted AND (lower(x.username) = lower(body->>'username')
+			OR (coalesce(body->>'email', '') <> '' AND lower(x.email) = lower(body->>'email')))) THEN
+		PERFORM coder.raise(409, 'User already exists.');
+	END IF;
+	IF kind NOT IN ('password', 'none', 'github', 'oidc') THEN
+		PERFORM coder.raise(400, format('Unsupported login type "%s" for manually creating new users.', kind));
+	ELSIF kind = 'oidc' THEN
+		PERFORM coder.raise(400, 'You must configure OIDC before creating OIDC users.');
+	ELSIF kind <> 'password' AND coalesce(body->>'password', '') <> '' THEN
+		PERFORM coder.raise(400, format('Password cannot be set for non-password ("%s") authentication.', kind));
+	ELSIF kind = 'password' AND coder.setting('disable_password_auth') = 'true' THEN
+		PERFORM coder.raise(403, 'Password based authentication is disabled! Unable to provision new users with password authentication.');
+	ELSIF kind = 'password' THEN
+		PERFORM coder.require_password(body->>'password');
+	END IF;
+	INSERT INTO coder.users (email, username, name, hashed_password, login_type, status, is_service_account)
+	VALUES (CASE WHEN service THEN '' ELSE body->>'email' END, body->>'username', coalesce(body->>'name', ''),
+		CASE WHEN kind = 'password' THEN convert_to(coder.password_hash(body->>'password'), 'UTF8') ELSE '' END,
+		kind::coder.login_type,
+		CASE WHEN body->>'user_status' IN ('active', 'suspended') THEN body->>'user_status' ELSE 'dormant' END::coder.user_status,
+		service)
+	RETURNING * INTO u;
+	FOREACH org IN ARRAY orgs LOOP
+		IF org = '00000000-0000-0000-0000-000000000000' THEN
+			SELECT o.id INTO org FROM coder.organizations o WHERE o.is_default;
+		END IF;
+		IF NOT EXISTS (SELECT 1 FROM coder.organizations o WHERE o.id = org AND NOT o.deleted)
+			OR NOT coder.can('read', 'organization', org, id => org) THEN
+			PERFORM coder.raise(404, format('Organization does not exist with the provided id "%s".', org));
+		END IF;
+		IF NOT coder.can('create', 'organization_member', org) THEN
+			PERFORM coder.raise(403, 'You are not authorized to create users.');
+		END IF;
+		INSERT INTO coder.organization_members (user_id, organization_id) VALUES (u.id, org) ON CONFLICT DO NOTHING;
+	END LOOP;
+	PERFORM coder.audit('create', 'user', u.id, u.username, status => 201,
+		diff => coder.audit_diff(NULL, to_jsonb(u), 'hashed_password'));
+	SELECT coalesce(nullif(a.name, ''), a.username) INTO by_name FROM coder.users a WHERE a.id = coder.subject_id();
+	PERFORM coder.notify_user_admins('4e19c0ac-94e1-4532-9515-d1801aa283b2', format('User account "%s" created', u.username),
+		format(E'New user account **%s** has been created.\n\nThis new user account was created%s by **%s**.', u.username,
+			CASE WHEN u.name <> '' THEN format(' for **%s**', u.name) ELSE '' END, by_name),
+		'/deployment/users?filter=status%3Aactive', 'View accounts', u.id);
+	RETURN coder.reply(201, coder.user_json(u));
+EXCEPTION WHEN unique_violation THEN
+	PERFORM coder.raise(409, 'User already exists.');
+END
+$$;
+
+-- DELETE /users/{user}: its rows stay for those who refer to them.
+CREATE OR REPLACE FUNCTION coder.user_delete(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	u CONSTANT coder.users := coder.param_user(req);
+	owns bool := false;
+BEGIN
+	IF u.id = coder.subject_id() THEN
+		PERFORM coder.raise(403, 'You cannot delete yourself!');
+	END IF;
+	PERFORM coder.require('delete', 'user', NULL, u.id, id => u.id);
+	IF to_regclass('coder.workspaces') IS NOT NULL THEN
+		EXECUTE 'SELECT EXISTS (SELECT 1 FROM coder.workspaces w WHERE w.owner_id = $1 AND NOT w.deleted)' INTO owns USING u.id;
+	END IF;
+	IF owns THEN
+		PERFORM coder.raise(417, 'You cannot delete a user that has workspaces. Delete their workspaces and try again!');
+	END IF;
+	UPDATE coder.users x SET deleted = true, updated_at = now() WHERE x.id = u.id;
+	PERFORM coder.audit('delete', 'user', u.id, u.username);
+	PERFORM coder.notify_user_admins('f44d9314-ad03-4bc8-95d0-5cad491da6b6', format('User account "%s" deleted', u.username),
+		format(E'User account **%s** has been deleted.', u.username),
+		'/deployment/users?filter=status%3Aactive', 'View accounts', u.id);
+	RETURN coder.reply_message(200, 'User has been deleted!');
+END
+$$;
+
+-- PUT /users/{user}/profile
+CREATE OR REPLACE FUNCTION coder.user_profile_put(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	u coder.users := coder.param_user(req);
+	body CONSTANT jsonb := coder.body(req);
+	before jsonb;
+BEGIN
+	PERFORM coder.raise_validations(coder.user_validations(body - 'email', NULL));
+	IF NOT coder.can(CASE WHEN body->>'username' <> u.username THEN 'update' ELSE 'update_personal' END,
+			'user', NULL, u.id, id => u.id)
+		AND NOT (u.id = coder.subject_id() AND coder.can('update_personal', 'user', NULL, u.id, id => u.id)
+			AND body->>'username' = u.username) THEN
+		PERFORM coder.raise_not_found();
+	END IF;
+	IF EXISTS (SELECT 1 FROM coder.users x WHERE lower(x.username) = lower(body->>'username') AND NOT x.deleted AND x.id <> u.id) THEN
+		PERFORM coder.raise(409, 'A user with this username already exists.', NULL,
+			jsonb_build_array(coder.validation('username', 'This username is already in use.')));
+	END IF;
+	before := to_jsonb(u);
+	UPDATE coder.users x SET username = body->>'username', name = coalesce(body->>'name', ''), updated_at = now()
+	 WHERE x.id = u.id RETURNING * INTO u;
+	PERFORM coder.audit('write', 'user', u.id, u.username, diff => coder.audit_diff(before, to_jsonb(u), 'hashed_password'));
+	RETURN coder.reply(200, coder.user_json(u));
+END
+$$;
+
+-- PUT /users/{user}/status/suspend and …/activate: the new status is the path's last part.
+CREATE OR REPLACE FUNCTION coder.user_status_put(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	u coder.users := coder.param_user(req);
+	suspend CONSTANT bool := req.route LIKE '%/suspend';
+	verb CONSTANT text := CASE WHEN suspend THEN 'suspended' ELSE 'activated' END;
+	before CONSTANT jsonb := to_jsonb(u);
+	by_name text;
+BEGIN
+	IF suspend AND u.id = coder.subject_id() THEN
+		PERFORM coder.raise(400, 'You cannot suspend yourself.');
+	ELSIF suspend AND 'owner' = ANY (u.rbac_roles) THEN
+		PERFORM coder.raise(400, 'You cannot suspend a user with the "owner" role. You must remove the role first.');
+	END IF;
+	IF NOT coder.can('update', 'user', NULL, u.id, id => u.id) THEN
+		PERFORM coder.raise_not_found();
+	END IF;
+	UPDATE coder.users x SET status = CASE WHEN suspend THEN 'suspended' ELSE 'active' END::coder.user_status, updated_at = now()
+	 WHERE x.id = u.id RETURNING * INTO u;
+	PERFORM coder.audit('write', 'user', u.id, u.username, diff => coder.audit_diff(before, to_jsonb(u), 'hashed_password'));
+	SELECT coalesce(nullif(a.name, ''), a.username) INTO by_name FROM coder.users a WHERE a.id = coder.subject_id();
+	PERFORM coder.notify_user_admins(
+		CASE WHEN suspend THEN 'b02ddd82-4733-4d02-a2d7-c36f3598997d' ELSE '9f5af851-8408-4e73-a7a1-c6502ba46689' END::uuid,
+		format('User account "%s" %s', u.username, verb),
+		format(E'User account **%s** has been %s.\n\nThe account belongs to **%s** and it was %s by **%s**.', u.username, verb,
+			coalesce(nullif(u.name, ''), u.username), verb, by_name),
+		CASE WHEN suspend THEN '/deployment/users?filter=status%3Asuspended' ELSE '/deployment/users?filter=status%3Aactive' END,
+		CASE WHEN suspend THEN 'View suspended accounts' ELSE 'View accounts' END, u.id);
+	PERFORM coder.notify(u.id,
+		CASE WHEN suspend THEN '6a2f0609-9b69-4d36-a989-9f5925b6cbff' ELSE '1a6a6bea-ee0a-43e2-9e7c-eabdb53730e4' END::uuid,
+		format('Your account "%s" has been %s', u.username, verb),
+		format('Your account **%s** has been %s by **%s**.', u.username, verb, by_name),
+		CASE WHEN suspend THEN '[]' ELSE jsonb_build_array(jsonb_build_object('label', 'Open Coder', 'url', coalesce(coder.setting('access_url'), ''))) END,
+		ARRAY[u.id]);
+	RETURN coder.reply(200, coder.user_json(u));
+END
+$$;
+
+-- Refuses a change from some roles to others: unknown names (400), no permission (403), not theirs to give (400).
+-- implied is the role that every user has and no row holds.
+CREATE OR REPLACE FUNCTION coder.check_role_change(old text[], new text[], implied text, org uuid DEFAULT NULL)
+RETURNS void LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	type CONSTANT text := CASE WHEN org IS NULL THEN 'assign_role' ELSE 'assign_org_role' END;
+	role text;
+	removed CONSTANT bool := EXISTS (SELECT 1 FROM unnest(old) r WHERE r <> ALL (new));
+BEGIN
+	FOREACH role IN ARRAY new LOOP
+		IF coder.rbac_role(role, org IS NOT NULL) IS NULL AND role <> implied AND NOT EXISTS (SELECT 1 FROM coder.custom_roles c
+				WHERE c.name = role AND c.organization_id IS NOT DISTINCT FROM org AND NOT c.is_system) THEN
+			PERFORM coder.raise(400, format('"%s" is not a supported role', role || coalesce(':' || org, '')));
+		END IF;
+	END LOOP;
+	IF NOT coder.can('assign', type, org) OR (removed AND NOT coder.can('unassign', type, org)) THEN
+		PERFORM coder.raise_forbidden();
+	END IF;
+	FOR role IN SELECT r FROM unnest(new || implied) r WHERE r <> ALL (old) UNION SELECT r FROM unnest(old) r WHERE r <> ALL (new) LOOP
+		IF NOT coder.may_assign(role, org) THEN
+			PERFORM coder.raise(400, format('not authorized to assign role "%s"', role || coalesce(':' || org, '')));
+		END IF;
+	END LOOP;
+END
+$$;
+
+-- PUT /users/{user}/roles
+CREATE OR REPLACE FUNCTION coder.user_roles_put(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	u coder.users := coder.param_user(req);
+	body CONSTANT jsonb := coder.body(req);
+	before CONSTANT jsonb := to_jsonb(u);
+	roles text[];
+BEGIN
+	PERFORM coder.body_type(body, 'roles', 'array');
+	IF u.id = coder.subject_id() THEN
+		PERFORM coder.raise(400, 'You cannot change your own roles.');
+	END IF;
+	SELECT coalesce(array_agg(r.v ORDER BY r.n), '{}') INTO roles
+	  FROM (SELECT e.v, min(e.n) AS n FROM jsonb_array_elements_text(coalesce(nullif(body->'roles', 'null'), '[]'))
+			WITH ORDINALITY e (v, n) GROUP BY e.v) r;
+	PERFORM coder.check_role_change(u.rbac_roles, roles, 'member');
+	UPDATE coder.users x SET rbac_roles = roles, updated_at = now() WHERE x.id = u.id RETURNING * INTO u;
+	PERFORM coder.audit('write', 'user', u.id, u.username, diff => coder.audit_diff(before, to_jsonb(u), 'hashed_password'));
+	RETURN coder.reply(200, coder.user_json(u));
+END
+$$;
+
+-- GET /users/{user}/roles
+CREATE OR REPLACE FUNCTION coder.user_roles_get(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	u CONSTANT coder.users := coder.param_user(req);
+BEGIN
+	PERFORM coder.require_read('read_personal', 'user', NULL, u.id, id => u.id);
+	RETURN coder.reply(200, jsonb_build_object('roles', to_jsonb(u.rbac_roles), 'organization_roles',
+		coalesce((SELECT jsonb_object_agg(m.organization_id, to_jsonb(m.roles)) FROM coder.organization_members m
+			WHERE m.user_id = u.id AND coder.can('read', 'organization_member', m.organization_id, u.id, id => u.id)), '{}')));
+END
+$$;
+
+-- PUT /users/{user}/password: all keys of the user go.
+CREATE OR REPLACE FUNCTION coder.user_password_put(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	u CONSTANT coder.users := coder.param_user(req);
+	body CONSTANT jsonb := coder.body(req, 'password');
+	stored CONSTANT text := convert_from(u.hashed_password, 'UTF8');
+	old CONSTANT text := coalesce(body->>'old_password', '');
+BEGIN
+	IF NOT coder.can('update_personal', 'user', NULL, u.id, id => u.id) THEN
+		PERFORM coder.raise_not_found();
+	ELSIF u.login_type <> 'password' THEN
+		PERFORM coder.raise(400, 'Users without password login type cannot change their password.');
+	END IF;
+	PERFORM coder.require_password(body->>'password', 'Invalid password.');
+	IF u.id = coder.subject_id() AND old = '' THEN
+		PERFORM coder.raise(400, 'Old password is required.');
+	ELSIF old <> '' AND NOT coder.password_verify(stored, old) THEN
+		PERFORM coder.raise(400, 'Old password is incorrect.', NULL,
+			jsonb_build_array(coder.validation('old_password', 'Old password is incorrect.')));
+	ELSIF u.id = coder.subject_id() AND coder.password_verify(stored, body->>'password') THEN
+		PERFORM coder.raise(400, 'New password cannot match old password.');
+	END IF;
+	UPDATE coder.users x SET hashed_password = convert_to(coder.password_hash(body->>'password'), 'UTF8'), updated_at = now()
+	 WHERE x.id = u.id;
+	DELETE FROM coder.api_keys k WHERE k.user_id = u.id;
+	PERFORM coder.audit('write', 'user', u.id, u.username, status => 204,
+		diff => '{"hashed_password": {"old": "", "new": "", "secret": true}}');
+	RETURN coder.reply(204);
+END
+$$;
+
+-- One of the user's settings, "" where it is not set.
+CREATE OR REPLACE FUNCTION coder.user_config(uid uuid, key text)
+RETURNS text LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coalesce((SELECT c.value FROM coder.user_configs c WHERE c.user_id = uid AND c.key = $2), '');
+END
+$$;
+
+CREATE OR REPLACE FUNCTION coder.user_config_set(uid uuid, key text, value text)
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	INSERT INTO coder.user_configs AS c (user_id, key, value) VALUES (uid, key, value)
+	ON CONFLICT ON CONSTRAINT user_configs_pkey DO UPDATE SET value = excluded.value;
+END
+$$;
+
+-- GET and PUT /users/{user}/appearance
+CREATE OR REPLACE FUNCTION coder.user_appearance(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	u CONSTANT coder.users := coder.param_user(req);
+	body jsonb;
+BEGIN
+	IF req.method = 'PUT' THEN
+		body := coder.body(req, 'theme_preference', 'terminal_font');
+		PERFORM coder.require_read('update_personal', 'user', NULL, u.id, id => u.id);
+		IF body->>'terminal_font' NOT IN ('geist-mono', 'ibm-plex-mono', 'fira-code', 'source-code-pro', 'jetbrains-mono') THEN
+			PERFORM coder.raise(400, 'Unsupported font family.');
+		END IF;
+		PERFORM coder.user_config_set(u.id, 'theme_preference', body->>'theme_preference');
+		PERFORM coder.user_config_set(u.id, 'terminal_font', body->>'terminal_font');
+	ELSE
+		PERFORM coder.require_read('read_personal', 'user', NULL, u.id, id => u.id);
+	END IF;
+	RETURN coder.reply(200, jsonb_build_object('theme_preference', coder.user_config(u.id, 'theme_preference'),
+		'terminal_font', coder.user_config(u.id, 'terminal_font')));
+END
+$$;
+
+-- GET and PUT /users/{user}/preferences
+CREATE OR REPLACE FUNCTION coder.user_preferences(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	u CONSTANT coder.users := coder.param_user(req);
+	body jsonb;
+BEGIN
+	IF req.method = 'PUT' THEN
+		body := coder.body(req);
+		PERFORM coder.body_type(body, 'task_notification_alert_dismissed', 'boolean');
+		PERFORM coder.require_read('update_personal', 'user', NULL, u.id, id => u.id);
+		PERFORM coder.user_config_set(u.id, 'preference_task_notification_alert_dismissed',
+			coalesce(body->>'task_notification_alert_dismissed', 'false'));
+	ELSE
+		PERFORM coder.require_read('read_personal', 'user', NULL, u.id, id => u.id);
+	END IF;
+	RETURN coder.reply(200, jsonb_build_object('task_notification_alert_dismissed',
+		coder.user_config(u.id, 'preference_task_notification_alert_dismissed') = 'true'));
+END
+$$;
+
+-- GET /users/{user}/login-type
+CREATE OR REPLACE FUNCTION coder.user_login_type(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	u CONSTANT coder.users := coder.param_user(req);
+BEGIN
+	IF u.id <> coder.subject_id() THEN
+		PERFORM coder.raise(403, 'You are not authorized to view this user''s login type.');
+	END IF;
+	RETURN coder.reply(200, jsonb_build_object('login_type', u.login_type));
+END
+$$;
+
+-- The user's SSH key for git, made when first asked for.
+CREATE OR REPLACE FUNCTION coder.user_ssh_key(uid uuid, renew bool DEFAULT false)
+RETURNS coder.gitsshkeys LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	k coder.gitsshkeys;
+	pair text[];
+BEGIN
+	SELECT g.* INTO k FROM coder.gitsshkeys g WHERE g.user_id = uid;
+	IF k.user_id IS NOT NULL AND NOT renew THEN
+		RETURN k;
+	END IF;
+	pair := coder.ssh_keypair();
+	INSERT INTO coder.gitsshkeys AS g (user_id, private_key, public_key) VALUES (uid, pair[1], pair[2])
+	ON CONFLICT (user_id) DO UPDATE SET private_key = excluded.private_key, public_key = excluded.public_key, updated_at = now()
+		WHERE renew
+	RETURNING g.* INTO k;
+	IF k.user_id IS NULL THEN
+		SELECT g.* INTO k FROM coder.gitsshkeys g WHERE g.user_id = uid;
+	END IF;
+	RETURN k;
+END
+$$;
+
+-- GET and PUT /users/{user}/gitsshkey: PUT makes a new one.
+CREATE OR REPLACE FUNCTION coder.user_gitsshkey(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	u CONSTANT coder.users := coder.param_user(req);
+	k coder.gitsshkeys;
+BEGIN
+	PERFORM coder.require_read(CASE WHEN req.method = 'PUT' THEN 'update_personal' ELSE 'read_personal' END,
+		'user', NULL, u.id, id => u.id);
+	k := coder.user_ssh_key(u.id, req.method = 'PUT');
+	IF req.method = 'PUT' THEN
+		PERFORM coder.audit('write', 'git_ssh_key', u.id, k.public_key, diff => '{"private_key": {"old": "", "new": "", "secret": true}}');
+	END IF;
+	RETURN coder.reply(200, jsonb_build_object('user_id', k.user_id, 'created_at', coder.ts(k.created_at),
+		'updated_at', coder.ts(k.updated_at), 'public_key', k.public_key));
+END
+$$;
+
+-- GET /users/{user}/autofill-parameters: values of the user's earlier builds of the template's workspaces.
+CREATE OR REPLACE FUNCTION coder.user_autofill(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	u CONSTANT coder.users := coder.param_user(req);
+	template uuid;
+	answer jsonb;
+BEGIN
+	IF coalesce(req.query->>'template_id', '') = '' THEN
+		PERFORM coder.raise(400, 'Invalid query parameters.', NULL, jsonb_build_array(coder.validation('template_id',
+			'Query param "template_id" is required and cannot be empty')));
+	END IF;
+	template := coder.query_uuid(req, 'template_id');
+	PERFORM coder.require_read('read_personal', 'user', NULL, u.id, id => u.id);
+	IF to_regclass('coder.workspace_build_parameters') IS NOT NULL THEN
+		EXECUTE $q$
+			SELECT jsonb_agg(jsonb_build_object('name', p.name, 'value', p.value))
+			  FROM (SELECT DISTINCT ON (bp.name) bp.name, bp.value
+					  FROM coder.workspace_build_parameters bp
+					  JOIN coder.workspace_builds b ON b.id = bp.workspace_build_id
+					  JOIN coder.workspaces w ON w.id = b.workspace_id
+					 WHERE w.owner_id = $1 AND b.transition = 'start' AND w.template_id = $2
+					 ORDER BY bp.name, b.created_at DESC) p
+			$q$ INTO answer USING u.id, template;
+	END IF;
+	RETURN coder.reply(200, coalesce(answer, '[]'));
+END
+$$;
+
+-- GET /users/oidc-claims
+CREATE OR REPLACE FUNCTION coder.oidc_claims(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	claims jsonb;
+BEGIN
+	SELECT l.claims->'merged_claims' INTO claims FROM coder.user_links l
+	 WHERE l.user_id = coder.subject_id() AND l.login_type = 'oidc';
+	IF claims IS NULL THEN
+		PERFORM coder.raise(400, 'User is not an OIDC user.');
+	END IF;
+	RETURN coder.reply(200, jsonb_build_object('claims', claims));
+END
+$$;
+
+-- GET /users/oidc/callback, …/oauth2/github/callback, while no provider can be set up.
+CREATE OR REPLACE FUNCTION coder.oauth_not_configured(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM coder.raise(400, 'The oauth2 method requested is not configured!');
+END
+$$;
+
+-- UserSecret: never with its value.
+CREATE OR REPLACE FUNCTION coder.user_secret_json(s coder.user_secrets)
+RETURNS jsonb LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN jsonb_build_object('id', s.id, 'name', s.name, 'description', s.description, 'env_name', s.env_name,
+		'file_path', s.file_path, 'created_at', coder.ts(s.created_at), 'updated_at', coder.ts(s.updated_at));
+END
+$$;
+
+-- Refuses a secret's members that break a rule.
+CREATE OR REPLACE FUNCTION coder.user_secret_check(s coder.user_secrets)
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF octet_length(s.value) > 32768 THEN
+		PERFORM coder.raise(400, 'Invalid secret value.', 'the value is longer than 32 KiB');
+	ELSIF s.env_name <> '' AND (s.env_name !~ '^[A-Za-z_][A-Za-z0-9_]*$' OR upper(s.env_name) LIKE 'CODER\_%' OR upper(s.env_name) = 'CODER'
+			OR upper(s.env_name) IN ('PATH', 'HOME', 'SHELL', 'USER', 'LOGNAME', 'PWD', 'OLDPWD', 'TERM', 'LD_PRELOAD', 'LD_LIBRARY_PATH',
+				'LANG', 'IFS', 'TMPDIR', 'SSH_AUTH_SOCK', 'SSH_CLIENT', 'SSH_CONNECTION', 'SSH_TTY', 'GIT_SSH_COMMAND')) THEN
+		PERFORM coder.raise(400, 'Invalid environment variable name.', 'a POSIX name that is not reserved is needed');
+	ELSIF s.file_path <> '' AND (s.file_path !~ '^(~/|/)' OR length(s.file_path) > 4096) THEN
+		PERFORM coder.raise(400, 'Invalid file path.', 'the path must start with ~/ or /');
+	END IF;
+END
+$$;
+
+-- GET and POST /users/{user}/secrets
+CREATE OR REPLACE FUNCTION coder.user_secrets_all(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	u CONSTANT coder.users := coder.param_user(req);
+	body jsonb;
+	s coder.user_secrets;
+BEGIN
+	PERFORM coder.require_read(CASE WHEN req.method = 'POST' THEN 'create' ELSE 'read' END, 'user_secret', NULL, u.id);
+	IF req.method = 'GET' THEN
+		RETURN coder.reply(200, coalesce((SELECT jsonb_agg(coder.user_secret_json(x) ORDER BY x.name)
+			FROM coder.user_secrets x WHERE x.user_id = u.id), '[]'));
+	END IF;
+	body := coder.body(req);
+	IF coalesce(body->>'name', '') = '' THEN
+		PERFORM coder.raise(400, 'Name is required.');
+	ELSIF coalesce(body->>'value', '') = '' THEN
+		PERFORM coder.raise(400, 'Value is required.');
+	END IF;
+	s := ROW(gen_random_uuid(), u.id, body->>'name', coalesce(body->>'description', ''), body->>'value',
+		coalesce(body->>'env_name', ''), coalesce(body->>'file_path', ''), now(), now())::coder.user_secrets;
+	PERFORM coder.user_secret_check(s);
+	INSERT INTO coder.user_secrets SELECT (s).*;
+	RETURN coder.reply(201, coder.user_secret_json(s));
+EXCEPTION WHEN unique_violation THEN
+	PERFORM coder.raise(409, 'A secret with that name, environment variable, or file path already exists.');
+END
+$$;
+
+-- GET, PATCH and DELETE /users/{user}/secrets/{name}
+CREATE OR REPLACE FUNCTION coder.user_secret_one(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	u CONSTANT coder.users := coder.param_user(req);
+	body jsonb;
+	s coder.user_secrets;
+BEGIN
+	PERFORM coder.require_read(CASE req.method WHEN 'PATCH' THEN 'update' WHEN 'DELETE' THEN 'delete' ELSE 'read' END,
+		'user_secret', NULL, u.id);
+	SELECT x.* INTO s FROM coder.user_secrets x WHERE x.user_id = u.id AND x.name = req.params->>'name';
+	IF s.id IS NULL THEN
+		PERFORM coder.raise_not_found();
+	ELSIF req.method = 'DELETE' THEN
+		DELETE FROM coder.user_secrets x WHERE x.id = s.id;
+		RETURN coder.reply(204);
+	ELSIF req.method = 'PATCH' THEN
+		body := coder.body(req);
+		s.value := coalesce(body->>'value', s.value);
+		s.description := coalesce(body->>'description', s.description);
+		s.env_name := coalesce(body->>'env_name', s.env_name);
+		s.file_path := coalesce(body->>'file_path', s.file_path);
+		s.updated_at := now();
+		PERFORM coder.user_secret_check(s);
+		UPDATE coder.user_secrets x SET value = s.value, description = s.description, env_name = s.env_name,
+			file_path = s.file_path, updated_at = s.updated_at WHERE x.id = s.id;
+	END IF;
+	RETURN coder.reply(200, coder.user_secret_json(s));
+EXCEPTION WHEN unique_violation THEN
+	PERFORM coder.raise(409, 'A secret with that name, environment variable, or file path already exists.');
+END
+$$;
+
 DELETE FROM coder.routes WHERE area = 'user';
 INSERT INTO coder.routes (area, method, pattern, function, auth, rate, pool, read_only) VALUES
 	('user', 'GET', '/api/v2/users/first', 'first_user_get', 'none', 'api', 'fast', true),
 	('user', 'POST', '/api/v2/users/first', 'first_user_create', 'none', 'api', 'slow', false),
 	('user', 'POST', '/api/v2/users/login', 'login', 'none', 'login', 'slow', false),
-	('user', 'GET', '/api/v2/users/{user}', 'user_get', 'session', 'api', 'fast', true);
+	('user', 'POST', '/api/v2/users/logout', 'logout', 'session', 'api', 'fast', false),
+	('user', 'GET', '/api/v2/users/authmethods', 'auth_methods', 'none', 'api', 'fast', true),
+	('user', 'POST', '/api/v2/users/validate-password', 'validate_password', 'none', 'login', 'fast', true),
+	('user', 'GET', '/api/v2/users/oidc-claims', 'oidc_claims', 'session', 'api', 'fast', true),
+	('user', 'GET', '/api/v2/users/oidc/callback', 'oauth_not_configured', 'none', 'login', 'fast', true),
+	('user', 'GET', '/api/v2/users/oauth2/github/callback', 'oauth_not_configured', 'none', 'login', 'fast', true),
+	('user', 'GET', '/api/v2/users', 'users_list', 'session', 'api', 'slow', true),
+	('user', 'POST', '/api/v2/users', 'user_create', 'session', 'api', 'slow', false),
+	('user', 'GET', '/api/v2/users/{user}', 'user_get', 'session', 'api', 'fast', true),
+	('user', 'DELETE', '/api/v2/users/{user}', 'user_delete', 'session', 'api', 'fast', false),
+	('user', 'PUT', '/api/v2/users/{user}/profile', 'user_profile_put', 'session', 'api', 'fast', false),
+	('user', 'PUT', '/api/v2/users/{user}/status/suspend', 'user_status_put', 'session', 'api', 'fast', false),
+	('user', 'PUT', '/api/v2/users/{user}/status/activate', 'user_status_put', 'session', 'api', 'fast', false),
+	('user', 'GET', '/api/v2/users/{user}/roles', 'user_roles_get', 'session', 'api', 'fast', true),
+	('user', 'PUT', '/api/v2/users/{user}/roles', 'user_roles_put', 'session', 'api', 'fast', false),
+	('user', 'PUT', '/api/v2/users/{user}/password', 'user_password_put', 'session', 'login', 'slow', false),
+	('user', 'GET', '/api/v2/users/{user}/appearance', 'user_appearance', 'session', 'api', 'fast', true),
+	('user', 'PUT', '/api/v2/users/{user}/appearance', 'user_appearance', 'session', 'api', 'fast', false),
+	('user', 'GET', '/api/v2/users/{user}/preferences', 'user_preferences', 'session', 'api', 'fast', true),
+	('user', 'PUT', '/api/v2/users/{user}/preferences', 'user_preferences', 'session', 'api', 'fast', false),
+	('user', 'GET', '/api/v2/users/{user}/login-type', 'user_login_type', 'session', 'api', 'fast', true),
+	('user', 'GET', '/api/v2/users/{user}/gitsshkey', 'user_gitsshkey', 'session', 'api', 'fast', false),
+	('user', 'PUT', '/api/v2/users/{user}/gitsshkey', 'user_gitsshkey', 'session', 'api', 'fast', false),
+	('user', 'GET', '/api/v2/users/{user}/autofill-parameters', 'user_autofill', 'session', 'api', 'fast', true),
+	('user', 'GET', '/api/v2/users/{user}/secrets', 'user_secrets_all', 'session', 'api', 'fast', true),
+	('user', 'POST', '/api/v2/users/{user}/secrets', 'user_secrets_all', 'session', 'api', 'fast', false),
+	('user', 'GET', '/api/v2/users/{user}/secrets/{name}', 'user_secret_one', 'session', 'api', 'fast', true),
+	('user', 'PATCH', '/api/v2/users/{user}/secrets/{name}', 'user_secret_one', 'session', 'api', 'fast', false),
+	('user', 'DELETE', '/api/v2/users/{user}/secrets/{name}', 'user_secret_one', 'session', 'api', 'fast', false);
