@@ -195,16 +195,6 @@ BEGIN
 END
 $$;
 
--- GET /applications/host
-CREATE OR REPLACE FUNCTION coder.applications_host(req coder.request)
-RETURNS coder.response LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	RETURN coder.reply(200, jsonb_build_object('host', coalesce(coder.setting('wildcard_access_url'), '')));
-END
-$$;
-
 -- GET /entitlements: everything that is built is there, without a licence.  What is not built is "not_entitled".
 CREATE OR REPLACE FUNCTION coder.entitlements(req coder.request)
 RETURNS coder.response LANGUAGE plpgsql STABLE
@@ -351,29 +341,6 @@ BEGIN
 END
 $$;
 
--- GET and PUT /prebuilds/settings: PUT answers 304 where nothing changes
-CREATE OR REPLACE FUNCTION coder.prebuilds_settings(req coder.request)
-RETURNS coder.response LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	old CONSTANT bool := coalesce((coder.site_config('prebuilds_settings')::jsonb->>'reconciliation_paused')::bool, false);
-	wanted bool;
-BEGIN
-	IF req.method = 'GET' THEN
-		RETURN coder.reply(200, jsonb_build_object('reconciliation_paused', old));
-	END IF;
-	PERFORM coder.require('update', 'deployment_config');
-	wanted := coalesce((coder.body(req)->>'reconciliation_paused')::bool, false);
-	IF wanted = old THEN
-		RETURN coder.reply(304);
-	END IF;
-	PERFORM coder.site_config_set('prebuilds_settings', jsonb_build_object('reconciliation_paused', wanted)::text);
-	PERFORM coder.audit('write', 'prebuilds_settings', gen_random_uuid(), '');
-	RETURN coder.reply(200, jsonb_build_object('reconciliation_paused', wanted));
-END
-$$;
-
 DELETE FROM coder.routes WHERE area = 'deployment';
 INSERT INTO coder.routes (area, method, pattern, function, auth, read_only) VALUES
 	('deployment', 'GET', '/api/v2', 'api_root', 'none', true),
@@ -386,7 +353,6 @@ INSERT INTO coder.routes (area, method, pattern, function, auth, read_only) VALU
 	('deployment', 'GET', '/api/v2/experiments', 'experiments_list', 'session', true),
 	('deployment', 'GET', '/api/v2/experiments/available', 'experiments_available', 'session', true),
 	('deployment', 'GET', '/api/v2/regions', 'regions', 'session', true),
-	('deployment', 'GET', '/api/v2/applications/host', 'applications_host', 'session', true),
 	('deployment', 'GET', '/api/v2/entitlements', 'entitlements', 'none', true),
 	('deployment', 'GET', '/api/v2/licenses', 'licenses_list', 'session', true),
 	('deployment', 'GET', '/api/v2/appearance', 'appearance_get', 'session_or_agent', true),
@@ -394,6 +360,4 @@ INSERT INTO coder.routes (area, method, pattern, function, auth, read_only) VALU
 	('deployment', 'GET', '/api/v2/external-auth', 'external_auth_list', 'session', true),
 	('deployment', 'GET', '/api/v2/debug/health', 'debug_health', 'session', true),
 	('deployment', 'GET', '/api/v2/debug/health/settings', 'health_settings', 'session', true),
-	('deployment', 'PUT', '/api/v2/debug/health/settings', 'health_settings', 'session', false),
-	('deployment', 'GET', '/api/v2/prebuilds/settings', 'prebuilds_settings', 'session', true),
-	('deployment', 'PUT', '/api/v2/prebuilds/settings', 'prebuilds_settings', 'session', false);
+	('deployment', 'PUT', '/api/v2/debug/health/settings', 'health_settings', 'session', false);
