@@ -1,0 +1,539 @@
+/*
+ * rpc.c -- the calls of agents and tailnet clients: yamux and DRPC over a WebSocket.
+ *
+ * Everything of a connection lives on its loop.  A unary call of an agent is one
+ * statement, coder.agent_rpc(); several run at once.  The tailnet's calls are in
+ * tailnet.c.  What breaks the session closes the WebSocket; the connection is
+ * freed in on_close(), and nowhere else.
+ *
+ * An agent is supervised as the reference does: a yamux ping and a heartbeat
+ * in the database every 15 s, and the end after 30 s without an answer or when
+ * the database says that the agent's build is over.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "rpc.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../reply.h"
+#include "stream.h"
+#include "wire/pbjson.h"
+#include "wire/proto/agent.pb-c.h"
+
+#define AGENT_SERVICE "/coder.agent.v2.Agent/"
+#define TAILNET_SERVICE "/coder.tailnet.v2.Tailnet/"
+#define MAX_QUEUE (16u << 20)	/* bytes to a peer that does not read */
+#define MAX_MESSAGE (5u << 20)
+#define MAX_CALLS 256			/* at once on one connection */
+#define PING_MS 15000
+#define SILENCE_MS 30000
+
+/* Statements ----------------------------------------------------------------- */
+
+static const GwStatement agent_rpc_statement = {"agent_rpc", "SELECT coder.agent_rpc($1::uuid, $2::text, $3::jsonb)::text", 3, NULL};
+static const GwStatement connected_statement = {"agent_connected", "SELECT coder.agent_connected($1::uuid)", 1, NULL};
+static const GwStatement heartbeat_statement = {"agent_heartbeat", "SELECT coder.agent_heartbeat($1::uuid)::text", 1, NULL};
+static const GwStatement disconnected_statement = {"agent_disconnected", "SELECT coder.agent_disconnected($1::uuid)", 1, NULL};
+
+static void
+ignore_answer(void *arg, GwDbStatus status, PGresult *result)
+{
+	if (status != GW_DB_OK)
+		gw_log(GW_WARN, "could not note %s of an agent: %s", (const char *) arg,
+			   result != NULL ? PQresultErrorMessage(result) : "database not available");
+	PQclear(result);
+}
+
+/* Unary calls of the agent service ------------------------------------------- */
+
+typedef struct Method
+{
+	const char *name;
+	const ProtobufCMessageDescriptor *request;
+	const ProtobufCMessageDescriptor *response;
+} Method;
+
+#define METHOD(name, in, out) {name, &coder__agent__v2__##in##__descriptor, &coder__agent__v2__##out##__descriptor}
+
+static const Method methods[] = {
+	METHOD("GetManifest", get_manifest_request, manifest),
+	METHOD("GetServiceBanner", get_service_banner_request, service_banner),
+	METHOD("UpdateStats", update_stats_request, update_stats_response),
+	METHOD("UpdateLifecycle", update_lifecycle_request, lifecycle),
+	METHOD("BatchUpdateAppHealths", batch_update_app_health_request, batch_update_app_health_response),
+	METHOD("UpdateStartup", update_startup_request, startup),
+	METHOD("BatchUpdateMetadata", batch_update_metadata_request, batch_update_metadata_response),
+	METHOD("BatchCreateLogs", batch_create_logs_request, batch_create_logs_response),
+	METHOD("GetAnnouncementBanners", get_announcement_banners_request, get_announcement_banners_response),
+	METHOD("ScriptCompleted", workspace_agent_script_completed_request, workspace_agent_script_completed_response),
+	METHOD("GetResourcesMonitoringConfiguration", get_resources_monitoring_configuration_request,
+		   get_resources_monitoring_configuration_response),
+	METHOD("PushResourcesMonitoringUsage", push_resources_monitoring_usage_request,
+		   push_resources_monitoring_usage_response),
+	{"ReportConnection", &coder__agent__v2__report_connection_request__descriptor,
+	 &google__protobuf__empty__descriptor},
+	METHOD("CreateSubAgent", create_sub_agent_request, create_sub_agent_response),
+	METHOD("DeleteSubAgent", delete_sub_agent_request, delete_sub_agent_response),
+	METHOD("ListSubAgents", list_sub_agents_request, list_sub_agents_response),
+	METHOD("ReportBoundaryLogs", report_boundary_logs_request, report_boundary_logs_response),
+	METHOD("UpdateAppStatus", update_app_status_request, update_app_status_response),
+};
+
+typedef struct UnaryCall
+{
+	StreamConn *conn;
+	RpcCall *call;
+	const Method *method;
+	GwQuery *query; /* NULL: not asked yet, or answered */
+	bool asked;
+} UnaryCall;
+
+static void
+on_unary_gone(void *user, RpcCall *call)
+{
+	UnaryCall *unary = user;
+
+	(void) call;
+	if (unary->query != NULL)
+		gw_db_detach(unary->query);
+	unary->conn->calls--;
+	free(unary);
+}
+
+void
+stream_fail_sql(RpcCall *call, GwDbStatus status, const PGresult *result)
+{
+	const char *text = "database not available";
+
+	if (status == GW_DB_FAILED && result != NULL)
+	{
+		const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+		/* Class ZC is written for the peer; other texts are for the log. */
+		if (state != NULL && strncmp(state, "ZC", 2) == 0)
+			text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+		else
+		{
+			gw_log(GW_ERROR, "call of a peer: %s", PQresultErrorMessage(result));
+			text = "internal error";
+		}
+	}
+	rpc_fail(call, 0, text);
+}
+
+bool
+stream_send_json(RpcCall *call, const ProtobufCMessageDescriptor *type, const json_t *object)
+{
+	char error[256] = "";
+	size_t size;
+	uint8_t *bytes = object != NULL ? pbjson_encode(type, object, &size, error, sizeof(error)) : NULL;
+	bool ok = bytes != NULL && rpc_send(call, bytes, size);
+
+	if (bytes == NULL)
+		gw_log(GW_ERROR, "could not encode %s: %s", type->name, object != NULL ? error : "the answer is not JSON");
+	free(bytes);
+	return ok;
+}
+
+static void
+on_unary_answer(void *arg, GwDbStatus status, PGresult *result)
+{
+	UnaryCall *unary = arg;
+	json_t *object;
+
+	unary->query = NULL;
+	if (status != GW_DB_OK || PQntuples(result) != 1)
+	{
+		stream_fail_sql(unary->call, status, result);
+		PQclear(result);
+		return;
+	}
+	object = PQgetisnull(result, 0, 0)
+				 ? json_object()
+				 : json_loadb(PQgetvalue(result, 0, 0), (size_t) PQgetlength(result, 0, 0), JSON_ALLOW_NUL, NULL);
+	if (stream_send_json(unary->call, unary->method->response, object))
+		rpc_finish(unary->call, true);
+	else
+		rpc_fail(unary->call, 0, "internal error");
+	json_decref(object);
+	PQclear(result);
+}
+
+static void
+on_unary_message(void *user, RpcCall *call, const uint8_t *data, size_t size)
+{
+	UnaryCall *unary = user;
+	const char *values[3] = {unary->conn->agent, unary->method->name, NULL};
+	json_t *object;
+	char *text;
+
+	if (unary->asked)
+	{
+		rpc_fail(call, 0, "protocol error: a second message for a unary call");
+		return;
+	}
+	unary->asked = true;
+	object = pbjson_decode(unary->method->request, data, size);
+	text = object != NULL ? json_dumps(object, JSON_COMPACT) : NULL;
+	json_decref(object);
+	if (text == NULL)
+	{
+		rpc_fail(call, 0, "the request could not be decoded");
+		return;
+	}
+	values[2] = text;
+	unary->query = gw_db_send_copy(unary->conn->loop->db, GW_DB_FAST, &agent_rpc_statement, 3, values, false,
+								   on_unary_answer, unary);
+	free(text);
+}
+
+static void
+on_unary_end(void *user, RpcCall *call, uint64_t code, const char *error)
+{
+	UnaryCall *unary = user;
+
+	(void) code;
+	(void) error;
+	if (!unary->asked)
+		rpc_fail(call, 0, "protocol error: no message");
+}
+
+static const RpcHandlers unary_handlers = {on_unary_message, on_unary_end, on_unary_gone};
+
+static void
+begin_agent_call(StreamConn *conn, RpcCall *call, const Method *method)
+{
+	UnaryCall *unary = calloc(1, sizeof(*unary));
+
+	if (unary == NULL)
+	{
+		rpc_fail(call, 0, "out of memory");
+		return;
+	}
+	unary->conn = conn;
+	unary->call = call;
+	unary->method = method;
+	conn->calls++;
+	rpc_handle(call, &unary_handlers, unary);
+}
+
+void
+stream_fail_unknown(RpcCall *call, const char *name)
+{
+	char text[320];
+
+	snprintf(text, sizeof(text), "protocol error: unknown rpc: \"%s\"", name);
+	rpc_fail(call, 0, text);
+}
+
+static void
+on_call(void *arg, RpcCall *call, const char *name)
+{
+	StreamConn *conn = arg;
+
+	if (conn->calls >= MAX_CALLS)
+	{
+		rpc_fail(call, 0, "too many calls at once");
+		return;
+	}
+	if (strncmp(name, TAILNET_SERVICE, sizeof(TAILNET_SERVICE) - 1) == 0)
+	{
+		tailnet_begin_call(conn, call, name + sizeof(TAILNET_SERVICE) - 1, name);
+		return;
+	}
+	if (conn->is_agent && strncmp(name, AGENT_SERVICE, sizeof(AGENT_SERVICE) - 1) == 0)
+		for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++)
+			if (strcmp(methods[i].name, name + sizeof(AGENT_SERVICE) - 1) == 0)
+			{
+				begin_agent_call(conn, call, &methods[i]);
+				return;
+			}
+	stream_fail_unknown(call, name);
+}
+
+/* Agents that are connected to this process ---------------------------------- */
+
+/*
+ * An agent that reconnects may have two connections for a while, on two loops:
+ * it is gone when the last one is.
+ */
+typedef struct Online
+{
+	struct Online *next;
+	char agent[37];
+	int connections;
+} Online;
+
+#define ONLINE_BUCKETS 4096
+
+static struct
+{
+	pthread_mutex_t lock;
+	Online *buckets[ONLINE_BUCKETS];
+} online = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* Adds by (1 or -1); the number of connections after that. */
+static int
+count_online(const char *agent, int by)
+{
+	uint32_t h = 2166136261u;
+	Online **link;
+	Online *entry;
+	int n = 0;
+
+	for (const char *p = agent; *p != '\0'; p++)
+		h = (h ^ (uint8_t) *p) * 16777619u;
+	pthread_mutex_lock(&online.lock);
+	link = &online.buckets[h % ONLINE_BUCKETS];
+	while (*link != NULL && strcmp((*link)->agent, agent) != 0)
+		link = &(*link)->next;
+	entry = *link;
+	if (entry == NULL && by > 0)
+	{
+		entry = *link = h2o_mem_alloc(sizeof(*entry));
+		memset(entry, 0, sizeof(*entry));
+		strcpy(entry->agent, agent);
+	}
+	if (entry != NULL)
+	{
+		n = entry->connections += by;
+		if (n <= 0)
+		{
+			*link = entry->next;
+			free(entry);
+		}
+	}
+	pthread_mutex_unlock(&online.lock);
+	return n;
+}
+
+/* Supervision ---------------------------------------------------------------- */
+
+static void
+on_heartbeat(void *arg, GwDbStatus status, PGresult *result)
+{
+	StreamConn *conn = arg;
+
+	conn->heartbeat = NULL;
+	if (status == GW_DB_OK && PQntuples(result) == 1 && !PQgetisnull(result, 0, 0) &&
+		strcmp(PQgetvalue(result, 0, 0), "false") == 0)
+		gw_ws_close(conn->ws, 1000, "the agent's build is over");
+	PQclear(result);
+}
+
+static void
+on_tick(void *arg)
+{
+	StreamConn *conn = arg;
+	uint64_t now = h2o_now(conn->loop->ctx.loop);
+	const char *values[1] = {conn->agent};
+
+	if (now - conn->last_pong >= SILENCE_MS)
+	{
+		gw_ws_close(conn->ws, 1001, "Ping failed");
+		return;
+	}
+	rpc_ping(conn->session, (uint32_t) now);
+	if (conn->heartbeat == NULL)
+		conn->heartbeat = gw_db_send_copy(conn->loop->db, GW_DB_FAST, &heartbeat_statement, 1, values, true,
+										  on_heartbeat, conn);
+	gw_timer_start(&conn->tick, conn->loop, PING_MS, on_tick, conn);
+}
+
+static void
+on_pong(void *arg, uint32_t value)
+{
+	StreamConn *conn = arg;
+
+	(void) value;
+	conn->last_pong = h2o_now(conn->loop->ctx.loop);
+}
+
+static void
+start_monitor(StreamConn *conn)
+{
+	const char *values[1] = {conn->agent};
+
+	count_online(conn->agent, 1);
+	gw_db_send_copy(conn->loop->db, GW_DB_FAST, &connected_statement, 1, values, true, ignore_answer, "the connection");
+	conn->last_pong = h2o_now(conn->loop->ctx.loop);
+	rpc_ping(conn->session, (uint32_t) conn->last_pong);
+	gw_timer_start(&conn->tick, conn->loop, PING_MS, on_tick, conn);
+}
+
+static void
+stop_monitor(StreamConn *conn)
+{
+	const char *values[1] = {conn->agent};
+
+	gw_timer_stop(&conn->tick);
+	if (conn->heartbeat != NULL)
+		gw_db_detach(conn->heartbeat);
+	conn->heartbeat = NULL;
+	if (count_online(conn->agent, -1) <= 0)
+		gw_db_send_copy(conn->loop->db, GW_DB_FAST, &disconnected_statement, 1, values, true, ignore_answer,
+						"the end");
+}
+
+/* The connection ------------------------------------------------------------- */
+
+static void
+on_send(void *arg, const uint8_t *data, size_t size)
+{
+	StreamConn *conn = arg;
+
+	/* Over the cap the WebSocket closes itself; on_close follows. */
+	if (!conn->broken && !gw_ws_send(conn->ws, GW_WS_BINARY, data, size))
+		conn->broken = true;
+}
+
+static const RpcCallbacks rpc_callbacks = {on_send, on_call, on_pong};
+
+static void
+on_open(GwWs *ws, void *arg)
+{
+	StreamConn *conn = arg;
+
+	(void) ws;
+	if (conn->monitor)
+	{
+		start_monitor(conn);
+		conn->monitoring = true;
+	}
+}
+
+static void
+on_message(GwWs *ws, void *arg, int opcode, const uint8_t *data, size_t len)
+{
+	StreamConn *conn = arg;
+	const char *problem;
+
+	if (conn->broken)
+		return;
+	if (opcode != GW_WS_BINARY)
+	{
+		conn->broken = true;
+		gw_ws_close(ws, 1003, "binary messages only");
+		return;
+	}
+	problem = rpc_input(conn->session, data, len);
+	if (problem != NULL)
+	{
+		conn->broken = true;
+		gw_ws_close(ws, 1011, problem);
+	}
+}
+
+static void
+on_close(GwWs *ws, void *arg, int code, const char *reason, size_t len)
+{
+	StreamConn *conn = arg;
+
+	(void) ws;
+	gw_log(GW_DEBUG, "%s %s is gone: %d %.*s", conn->is_agent ? "agent" : "tailnet client",
+		   conn->is_agent ? conn->agent : conn->user, code, (int) len, reason);
+	conn->broken = true;
+	rpc_free(conn->session);
+	if (conn->monitoring)
+		stop_monitor(conn);
+	free(conn);
+}
+
+/* A UUID's text of the plan; false where it is there and is none. */
+static bool
+copy_uuid(char dst[static 37], json_t *plan, const char *key)
+{
+	const char *text = json_string_value(json_object_get(plan, key));
+
+	dst[0] = '\0';
+	if (text == NULL)
+		return true;
+	if (strlen(text) != 36)
+		return false;
+	strcpy(dst, text);
+	return true;
+}
+
+bool
+stream_parse_uuid(uint8_t dst[static 16], const char *text)
+{
+	int n = 0;
+
+	for (; *text != '\0'; text++)
+	{
+		int digit = *text >= '0' && *text <= '9'   ? *text - '0'
+					: *text >= 'a' && *text <= 'f' ? *text - 'a' + 10
+					: *text >= 'A' && *text <= 'F' ? *text - 'A' + 10
+												   : -1;
+
+		if (*text == '-')
+			continue;
+		if (digit < 0 || n == 32)
+			return false;
+		dst[n / 2] = (uint8_t) (n % 2 == 0 ? digit << 4 : dst[n / 2] | digit);
+		n++;
+	}
+	return n == 32;
+}
+
+void
+stream_format_uuid(char dst[static 37], const uint8_t id[static 16])
+{
+	static const char hex[] = "0123456789abcdef";
+
+	for (int i = 0; i < 16; i++)
+	{
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			*dst++ = '-';
+		*dst++ = hex[id[i] >> 4];
+		*dst++ = hex[id[i] & 15];
+	}
+	*dst = '\0';
+}
+
+static StreamConn *
+conn_of_plan(GwLoop *loop, json_t *plan)
+{
+	StreamConn *conn = calloc(1, sizeof(*conn));
+	const char *service = json_string_value(json_object_get(plan, "service"));
+	const char *peer = json_string_value(json_object_get(plan, "peer_id"));
+
+	if (conn == NULL)
+		return NULL;
+	conn->loop = loop;
+	conn->is_agent = service != NULL && strcmp(service, "agent") == 0;
+	conn->monitor = conn->is_agent && !json_is_false(json_object_get(plan, "monitor"));
+	if (service != NULL && peer != NULL && stream_parse_uuid(conn->peer_id, peer) &&
+		copy_uuid(conn->agent, plan, "agent_id") && copy_uuid(conn->user, plan, "user_id") &&
+		(!conn->is_agent || conn->agent[0] != '\0'))
+		conn->session = rpc_new(false, &rpc_callbacks, conn);
+	if (conn->session == NULL)
+	{
+		free(conn);
+		return NULL;
+	}
+	return conn;
+}
+
+void
+gw_stream_rpc(h2o_req_t *req, json_t *plan)
+{
+	static const GwWsHandlers handlers = {on_open, on_message, NULL, on_close};
+	static const GwWsOptions options = {.max_message = MAX_MESSAGE, .max_queue = MAX_QUEUE};
+	StreamConn *conn = conn_of_plan(gw_loop_of(req), plan);
+
+	if (conn == NULL)
+	{
+		gw_reply_error(req, 500, "An internal server error occurred.", "The plan of the connection is not understood.");
+		return;
+	}
+	conn->ws = gw_ws_upgrade(req, &options, &handlers, conn);
+	if (conn->ws == NULL)
+	{
+		rpc_free(conn->session);
+		free(conn);
+	}
+}
