@@ -406,6 +406,7 @@ provisioner_main(int argc, char **argv)
 		return 2;
 	options.host_id = host_identity(options.data_dir);
 	install_signals();
+	prctl(PR_SET_CHILD_SUBREAPER, 1); /* what a killed worker leaves is reaped here */
 	sigaction(SIGCHLD, &sa, NULL);
 	slots = mmap(NULL, sizeof(WorkerSlot) * MAX_DAEMONS, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (slots == MAP_FAILED)

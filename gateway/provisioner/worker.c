@@ -11,6 +11,7 @@
 #include "provisioner/job.h"
 #include "provisioner/template.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -19,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -577,6 +579,8 @@ remove_dir(const char *path)
 		execv("/bin/rm", argv);
 		_exit(127);
 	}
+	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
 }
 
 static void
@@ -740,6 +744,24 @@ works_in(int pid, const char *dir)
 	return strcmp(cwd, dir) == 0;
 }
 
+/* Whoever still works in the folder: plugins, commands of local-exec. */
+static void
+kill_workers_in(const char *dir)
+{
+	DIR *proc = opendir("/proc");
+	const struct dirent *entry;
+
+	while (proc != NULL && (entry = readdir(proc)) != NULL)
+	{
+		const int pid = atoi(entry->d_name);
+
+		if (pid > 1 && works_in(pid, dir))
+			kill(pid, SIGKILL);
+	}
+	if (proc != NULL)
+		closedir(proc);
+}
+
 /* Ends the Terraform of a killed worker: it is given time to write its state. */
 static void
 end_leftover(const char *dir)
@@ -756,12 +778,10 @@ end_leftover(const char *dir)
 	if (f != NULL)
 		fclose(f);
 	unlink(path);
-	if (pid <= 1 || !works_in(pid, dir))
-		return;
-	kill(-pid, SIGINT);
-	while (works_in(pid, dir) && now_ms() - start < 10000 && !prov_stopping)
+	/* The kernel has sent SIGINT when the worker died; a second one would make Terraform give up its state. */
+	while (pid > 1 && works_in(pid, dir) && now_ms() - start < 10000 && !prov_stopping)
 		poll(NULL, 0, 20);
-	kill(-pid, SIGKILL);
+	kill_workers_in(dir);
 }
 
 /*
