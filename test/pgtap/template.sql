@@ -181,6 +181,22 @@ SELECT is(a.status, x.status, format('%s: %s', x.who, x.path)) FROM k, (VALUES
 	LATERAL api('GET', format(x.path, v('t', 'id'), v('v2', 'id')), NULL,
 		CASE x.who WHEN 'bob' THEN k.bob WHEN 'tina' THEN k.tina ELSE k.owner END) a;
 
+-- dry runs
+SELECT is(keep('dry', 'POST', '/api/v2/templateversions/' || v('v2', 'id') || '/dry-run', '{"workspace_name": "ws", "rich_parameter_values": [{"name": "size", "value": "3"}]}'), 201, 'a dry run is made');
+CREATE TEMP TABLE dry AS SELECT coder.provisioner_acquire(d.id) AS j FROM coder.provisioner_daemons d WHERE d.name = 'test';
+SELECT is(j#>>'{template_dry_run,metadata,workspace_name}' || (j#>>'{template_dry_run,rich_parameter_values,0,value}'), 'ws3', 'the daemon is told what to plan') FROM dry;
+SELECT is(keep('x', 'GET', format('/api/v2/templateversions/%s/dry-run/%s/resources', v('v2', 'id'), v('dry', 'id'))), 400, 'no resources yet');
+SELECT lives_ok(format($$SELECT coder.provisioner_complete((SELECT id FROM coder.provisioner_daemons WHERE name = 'test'), '%s',
+	'{"template_dry_run": {"resources": [{"name": "vm", "type": "thing", "agents": [{"name": "main", "operating_system": "linux", "architecture": "amd64"}]}]}}')$$,
+	v('dry', 'id')), 'it ends');
+SELECT is(keep('x', 'GET', format('/api/v2/templateversions/%s/dry-run/%s/resources', v('v2', 'id'), v('dry', 'id'))), 200, 'then its resources');
+SELECT is(v('x', '0', 'name') || v('x', '0', 'agents', '0', 'name'), 'vmmain', 'are there with their agents');
+SELECT is(keep('x', 'GET', format('/api/v2/templateversions/%s/dry-run/%s', v('v2', 'id'), v('dry', 'id'))), 200, 'it is read');
+SELECT is(v('x', 'status'), 'succeeded', 'and has succeeded');
+SELECT is(keep('x', 'PATCH', format('/api/v2/templateversions/%s/dry-run/%s/cancel', v('v2', 'id'), v('dry', 'id'))), 400, 'too late to cancel it');
+SELECT is(keep('x', 'GET', format('/api/v2/templateversions/%s/dry-run/%s', v('v1', 'id'), v('dry', 'id'))), 403, 'it is of no other version');
+SELECT is(keep('x', 'GET', format('/api/v2/templateversions/%s/dry-run/%s', v('v2', 'id'), v('dry', 'id')), NULL, bob), 403, 'nor for another member') FROM k;
+
 -- access lists
 SELECT is(keep('x', 'GET', '/api/v2/templates/' || v('t', 'id') || '/acl'), 200, 'the access list');
 SELECT is(v('x', 'group', '0', 'name') || v('x', 'group', '0', 'role'), 'Everyoneuse', 'lets everyone use the template');
