@@ -14,10 +14,18 @@ CFLAGS_netstack := $(LWIP_INC)
 
 lwip: $(LWIP_OBJS)
 
-$(LWIP_READY): tunnel/lwip/get
+$(LWIP_READY):
 	@tunnel/lwip/get $(LWIP_DIR)
 
 $(LWIP_OUT)/lwip_%.o: $(LWIP_READY) tunnel/lwip/lwipopts.h tunnel/lwip/arch/cc.h
 	@mkdir -p $(LWIP_OUT)
 	$(if $(V),,@echo "  CC lwip/$*.c";)$(CC) -std=gnu17 -g $(CODE) -fPIE -w -D_GNU_SOURCE $(LWIP_INC) \
 		-c -o $@ $(firstword $(wildcard $(LWIP_DIR)/src/core/$*.c $(LWIP_DIR)/src/core/ipv6/$*.c))
+
+# For the units: lwIP with sanitizers, beside an agent that was built without.
+.PHONY: lwip-checked
+lwip-checked: $(LWIP_READY)
+	@mkdir -p $(LWIP_DIR)/checked
+	@for f in $(LWIP_SRC); do $(CC) -std=gnu17 -g $(CHECKED) -w -D_GNU_SOURCE $(LWIP_INC) \
+		-c -o $(LWIP_DIR)/checked/unit_$$(basename $$f).o $(LWIP_DIR)/src/$$f.c || exit 1; done
+	@rm -f $(LWIP_DIR)/checked/liblwip.a && ar rcs $(LWIP_DIR)/checked/liblwip.a $(LWIP_DIR)/checked/unit_*.o

@@ -2,9 +2,11 @@
  * tunnel.h -- an endpoint of the tailnet: WireGuard over DERP, disco, and TCP
  * inside, as streams on descriptors.  Used by agent, client and gateway.
  *
- * One tunnel lives on one loop; all functions are called on its thread and all
- * callbacks come from it, never from within a call unless said so.  All tunnels
- * of a process must live on the same thread (netstack.h).
+ * One tunnel lives on one loop; all functions are called on its thread, and all
+ * callbacks come on it.  peer_state, may_accept and accepted may come from
+ * within a call, or from the middle of a packet's way: they must not call
+ * tunnel_close, tunnel_set_derp_map or tunnel_peer_update (use loop_defer).
+ * All tunnels of a process must live on the same thread (netstack.h).
  *
  * Order of use: tunnel_create, tunnel_set_derp_map, then for every answer of
  * the coordinator tunnel_peer_update.  node_changed hands out the own Node to
@@ -80,7 +82,7 @@ typedef struct TunnelConfig
 	 * handshake itself.
 	 */
 	bool destination;
-	bool force_websockets; /* of the connection info */
+	bool force_websockets; /* of the connection info; not built yet: ignored */
 	const char *tls_ca_file; /* NULL: the system's roots */
 	const char *derp_headers; /* more header lines for DERP requests, each ending with CRLF; NULL: none */
 
