@@ -19,33 +19,11 @@ CREATE OR REPLACE FUNCTION coder.build_queue(job uuid) RETURNS text
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	j coder.provisioner_jobs;
-	v_live timestamptz := now() - interval '90 seconds';
-	v_count integer;
-	v_available integer;
-	v_seen timestamptz;
-	v_position bigint;
-	v_size bigint;
+	q record;
 BEGIN
 	SELECT * INTO j FROM coder.provisioner_jobs p WHERE p.id = job;
-	SELECT count(*), count(*) FILTER (WHERE d.last_seen_at >= v_live), max(d.last_seen_at)
-	  INTO v_count, v_available, v_seen
-	  FROM coder.provisioner_daemons d
-	 WHERE d.organization_id = j.organization_id AND j.provisioner = ANY (d.provisioners)
-	   AND coder.provisioner_tagset_contains(d.tags, j.tags);
-	-- For each set of tags of live daemons, the rank among what they could run.
-	SELECT min(q.position), max(q.size) INTO v_position, v_size
-	  FROM (SELECT DISTINCT d.tags FROM coder.provisioner_daemons d
-			 WHERE d.organization_id = j.organization_id AND d.last_seen_at >= v_live
-			   AND coder.provisioner_tagset_contains(d.tags, j.tags)) s,
-		   LATERAL (SELECT count(*) FILTER (WHERE (p.created_at, p.id) <= (j.created_at, j.id)) AS position,
-						   count(*) AS size
-					  FROM coder.provisioner_jobs p
-					 WHERE p.started_at IS NULL AND p.completed_at IS NULL AND p.canceled_at IS NULL
-					   AND p.organization_id = j.organization_id
-					   AND coder.provisioner_tagset_contains(s.tags, p.tags)) q;
-	RETURN concat_ws(' ', coalesce(v_position, 0), coalesce(v_size, 0),
-		format('{"count":%s,"available":%s,"most_recently_seen":%s}', v_count, v_available,
-			   coalesce('"' || coder.ts(v_seen) || '"', 'null')));
+	SELECT * INTO q FROM coder.provisioner_job_queue(j);
+	RETURN concat_ws(' ', q."position", q.size, coder.compact(coder.matched_provisioners(j)));
 END
 $$;
 COMMENT ON FUNCTION coder.build_queue(uuid) IS

@@ -712,7 +712,7 @@ COMMENT ON FUNCTION coder.reap_job(coder.provisioner_jobs, timestamptz, text) IS
 -- Place of a pending job among those that one of its live daemons could run:
 -- the best place and the longest such queue; zeros where there is none.
 CREATE OR REPLACE FUNCTION coder.provisioner_job_queue(j coder.provisioner_jobs, OUT "position" bigint, OUT size bigint)
-LANGUAGE plpgsql STABLE
+LANGUAGE plpgsql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -743,7 +743,7 @@ COMMENT ON FUNCTION coder.provisioner_job_queue(coder.provisioner_jobs) IS
 -- A job as the API's ProvisionerJob; metadata is empty outside of the lists
 -- of an organization.  fresh: just made, so that nothing need be looked up.
 CREATE OR REPLACE FUNCTION coder.provisioner_job_json(j coder.provisioner_jobs, fresh boolean DEFAULT false)
-RETURNS jsonb LANGUAGE plpgsql STABLE
+RETURNS jsonb LANGUAGE plpgsql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -771,7 +771,7 @@ COMMENT ON FUNCTION coder.provisioner_job_json(coder.provisioner_jobs, boolean) 
 
 -- How many daemons could run the job, and how many of them live.
 CREATE OR REPLACE FUNCTION coder.matched_provisioners(j coder.provisioner_jobs)
-RETURNS jsonb LANGUAGE plpgsql STABLE
+RETURNS jsonb LANGUAGE plpgsql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN

@@ -142,6 +142,13 @@ DELETE FROM coder.template_versions v USING b WHERE v.job_id = b.broken;
 SELECT is(coder.provisioner_acquire(one)->>'job_id', fine::text, 'a broken job is passed over') FROM d, b;
 SELECT is((SELECT job_status FROM coder.provisioner_jobs, b WHERE id = broken), 'failed'::coder.provisioner_job_status, 'and fails');
 
+-- the built-in daemons serve every organization
+INSERT INTO coder.organizations (name, display_name) VALUES ('second', 'Second');
+CREATE TEMP TABLE o AS SELECT job('elsewhere') AS id;
+UPDATE coder.provisioner_jobs SET organization_id = (SELECT id FROM coder.organizations WHERE name = 'second') WHERE id = (SELECT id FROM o);
+SELECT alike(coder.build_queue(id), '1 1 {"count":1,"available":1,%', 'a job of another organization is in their queue') FROM o;
+SELECT is(coder.provisioner_acquire(one)->>'job_id', id::text, 'and is taken') FROM d, o;
+
 -- lists
 SELECT is(a.status, 200, 'jobs of an organization') FROM k, api('GET', '/api/v2/organizations/default/provisionerjobs?status=running', NULL, k.owner) a;
 SELECT is(a.body_->0->>'worker_name', 'one', 'name their daemon') FROM k, api('GET', '/api/v2/organizations/default/provisionerjobs?status=running', NULL, k.owner) a;
