@@ -1,0 +1,2 @@
+SRCS_fuzz_archive := ../../gateway/provisioner/archive.c
+LIBS_fuzz_archive := -larchive
