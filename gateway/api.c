@@ -394,7 +394,7 @@ gw_api_serve(GwRequest *request)
 	h2o_req_t *req = request->req;
 	GwMatch match;
 
-	if (redirect(request) || !gw_limit_cors(request))
+	if (redirect(request) || !gw_limit_cors(request) || !gw_limit_csrf(request))
 		return;
 	if (gw_starts_with(request->path, "/derp") && gw_derp_open != NULL && gw_server.options.derp_enable &&
 		(gw_iovec_is(request->path, "/derp") || gw_iovec_is(request->path, "/derp/")))
@@ -426,7 +426,7 @@ gw_api_serve(GwRequest *request)
 		gw_reply_error(req, 413, "The request body is too large.", detail);
 		return;
 	}
-	if (!gw_limit_csrf(request) || !gw_limit_rate(request, (int) match.route->rate))
+	if (!gw_limit_rate(request, (int) match.route->rate))
 		return;
 	start_call(request, &match);
 }

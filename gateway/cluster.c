@@ -532,7 +532,9 @@ prepare_dir(GwCluster *cluster)
 	struct stat st;
 	bool ok;
 
-	ok = make_dirs(cluster->dir, 0700) && make_dirs(cluster->run, 0700);
+	/* The folders on the way are made open, so that the server's user can pass. */
+	ok = make_dirs(cluster->dir, cluster->drop ? 0755 : 0700) && make_dirs(cluster->run, 0700) &&
+		 chmod(cluster->dir, 0700) == 0;
 	if (ok && cluster->drop)
 		ok = chown(cluster->dir, cluster->user.pw_uid, cluster->user.pw_gid) == 0 &&
 			 chown(cluster->run, cluster->user.pw_uid, cluster->user.pw_gid) == 0;

@@ -21,6 +21,8 @@
 #define MAX_STATEMENTS 64
 #define MAX_PIPELINE 128	 /* statements in flight on a fast connection */
 #define MAX_PENDING 4096	 /* waiting for a connection, per pool */
+/* More than there are connections: when all have died, each is met once before it is noticed. */
+#define MAX_RETRIES 6
 #define FAST_WAIT_MS 5000	 /* for a connection */
 #define SLOW_WAIT_MS 30000
 #define BACKOFF_MIN_MS 50
@@ -40,7 +42,7 @@ struct GwQuery
 	int formats[MAX_PARAMS];
 	GwDbPool pool;
 	bool text_result;
-	bool retry;	   /* may be sent a second time */
+	int retries;   /* how often it may still be sent again */
 	bool preparing; /* the Prepare's result comes first */
 	GwDbCallback cb; /* NULL: detached */
 	void *arg;
@@ -271,7 +273,7 @@ query_new(GwDb *db, GwDbPool pool, const GwStatement *statement, bool retry, GwD
 	query->db = db;
 	query->pool = pool;
 	query->statement = statement;
-	query->retry = retry;
+	query->retries = retry ? MAX_RETRIES : 0;
 	query->cb = cb;
 	query->arg = arg;
 	query->since = h2o_now(db->loop->ctx.loop);
@@ -403,7 +405,7 @@ gw_db_detach(GwQuery *query)
 		if (query->pool == GW_DB_SLOW)
 			conn_cancel(query->conn);
 		/* What lives in the caller's memory has been copied into libpq's buffer. */
-		query->retry = false;
+		query->retries = 0;
 		return;
 	}
 	if (h2o_linklist_is_linked(&query->link))
@@ -544,9 +546,9 @@ conn_lost(DbConn *conn, const char *why)
 
 		h2o_linklist_unlink(&query->link);
 		query->conn = NULL;
-		if (query->retry && query->cb != NULL && !db->closing)
+		if (query->retries > 0 && query->cb != NULL && !db->closing)
 		{
-			query->retry = false;
+			query->retries--;
 			PQclear(query->result);
 			query->result = NULL;
 			h2o_linklist_insert(db->pending[query->pool].next, &query->link);

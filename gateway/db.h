@@ -60,8 +60,8 @@ typedef struct GwParams
 
 /*
  * Sends a statement; results are binary.  The parameters must live until the
- * callback or gw_db_detach().  retry: the statement only reads, so it is sent a
- * second time when its connection dies.  Never calls back before it returns.
+ * callback or gw_db_detach().  retry: the statement only reads, so it is sent
+ * again when its connection dies.  Never calls back before it returns.
  */
 GwQuery *gw_db_send(GwDb *db, GwDbPool pool, const GwStatement *statement, const GwParams *params,
 					bool retry, GwDbCallback cb, void *arg);

@@ -18,7 +18,7 @@ typedef struct Frame
 } Frame;
 
 static WsEvent
-fail(WsReader *reader, int code)
+refuse_frame(WsReader *reader, int code)
 {
 	reader->code = code;
 	return WS_ERROR;
@@ -82,7 +82,7 @@ take_data(WsReader *reader, const Frame *frame, uint8_t *payload)
 	uint8_t *grown;
 
 	if ((frame->opcode == WS_CONTINUATION) != (reader->partial_opcode != 0))
-		return fail(reader, 1002);
+		return refuse_frame(reader, 1002);
 	reader->data = payload;
 	reader->len = (size_t) frame->len;
 	reader->opcode = frame->opcode;
@@ -92,7 +92,7 @@ take_data(WsReader *reader, const Frame *frame, uint8_t *payload)
 			reader->partial_opcode = frame->opcode;
 		grown = realloc(reader->partial, reader->partial_len + reader->len + 1);
 		if (grown == NULL)
-			return fail(reader, 1011);
+			return refuse_frame(reader, 1011);
 		memcpy(grown + reader->partial_len, payload, reader->len);
 		reader->partial = grown;
 		reader->partial_len += reader->len;
@@ -105,7 +105,7 @@ take_data(WsReader *reader, const Frame *frame, uint8_t *payload)
 		reader->partial_opcode = 0;
 	}
 	if (reader->opcode == WS_TEXT && !ws_is_utf8(reader->data, reader->len))
-		return fail(reader, 1007);
+		return refuse_frame(reader, 1007);
 	return WS_MESSAGE;
 }
 
@@ -122,9 +122,9 @@ ws_read(WsReader *reader, uint8_t *input, size_t len, size_t *consumed)
 		WsEvent event;
 
 		if (rc > 1)
-			return fail(reader, rc);
+			return refuse_frame(reader, rc);
 		if (rc == 0 && frame.opcode < WS_CLOSE && frame.len + reader->partial_len > reader->max_message)
-			return fail(reader, 1009);
+			return refuse_frame(reader, 1009);
 		if (rc == 1 || left - frame.header < frame.len)
 			return WS_NEED_MORE;
 		p += frame.header;

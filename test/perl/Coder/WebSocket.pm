@@ -1,0 +1,98 @@
+# Coder::WebSocket -- a small client for tests: the handshake, and frames as they are.
+#
+# SPDX-License-Identifier: MIT
+package Coder::WebSocket;
+
+use strict;
+use warnings FATAL => 'all';
+use IO::Select;
+use IO::Socket::INET;
+use Time::HiRes qw(time);
+
+# Coder::WebSocket->open($url, $path, token => ..., headers => {}): undef with $@ if the answer is not 101.
+sub open
+{
+	my ($class, $url, $path, %args) = @_;
+	my ($host) = $url =~ m{^http://([^/]+)};
+	my $socket = IO::Socket::INET->new(PeerAddr => $host) or die "connect $host: $!";
+	my %headers = (
+		Host => $host, Upgrade => 'websocket', Connection => 'Upgrade', 'Sec-WebSocket-Version' => 13,
+		'Sec-WebSocket-Key' => 'dGhlIHNhbXBsZSBub25jZQ==', %{ $args{headers} // {} });
+
+	$headers{'Coder-Session-Token'} = $args{token} if defined $args{token};
+	my $self = bless { socket => $socket, buffer => '' }, $class;
+	$socket->syswrite("GET $path HTTP/1.1\r\n" . join('', map { "$_: $headers{$_}\r\n" } sort keys %headers) . "\r\n");
+	while ($self->{buffer} !~ /\r\n\r\n/) { $self->more(10) or last }
+	$self->{buffer} =~ s/^(.*?\r\n\r\n)//s or do { $@ = 'no answer'; return };
+	$self->{answer} = $1;
+	return $self if $self->{answer} =~ m{^HTTP/1.1 101};
+	$@ = $self->{answer} . $self->{buffer};
+	return;
+}
+
+# Reads once; false at the end or after the time.
+sub more
+{
+	my ($self, $seconds) = @_;
+
+	IO::Select->new($self->{socket})->can_read($seconds) or return 0;
+	return ($self->{socket}->sysread($self->{buffer}, 65536, length $self->{buffer}) // 0) > 0;
+}
+
+# The next frame as ($opcode, $payload); empty after the time or at the end.
+sub frame
+{
+	my ($self, $seconds) = @_;
+	my $deadline = time + ($seconds // 10);
+
+	while (1)
+	{
+		my $b = $self->{buffer};
+		my $n = length $b >= 2 ? ord(substr $b, 1, 1) & 127 : 0;
+		my $header = $n == 126 ? 4 : $n == 127 ? 10 : 2;
+		if (length $b >= $header)
+		{
+			$n = unpack 'n',  substr $b, 2, 2 if $n == 126;
+			$n = unpack 'Q>', substr $b, 2, 8 if $n == 127;
+			if (length $b >= $header + $n)
+			{
+				$self->{buffer} = substr $b, $header + $n;
+				return (ord($b) & 15, substr $b, $header, $n);
+			}
+		}
+		my $left = $deadline - time;
+		return if $left <= 0 || !$self->more($left);
+	}
+}
+
+# The next data frame's payload; pings are passed over, a close is undef and kept in {close}.
+sub message
+{
+	my ($self, $seconds) = @_;
+
+	while (my ($opcode, $payload) = $self->frame($seconds))
+	{
+		return $payload if $opcode == 1 || $opcode == 2;
+		if ($opcode == 8)
+		{
+			$self->{close} = [ length $payload >= 2 ? unpack('n', $payload) : 1005, substr($payload, 2) ];
+			return;
+		}
+	}
+	return;
+}
+
+# A client's frame: masked unless told otherwise.
+sub send_frame
+{
+	my ($self, $opcode, $payload, %args) = @_;
+	my $n = length $payload;
+	my $mask = $args{unmasked} ? '' : 'mask';
+	my $bit = $args{unmasked} ? 0 : 128;
+	my $size = $n < 126 ? chr($bit | $n) : $n < 65536 ? chr($bit | 126) . pack('n', $n) : chr($bit | 127) . pack('Q>', $n);
+
+	$payload ^= substr('mask' x ($n / 4 + 1), 0, $n) unless $args{unmasked};
+	return $self->{socket}->syswrite(chr(($args{fin} // 128) | $opcode) . $size . $mask . $payload);
+}
+
+1;
