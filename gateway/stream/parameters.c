@@ -153,19 +153,30 @@ answer_request(Form *form, const json_t *request)
 		send_json(form, evaluate(form, json_object_get(request, "inputs")), id);
 }
 
+/* The archive from the answer's only column, a bytea in its text form. */
+static void
+read_archive(Form *form, const PGresult *result)
+{
+	size_t len = 0;
+	unsigned char *data = PQunescapeBytea((const unsigned char *) PQgetvalue(result, 0, 0), &len);
+	char *error = NULL;
+
+	if (data == NULL || !arc_read(&form->archive, data, len, &error))
+		gw_log(GW_WARN, "dynamic parameters: %s", error != NULL ? error : "out of memory");
+	free(error);
+	PQfreemem(data);
+}
+
 static void
 on_file(void *arg, GwDbStatus status, PGresult *result)
 {
 	Form *form = arg;
 	json_t *first = json_pack("{s:i}", "id", -1);
-	char *error = NULL;
 
 	form->query = NULL;
 	form->loaded = true;
-	if (status == GW_DB_OK && PQntuples(result) == 1 &&
-		!arc_read(&form->archive, PQgetvalue(result, 0, 0), (size_t) PQgetlength(result, 0, 0), &error))
-		gw_log(GW_WARN, "dynamic parameters: %s", error);
-	free(error);
+	if (status == GW_DB_OK && PQntuples(result) == 1)
+		read_archive(form, result);
 	PQclear(result);
 	answer_request(form, first);
 	json_decref(first);
