@@ -346,6 +346,10 @@ authenticate(RouteAuth auth, const char *token, int len, const char *remote)
 	{
 		if (auth == AUTH_OPTIONAL)
 			return NULL;
+		if (auth == AUTH_AGENT)
+			ereport(ERROR,
+					(errcode(ERRCODE_CODER_UNAUTHENTICATED),
+					 errmsg("Cookie \"coder_session_token\" must be provided.")));
 		ereport(ERROR,
 				(errcode(ERRCODE_CODER_UNAUTHENTICATED),
 				 errmsg("%s", CODER_MSG_SIGN_IN),

@@ -1267,6 +1267,7 @@ END
 $$;
 COMMENT ON FUNCTION coder.agent_self() IS 'The agent whose token the request carries.';
 
+-- 2.8 is what the API describes; 2.9 added fields, 2.10 a call that agents do without.
 CREATE OR REPLACE FUNCTION coder.api_version_problem(version text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -1274,9 +1275,9 @@ DECLARE
 BEGIN
 	RETURN CASE
 		WHEN m IS NULL THEN format('invalid version string: %s', version)
-		WHEN m[1]::integer > 2 THEN format('server is at version 2.8, behind requested major version %s', version)
+		WHEN m[1]::integer > 2 THEN format('server is at version 2.10, behind requested major version %s', version)
 		WHEN m[1]::integer < 2 THEN format('version %s is no longer supported', version)
-		WHEN m[2]::integer > 8 THEN format('server is at version 2.8, behind requested minor version %s', version)
+		WHEN m[2]::integer > 10 THEN format('server is at version 2.10, behind requested minor version %s', version)
 	END;
 END
 $$;
@@ -1295,7 +1296,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION coder.require_api_version(coder.request, text) IS
-	'Raises 400 where the query''s version is not 2.0 to 2.8.';
+	'Raises 400 where the query''s version is not 2.0 to 2.10.';
 
 CREATE OR REPLACE FUNCTION coder.workspaceagent_rpc(req coder.request) RETURNS coder.response
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
