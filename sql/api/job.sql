@@ -236,6 +236,10 @@ BEGIN
 		BEGIN
 			RETURN coder.acquired_job(v_job);
 		EXCEPTION WHEN OTHERS THEN
+			-- Deadlocks, full disks and a server that stops are not the job's fault.
+			IF SQLSTATE ~ '^(40|53|54|55|57|58|XX)' THEN
+				RAISE;
+			END IF;
 			UPDATE coder.provisioner_jobs j
 			   SET completed_at = clock_timestamp(), updated_at = clock_timestamp(),
 				   error = 'could not prepare the job: ' || SQLERRM
@@ -543,9 +547,11 @@ END
 $$;
 COMMENT ON FUNCTION coder.job_store_modules_file(bytea) IS 'Stores a module archive; answers its file, NULL for none.';
 
--- What an import found.
+-- What an import found.  Answers why the version cannot be used all the same,
+-- or NULL: it names a provider of external authentication, and none can be
+-- configured yet.
 CREATE OR REPLACE FUNCTION coder.job_complete_import(j coder.provisioner_jobs, result jsonb)
-RETURNS void LANGUAGE plpgsql VOLATILE
+RETURNS text LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -567,10 +573,13 @@ BEGIN
 		(template_version_id, cached_plan, cached_module_files, provisionerd_version)
 	VALUES (v_version, coalesce(nullif(coder.text_of_hex(result->>'plan'), ''), '{}')::jsonb,
 			coder.job_store_modules_file(decode(coalesce(result->>'module_files', ''), 'hex')), '1.16');
+	RETURN (SELECT format('external auth provider "%s" is not configured', p.value->>'id')
+			  FROM jsonb_array_elements(result->'external_auth_providers') p
+			 WHERE NOT coalesce((p.value->>'optional')::boolean, false) LIMIT 1);
 END
 $$;
 COMMENT ON FUNCTION coder.job_complete_import(coder.provisioner_jobs, jsonb) IS
-	'Stores CompletedJob.TemplateImport.';
+	'Stores CompletedJob.TemplateImport; why the version cannot be used, or NULL.';
 
 -- coder.provisioner_complete(daemon, job, completed): CompletedJob.  Stores
 -- what the job made and ends it; all or nothing.
@@ -583,13 +592,14 @@ DECLARE
 	v_kind text := CASE v_job.type WHEN 'template_version_import' THEN 'template_import'
 					WHEN 'template_version_dry_run' THEN 'template_dry_run' ELSE 'workspace_build' END;
 	v_result jsonb := completed->v_kind;
+	v_error text;
 BEGIN
 	IF v_result IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'ZC400', MESSAGE = format('a completed job of this type needs %s', v_kind);
 	END IF;
 	CASE v_kind
 		WHEN 'template_import' THEN
-			PERFORM coder.job_complete_import(v_job, v_result);
+			v_error := coder.job_complete_import(v_job, v_result);
 		WHEN 'template_dry_run' THEN
 			PERFORM coder.store_resources(job, 'start', coalesce(v_result->'resources', '[]'));
 		ELSE
@@ -597,7 +607,7 @@ BEGIN
 			PERFORM coder.build_job_completed(job, v_result);
 	END CASE;
 	UPDATE coder.provisioner_jobs j
-	   SET completed_at = clock_timestamp(), updated_at = clock_timestamp()
+	   SET completed_at = clock_timestamp(), updated_at = clock_timestamp(), error = v_error
 	 WHERE j.id = job;
 END
 $$;

@@ -292,7 +292,6 @@ BEGIN
 	PERFORM coder.audit('write', 'template', v_template.id, v_template.name, v_template.organization_id,
 		coder.audit_diff(jsonb_build_object('active_version_id', v_template.active_version_id),
 						 jsonb_build_object('active_version_id', v_id)));
-	PERFORM coder.emit('template:' || v_template.id, '');
 	RETURN coder.reply_message(200, 'Updated the active template version!');
 END
 $$;
@@ -522,7 +521,8 @@ AS $$
 DECLARE
 	v coder.template_versions := coder.param_version(req);
 BEGIN
-	IF jsonb_array_length(v.external_auth_providers) > 0 THEN
+	IF EXISTS (SELECT FROM jsonb_array_elements(v.external_auth_providers) p
+				WHERE NOT coalesce((p.value->>'optional')::boolean, false)) THEN
 		PERFORM coder.raise(404, format('The template version references a Git auth provider "%s" that no longer exists.',
 			v.external_auth_providers#>>'{0,id}'));
 	END IF;

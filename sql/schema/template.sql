@@ -311,6 +311,20 @@ CREATE TRIGGER templates_guard BEFORE UPDATE OF deleted, organization_id ON code
 CREATE TRIGGER template_versions_guard BEFORE UPDATE OF template_id, job_id ON coder.template_versions
 	FOR EACH ROW EXECUTE FUNCTION coder.templates_guard();
 
+-- A new active version: workspaces of the template may be outdated now.
+CREATE FUNCTION coder.templates_changed() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM coder.emit('template:' || NEW.id, '');
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION coder.templates_changed() IS 'Trigger: an event of a new active version.';
+
+CREATE TRIGGER templates_changed AFTER UPDATE OF active_version_id ON coder.templates
+	FOR EACH ROW WHEN (OLD.active_version_id <> NEW.active_version_id)
+	EXECUTE FUNCTION coder.templates_changed();
+
 SELECT pg_catalog.pg_extension_config_dump('coder.templates', '');
 SELECT pg_catalog.pg_extension_config_dump('coder.template_versions', '');
 SELECT pg_catalog.pg_extension_config_dump('coder.template_version_parameters', '');

@@ -149,6 +149,13 @@ UPDATE coder.provisioner_jobs SET organization_id = (SELECT id FROM coder.organi
 SELECT alike(coder.build_queue(id), '1 1 {"count":1,"available":1,%', 'a job of another organization is in their queue') FROM o;
 SELECT is(coder.provisioner_acquire(one)->>'job_id', id::text, 'and is taken') FROM d, o;
 
+-- an import that needs what the server does not have
+CREATE TEMP TABLE a AS SELECT job('auth') AS id;
+SELECT is(coder.provisioner_acquire(one)->>'job_id', id::text, 'an import runs') FROM d, a;
+SELECT coder.provisioner_complete(one, id, '{"template_import": {"external_auth_providers": [{"id": "github"}]}}') FROM d, a;
+SELECT is((SELECT job_status || ' ' || error FROM coder.provisioner_jobs p, a WHERE p.id = a.id),
+	'failed external auth provider "github" is not configured', 'and fails with the reason');
+
 -- lists
 SELECT is(a.status, 200, 'jobs of an organization') FROM k, api('GET', '/api/v2/organizations/default/provisionerjobs?status=running', NULL, k.owner) a;
 SELECT is(a.body_->0->>'worker_name', 'one', 'name their daemon') FROM k, api('GET', '/api/v2/organizations/default/provisionerjobs?status=running', NULL, k.owner) a;

@@ -154,6 +154,7 @@ SELECT is((SELECT j FROM v WHERE k = 'x'), 'null', 'no presets are null');
 SELECT is(keep('x', 'PATCH', format('/api/v2/templates/%s/versions', v('t', 'id')), jsonb_build_object('id', v('v2', 'id'))), 200, 'then it can');
 SELECT is(keep('x', 'GET', '/api/v2/templates/' || v('t', 'id')), 200, 'read again');
 SELECT is(v('x', 'active_version_id'), v('v2', 'id'), 'and is');
+SELECT ok(EXISTS (SELECT FROM coder.events WHERE channel = 'template:' || v('t', 'id')), 'those who watch workspaces of the template are told');
 SELECT is(keep('x', 'POST', '/api/v2/templateversions/' || v('v1', 'id') || '/archive'), 200, 'the old one is archived');
 SELECT is(keep('x', 'GET', '/api/v2/templates/' || v('t', 'id') || '/versions'), 200, 'read again');
 SELECT is((SELECT jsonb_array_length(j) FROM v WHERE k = 'x'), 1, 'and off the list');
