@@ -57,6 +57,9 @@ extern void coder_worker_init(void);
 extern void coder_handle_init(void);
 extern Oid coder_namespace(void);
 
+/* request.c */
+extern Jsonb *coder_json_parse(char *text_json, int len);
+
 /* A plan kept for the life of the backend: prepared at first use, in the caller's SPI connection. */
 typedef struct CoderPlan
 {

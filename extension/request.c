@@ -193,23 +193,20 @@ headers_jsonb(text *headers)
 }
 
 /*
- * The body as jsonb, or NULL where it is not JSON: coder.body() then says so.
+ * JSON text (len bytes, NUL behind them) as jsonb, or NULL where it is none.
  * jsonb_in reads no table and holds nothing, so its error may be dropped here.
  */
-static Jsonb *
-body_jsonb(bytea *body)
+Jsonb *
+coder_json_parse(char *text_json, int len)
 {
 	Jsonb *volatile json = NULL;
 	MemoryContext context = CurrentMemoryContext;
-	int len = (int) VARSIZE_ANY_EXHDR(body);
 
-	if (!pg_verify_mbstr(PG_UTF8, VARDATA_ANY(body), len, true))
+	if (memchr(text_json, '\0', len) != NULL || !pg_verify_mbstr(PG_UTF8, text_json, len, true))
 		return NULL;
 	PG_TRY();
 	{
-		char *s = pnstrdup(VARDATA_ANY(body), len);
-
-		json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(s)));
+		json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text_json)));
 	}
 	PG_CATCH();
 	{
@@ -218,8 +215,7 @@ body_jsonb(bytea *body)
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_DATA_EXCEPTION &&
-			ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_PROGRAM_LIMIT_EXCEEDED &&
-			error->sqlerrcode != ERRCODE_STATEMENT_TOO_COMPLEX)
+			ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_PROGRAM_LIMIT_EXCEEDED)
 			PG_RE_THROW();
 		FlushErrorState();
 		FreeErrorData(error);
@@ -227,6 +223,15 @@ body_jsonb(bytea *body)
 	}
 	PG_END_TRY();
 	return json;
+}
+
+/* The body as jsonb, or NULL where it is not JSON: coder.body() then says so. */
+static Jsonb *
+body_jsonb(bytea *body)
+{
+	int len = (int) VARSIZE_ANY_EXHDR(body);
+
+	return coder_json_parse(pnstrdup(VARDATA_ANY(body), len), len);
 }
 
 static void

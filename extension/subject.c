@@ -179,6 +179,47 @@ text_array(Datum value, bool isnull, int *n)
 	return out;
 }
 
+/* The member of a permission, as a string that need not end in NUL; false where it is none. */
+static bool
+permission_member(JsonbContainer *permission, const char *name, JsonbValue *value)
+{
+	return getKeyJsonValueFromContainer(permission, name, (int) strlen(name), value) != NULL &&
+		   value->type == jbvString;
+}
+
+static bool
+is_star(const JsonbValue *v)
+{
+	return v->val.string.len == 1 && v->val.string.val[0] == '*';
+}
+
+static void
+add_permission(RbacSet *set, JsonbContainer *permission)
+{
+	JsonbValue type;
+	JsonbValue action;
+	JsonbValue negate;
+	uint32 *words;
+	uint32 bits;
+
+	if (!permission_member(permission, "resource_type", &type) ||
+		!permission_member(permission, "action", &action))
+		return;
+	words = getKeyJsonValueFromContainer(permission, "negate", 6, &negate) != NULL &&
+					negate.type == jbvBool && negate.val.boolean
+				? set->deny
+				: set->grant;
+	bits = is_star(&action) ? RBAC_ALL_ACTIONS
+							: (uint32) 1 << rbac_action(action.val.string.val, action.val.string.len);
+	if (!is_star(&type))
+	{
+		words[rbac_type(type.val.string.val, type.val.string.len)] |= bits;
+		return;
+	}
+	for (int t = 0; t <= RBAC_TYPES; t++)
+		words[t] |= bits;
+}
+
 /*
  * A custom role's permission list, a JSON array of {negate, resource_type,
  * action}, into a set.
@@ -190,36 +231,12 @@ add_permissions(RbacSet *set, Jsonb *list)
 	JsonbValue item;
 	JsonbIteratorToken tok;
 
-	if (list == NULL || !JB_ROOT_IS_ARRAY(list))
+	if (!JB_ROOT_IS_ARRAY(list))
 		return;
 	it = JsonbIteratorInit(&list->root);
 	while ((tok = JsonbIteratorNext(&it, &item, true)) != WJB_DONE)
-	{
-		JsonbValue type;
-		JsonbValue action;
-		JsonbValue negate;
-		StringInfoData spec;
-		bool deny;
-
-		if (tok != WJB_ELEM || item.type != jbvBinary || !JsonContainerIsObject(item.val.binary.data))
-			continue;
-		if (!getKeyJsonValueFromContainer(item.val.binary.data, "resource_type", 13, &type) ||
-			!getKeyJsonValueFromContainer(item.val.binary.data, "action", 6, &action) ||
-			type.type != jbvString || action.type != jbvString)
-			continue;
-		deny = getKeyJsonValueFromContainer(item.val.binary.data, "negate", 6, &negate) &&
-			   negate.type == jbvBool && negate.val.boolean;
-		initStringInfo(&spec);
-		appendStringInfo(&spec,
-						 "%s%.*s:%.*s",
-						 deny ? "!" : "",
-						 type.val.string.len,
-						 type.val.string.val,
-						 action.val.string.len,
-						 action.val.string.val);
-		if (strpbrk(spec.data, " *-") == NULL || action.val.string.len == 1)
-			rbac_add_spec(set, spec.data);
-	}
+		if (tok == WJB_ELEM && item.type == jbvBinary && JsonContainerIsObject(item.val.binary.data))
+			add_permission(set, item.val.binary.data);
 }
 
 static const Oid user_args[] = {UUIDOID};
@@ -746,8 +763,25 @@ coder_agent_id(PG_FUNCTION_ARGS)
 	PG_RETURN_UUID_P(&coder_current_subject->agent_id);
 }
 
+/* Replaces the scope and the allow list of a subject that is nobody else's. */
+static void
+narrow(CoderSubject *subject, char **scopes, int nscopes, char **allow, int nallow)
+{
+	RbacSubject *rbac = &subject->rbac;
+
+	memset(&rbac->scope, 0, sizeof(rbac->scope));
+	for (int i = 0; i < nscopes; i++)
+		if (!rbac_add_scope(&rbac->scope, scopes[i]))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("unknown scope \"%s\"", scopes[i])));
+	rbac->allow_all = false;
+	rbac->nallow = 0;
+	add_allow_list(rbac, allow, nallow);
+}
+
 /*
- * coder.set_subject(user_id uuid) RETURNS void
+ * coder.set_subject(user_id uuid, scopes text[], allow_list text[]) RETURNS void
  *
  * The rest of the session asks as this user, NULL for nobody, until the next
  * call or the end of a failed transaction.  For administrators and tests; a
@@ -758,17 +792,23 @@ coder_set_subject(PG_FUNCTION_ARGS)
 {
 	MemoryContext old;
 	CoderSubject *subject;
+	int nscopes;
+	int nallow;
+	char **scopes;
+	char **allow;
 
+	coder_current_subject = NULL;
 	if (PG_ARGISNULL(0))
-	{
-		coder_current_subject = NULL;
 		PG_RETURN_VOID();
-	}
+	scopes = text_array(PG_GETARG_DATUM(1), PG_ARGISNULL(1), &nscopes);
+	allow = text_array(PG_GETARG_DATUM(2), PG_ARGISNULL(2), &nallow);
 	old = MemoryContextSwitchTo(TopMemoryContext); /* a subject by hand stays: a few kB a call */
 	subject = coder_subject_of_user(PG_GETARG_UUID_P(0));
-	MemoryContextSwitchTo(old);
 	if (subject == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("user does not exist")));
+	MemoryContextSwitchTo(subject->context);
+	narrow(subject, scopes, nscopes, allow, nallow);
+	MemoryContextSwitchTo(old);
 	coder_current_subject = subject;
 	PG_RETURN_VOID();
 }

@@ -17,8 +17,8 @@ DECLARE
 	why text;
 	field text := 'q';
 BEGIN
-	FOR element IN SELECT m[1] FROM regexp_matches(q, '((?:[^\s"]|"[^"]*"?)+)', 'g') m LOOP
-		bare := regexp_replace(element, '"[^"]*"?', '', 'g');
+	FOR element IN SELECT m[1] FROM regexp_matches(q, '((?:[^\s"]|"[^"]*(?:"|$))+)', 'g') m LOOP
+		bare := regexp_replace(element, '"[^"]*("|$)', '', 'g');
 		IF strpos(bare, ':') = 0 THEN
 			words := words || CASE WHEN words = '' THEN '' ELSE ' ' END || replace(element, '"', '');
 			CONTINUE;

@@ -104,7 +104,7 @@ CREATE FUNCTION coder.agent_id()
 RETURNS uuid LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_agent_id';
 
 -- Ask as this user from now on (NULL: nobody); for administrators and tests.
-CREATE FUNCTION coder.set_subject(user_id uuid)
+CREATE FUNCTION coder.set_subject(user_id uuid, scopes text[] DEFAULT '{coder:all}', allow_list text[] DEFAULT '{*:*}')
 RETURNS void LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'coder_set_subject';
 
 -- Whether this backend holds the subject of a token; for tests.
@@ -177,3 +177,11 @@ RETURNS bool LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'coder_ensure_worker';
 -- The request being served: one row, of NULLs outside of one.
 CREATE FUNCTION coder.current_request(OUT remote text, OUT user_agent text, OUT request_id uuid)
 LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'coder_current_request_sql';
+
+-- A JSON Web Token; alg is HS256, HS384, HS512 (key: the secret) or EdDSA (key: the Ed25519 seed).
+CREATE FUNCTION coder.jwt_sign(claims jsonb, key bytea, alg text DEFAULT 'HS256', header jsonb DEFAULT '{}')
+RETURNS text LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_jwt_sign';
+
+-- Its claims if it is good at that time, else NULL; also RS256 and ES256 (key: a PEM public key).
+CREATE FUNCTION coder.jwt_verify(token text, key bytea, alg text DEFAULT 'HS256', at timestamptz DEFAULT now())
+RETURNS jsonb LANGUAGE C STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_jwt_verify';
