@@ -725,6 +725,8 @@ CREATE OR REPLACE FUNCTION coder.provisioner_job_queue(j coder.provisioner_jobs,
 LANGUAGE plpgsql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	c_prebuilds CONSTANT uuid := 'c42fdf75-3097-471c-8c33-fb52454d81c0';
 BEGIN
 	"position" := 0;
 	size := 0;
@@ -732,19 +734,19 @@ BEGIN
 		RETURN;
 	END IF;
 	SELECT coalesce(min(r.rank), 0), coalesce(max(r.total), 0) INTO "position", size
-	  FROM (SELECT q.id,
-				   row_number() OVER (PARTITION BY s.tags, s.provisioners, s.organization_id
-									  ORDER BY q.initiator_id = 'c42fdf75-3097-471c-8c33-fb52454d81c0', q.created_at, q.id) AS rank,
-				   count(*) OVER (PARTITION BY s.tags, s.provisioners, s.organization_id) AS total
-			  FROM (SELECT DISTINCT ON (d.tags, d.provisioners, d.organization_id) d.*
-					  FROM coder.provisioner_daemons d
-					 WHERE d.last_seen_at > clock_timestamp() - interval '90 seconds'
-					   AND coder.provisioner_fits(d, j)) s
-			  JOIN coder.provisioner_jobs q
-				ON q.started_at IS NULL AND q.completed_at IS NULL
-			   AND coder.provisioner_tagset_contains(s.tags, q.tags) AND q.provisioner = ANY (s.provisioners)
-			   AND (q.organization_id = s.organization_id OR s.key_id = '00000000-0000-0000-0000-000000000001')) r
-	 WHERE r.id = j.id;
+	  FROM (SELECT DISTINCT d.tags, d.provisioners,
+				   CASE WHEN d.key_id <> '00000000-0000-0000-0000-000000000001' THEN d.organization_id END AS org
+			  FROM coder.provisioner_daemons d
+			 WHERE d.last_seen_at > clock_timestamp() - interval '90 seconds'
+			   AND coder.provisioner_fits(d, j)) s
+	 CROSS JOIN LATERAL
+		   (SELECT count(*) AS total,
+				   count(*) FILTER (WHERE (q.initiator_id = c_prebuilds, q.created_at, q.id)
+										  <= (j.initiator_id = c_prebuilds, j.created_at, j.id)) AS rank
+			  FROM coder.provisioner_jobs q
+			 WHERE q.started_at IS NULL AND q.completed_at IS NULL AND q.canceled_at IS NULL
+			   AND (s.org IS NULL OR q.organization_id = s.org) AND q.provisioner = ANY (s.provisioners)
+			   AND coder.provisioner_tagset_contains(s.tags, q.tags)) r;
 END
 $$;
 COMMENT ON FUNCTION coder.provisioner_job_queue(coder.provisioner_jobs) IS

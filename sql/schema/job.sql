@@ -96,9 +96,10 @@ CREATE TABLE coder.provisioner_jobs
 	CONSTRAINT provisioner_jobs_tags_is_object CHECK (jsonb_typeof(tags) = 'object'),
 	CONSTRAINT provisioner_jobs_input_is_object CHECK (jsonb_typeof(input) = 'object')
 );
--- The queue, the reaper's candidates, the list, and a daemon's last jobs.
+-- The queue in its order (the prebuilds user's jobs last), the reaper's candidates, the list, and a daemon's last jobs.
 CREATE INDEX provisioner_jobs_started_at_idx
-	ON coder.provisioner_jobs (created_at) WHERE started_at IS NULL AND completed_at IS NULL;
+	ON coder.provisioner_jobs ((initiator_id = 'c42fdf75-3097-471c-8c33-fb52454d81c0'), created_at, id)
+	WHERE started_at IS NULL AND completed_at IS NULL;
 CREATE INDEX provisioner_jobs_updated_at_idx
 	ON coder.provisioner_jobs (updated_at) WHERE completed_at IS NULL;
 CREATE INDEX provisioner_jobs_organization_id_created_at_idx
