@@ -355,7 +355,9 @@ initiate(WgPeer *peer, bool retry, int64_t now)
 	}
 	peer->last_sent_initiation = now;
 	peer->hs.local_index = new_index(peer);
-	noise_timestamp(timestamp, unix_now());
+	noise_timestamp(timestamp,
+					peer->device->config.unix_ns != NULL ? peer->device->config.unix_ns()
+														 : unix_now());
 	peer->initiating =
 		noise_put_initiation(&peer->hs, &peer->device->self, &peer->noise, timestamp, message);
 	if (peer->initiating)

@@ -49,6 +49,9 @@ typedef struct WgConfig
 	/* A packet that came out of peer's tunnel; never empty. */
 	void (*receive)(void *arg, WgPeer *peer, const uint8_t *packet, size_t n);
 
+	/* Wall clock for the timestamps of initiations; NULL: the system's. */
+	int64_t (*unix_ns)(void);
+
 	/* A handshake completed.  May be NULL. */
 	void (*up)(void *arg, WgPeer *peer);
 } WgConfig;
