@@ -28,6 +28,7 @@
 #define BACKOFF_MIN_MS 100
 #define BACKOFF_MAX_MS 5000
 #define MAX_QUEUE (8 * 1024 * 1024)
+#define MAX_EARLY 65536 /* kept for a connection that is on its way: a first handshake */
 #define MAX_RESPONSE 16384
 #define READ_SIZE 65536
 #define READ_ROUNDS 8
@@ -81,6 +82,7 @@ struct Relay
 	bool gone; /* destroyed while that call waits */
 	bool want_write; /* the socket is full */
 	Buffer in, out;
+	Buffer early; /* frames of packets from before the login */
 };
 
 static void on_fd(void *arg, uint32_t events);
@@ -300,14 +302,32 @@ void
 relay_send(Relay *relay, const uint8_t to[static WIRE_KEY_LEN], const uint8_t *packet, size_t n)
 {
 	size_t size = WIRE_DERP_HEADER_LEN + WIRE_KEY_LEN + n;
+	bool up = relay->state == RELAY_UP;
+	Buffer *queue = up ? &relay->out : &relay->early;
 	uint8_t *p;
 
 	relay->last_used = loop_now(relay->loop);
-	if (relay->state != RELAY_UP || relay->out.end - relay->out.start + size > MAX_QUEUE ||
-		(p = buffer_reserve(&relay->out, size)) == NULL)
+	if (queue->end - queue->start + size > (up ? MAX_QUEUE : MAX_EARLY) ||
+		(p = buffer_reserve(queue, size)) == NULL)
 		return;
-	relay->out.end += wire_derp_put_send(p, size, to, packet, n);
-	flush_later(relay);
+	queue->end += wire_derp_put_send(p, size, to, packet, n);
+	if (up)
+		flush_later(relay);
+}
+
+/* What was sent before the login goes out now. */
+static void
+send_early(Relay *relay)
+{
+	size_t n = relay->early.end - relay->early.start;
+	uint8_t *to = n == 0 ? NULL : buffer_reserve(&relay->out, n);
+
+	if (to != NULL)
+	{
+		wire_put_bytes(to, relay->early.bytes + relay->early.start, n);
+		relay->out.end += n;
+	}
+	buffer_free(&relay->early);
 }
 
 void
@@ -351,6 +371,7 @@ log_in(Relay *relay, const uint8_t *server_key)
 	free_addresses(relay);
 	if (relay->home)
 		put_frame(relay, WIRE_DERP_NOTE_PREFERRED, "\1", 1);
+	send_early(relay);
 	flush_later(relay);
 	loop_timer_start(&relay->timer, SILENCE_MS);
 	relay->config.up(relay->config.arg, relay, relay->last_read - relay->asked);
@@ -768,6 +789,7 @@ relay_destroy(Relay *relay)
 	if (relay == NULL)
 		return;
 	disconnect(relay);
+	buffer_free(&relay->early);
 	free_addresses(relay);
 	loop_timer_stop(&relay->timer);
 	relay->state = RELAY_WAITING;

@@ -44,7 +44,7 @@ void relay_destroy(Relay *relay);
 int relay_region(const Relay *relay);
 bool relay_is_up(const Relay *relay);
 
-/* Queues a packet; dropped when the connection is down or its queue full. */
+/* Queues a packet, also (up to 64 KiB) while the connection is on its way; dropped when the queue is full. */
 void relay_send(Relay *relay, const uint8_t to[static WIRE_KEY_LEN], const uint8_t *packet,
 				size_t n);
 
