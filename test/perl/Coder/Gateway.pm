@@ -177,7 +177,7 @@ sub sql
 	local $/;
 	my $out = <$psql> // '';
 	close $psql or die "psql failed: $sql";
-	chomp $out;
+	$out =~ s{\n\z}{};
 	return $out;
 }
 

@@ -1,0 +1,126 @@
+# Coder::Provisioning -- templates and workspaces of a test, through the API.
+#
+#	my $p = Coder::Provisioning->new($gateway);
+#	my $version = $p->import('name', {'main.tf' => $text});		# its end: {id, job, log}
+#	my $template = $p->template('name', $version);
+#	my ($ws, $build) = $p->create($template, 'dev');			# build: {status, error, log}
+#	$build = $p->build($ws, 'stop');
+#
+# SPDX-License-Identifier: MIT
+package Coder::Provisioning;
+
+use strict;
+use warnings FATAL => 'all';
+use Archive::Tar;
+
+# A server needs workers: Coder::Gateway->start(env => Coder::Provisioning::env($folder))
+sub env
+{
+	my ($dir, %more) = @_;
+	my $agent = "$dir/agent";
+
+	open my $file, '>', $agent or die "$agent: $!";
+	print $file <<'SH';
+#!/bin/sh
+# Stands for the agent: says who it is, and waits.
+{ echo "uid=$(id -u) url=$CODER_AGENT_URL token=$CODER_AGENT_TOKEN"; ls /proc | grep -c '^[0-9]'; } >> "$HOME/agent.txt"
+trap 'echo bye >> "$HOME/agent.txt"; exit 0' TERM
+while :; do sleep 0.05; done
+SH
+	close $file;
+	chmod 0755, $agent, $dir;
+	return { CODER_PROVISIONER_DAEMONS => 2, CODER_DANGEROUS_DISABLE_RATE_LIMITS => "true", CODER_AGENT_BINARY => $agent, %more };
+}
+
+# Why sandboxes cannot run here, or nothing.
+sub no_sandbox
+{
+	my @unshare = $< == 0 ? () : ('--unshare-user');
+
+	return 'bubblewrap is not installed' unless grep { -x "$_/bwrap" } split /:/, $ENV{PATH};
+	return if system('bwrap', @unshare, qw(--unshare-pid --ro-bind / / --proc /proc true)) == 0;
+	return 'bubblewrap cannot make namespaces here';
+}
+
+sub new
+{
+	my ($class, $gateway) = @_;
+	my $client = $gateway->first_user;
+	my $organizations = $client->get('/api/v2/organizations');
+
+	return bless { gateway => $gateway, client => $client, organization => $organizations->[0]{id} }, $class;
+}
+
+sub tar
+{
+	my ($files) = @_;
+	my $tar = Archive::Tar->new;
+
+	$tar->add_data($_, $files->{$_}) for sort keys %$files;
+	return $tar->write;
+}
+
+# Uploads and imports; waits for the end of the job.
+sub import
+{
+	my ($self, $name, $files, %more) = @_;
+	return unless ref $self;    # use Coder::Provisioning;
+	my $c = $self->{client};
+	my ($status, $file) = $c->post('/api/v2/files', ref $files ? tar($files) : $files, 'Content-Type' => 'application/x-tar');
+	die "upload: $status $file" unless $status == 200 || $status == 201;
+	my $version;
+	($status, $version) = $c->post("/api/v2/organizations/$self->{organization}/templateversions",
+		{ name => "$name-" . ++$self->{n}, storage_method => 'file', file_id => $file->{hash}, provisioner => 'terraform', tags => {}, %more });
+	die "version: $status" unless $status == 201;
+	return $self->finish("/api/v2/templateversions/$version->{id}", "/api/v2/templateversions/$version->{id}/logs");
+}
+
+# Polls a job to its end: {id, status, error, log}.
+sub finish
+{
+	my ($self, $path, $logs) = @_;
+	my $c = $self->{client};
+	my $got;
+
+	$self->{gateway}->wait_for(60, sub { $got = $c->get($path); $got->{job}{status} =~ /^(succeeded|failed|canceled)$/ })
+	  or die "no end of $path";
+	my $lines = $c->get($logs);
+	return { id => $got->{id}, status => $got->{job}{status}, error => $got->{job}{error} // '',
+		log => join("\n", map { "$_->{stage}: $_->{output}" } ref $lines eq 'ARRAY' ? @$lines : ()) };
+}
+
+sub template
+{
+	my ($self, $name, $version) = @_;
+	my ($status, $body) = $self->{client}->post("/api/v2/organizations/$self->{organization}/templates",
+		{ name => $name, template_version_id => $version->{id} });
+
+	die "template: $status" unless $status == 201;
+	return $body;
+}
+
+sub create
+{
+	my ($self, $template, $name, @parameters) = @_;
+	my ($status, $ws) = $self->{client}->post('/api/v2/users/me/workspaces',
+		{ template_id => $template->{id}, name => $name, rich_parameter_values => \@parameters });
+
+	die "workspace: $status $ws->{message}" unless $status == 201;
+	return ($ws, $self->finish_build($ws->{latest_build}{id}));
+}
+
+sub finish_build { my ($self, $id) = @_; return $self->finish("/api/v2/workspacebuilds/$id", "/api/v2/workspacebuilds/$id/logs") }
+
+# Starts a build; its id.
+sub post_build
+{
+	my ($self, $ws, $transition) = @_;
+	my ($status, $body) = $self->{client}->post("/api/v2/workspaces/$ws->{id}/builds", { transition => $transition });
+
+	die "build: $status $body->{message}" unless $status == 201;
+	return $body->{id};
+}
+
+sub build { my ($self, $ws, $transition) = @_; return $self->finish_build($self->post_build($ws, $transition)) }
+
+1;
