@@ -330,7 +330,7 @@ write_conf(const GwCluster *cluster)
 				  "timezone = 'UTC'\n"
 				  "log_timezone = 'UTC'\n"
 				  "%s",
-				  mb, cluster->preload ? "shared_preload_libraries = 'coder'\n" : "");
+				  mb, cluster->preload ? "shared_preload_libraries = 'coder'\ncoder.database = 'coder'\n" : "");
 	ok = write_file(path, text, cluster);
 	free(path);
 	free(text);

@@ -57,7 +57,7 @@ my $backend = $gateway->sql("SELECT min(pid) FROM pg_stat_activity WHERE applica
 kill 'KILL', $backend;
 ok($gateway->wait_for(10, sub { ($owner->get('/api/v2/users/me'))[0] == 200 }), 'kill -9 of a backend');
 
-ok($gateway->wait_for(20, sub { 'gone' eq eval { $gateway->sql("SELECT 'gone' WHERE NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = $backend)") } // '' }),
+ok($gateway->wait_for(20, sub { (eval { $gateway->sql("SELECT 'gone' WHERE NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = $backend)") } // '') eq 'gone' }),
 	'and PostgreSQL is in order again');
 
 # A write that runs when its connection breaks.

@@ -174,8 +174,7 @@ sub sql
 	open my $psql, '-|', bindir() . '/psql', '-XAtq', '-v', 'ON_ERROR_STOP=1',
 	  "host=$self->{dir}/config/postgres/run user=coder dbname=coder", '-c', $sql
 	  or die "psql: $!";
-	local $/;
-	my $out = <$psql> // '';
+	my $out = join '', <$psql>;
 	close $psql or die "psql failed: $sql";
 	$out =~ s{\n\z}{};
 	return $out;
