@@ -465,7 +465,7 @@ gw_ws_upgrade(h2o_req_t *req, const GwWsOptions *options, const GwWsHandlers *ha
 		strncasecmp(req->upgrade.base, "websocket", 9) != 0)
 	{
 		gw_add_header(req, "upgrade", H2O_STRLIT("websocket"));
-		gw_reply_error(req, 426, "This endpoint takes WebSocket connections only.", NULL);
+		gw_reply_body(req, 426, "text/plain; charset=utf-8", H2O_STRLIT("This endpoint takes WebSocket connections only.\n"));
 		return NULL;
 	}
 	if (key.len != 24 || !gw_iovec_is(version, "13"))

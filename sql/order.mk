@@ -40,6 +40,7 @@ SQL_API = \
 	api/workspaceagent.sql \
 	api/tailnet.sql \
 	api/app.sql \
+	api/usage.sql \
 	tick.sql \
 	admin.sql
 
