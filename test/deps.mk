@@ -1,6 +1,6 @@
 # Debian packages, one list for building and serving, one more for the tests.
 DEPS_BUILD = \
-	gcc make pkg-config ca-certificates \
+	gcc make pkg-config ca-certificates xz-utils \
 	postgresql-$(PG_MAJOR) postgresql-server-dev-$(PG_MAJOR) libpq-dev \
 	libh2o-evloop-dev libwslay-dev libssl-dev libsodium-dev zlib1g-dev \
 	libarchive-dev libpcre2-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler \
