@@ -72,6 +72,7 @@ typedef struct Job
 	json_t *logs;	   /* not yet sent */
 	json_t *timings;   /* provisioner.Timing */
 	int64_t sent_at;   /* last update, ms */
+	int64_t seen_at;   /* last heartbeat of the daemon, ms */
 	int64_t queued_at; /* oldest line not yet sent, ms */
 	bool canceled;
 	bool lost; /* the job is not ours any more */

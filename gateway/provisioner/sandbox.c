@@ -525,6 +525,7 @@ box_start(Supervisor *s, Box *box, char *why, size_t size)
 	Args words = {0};
 	char **argv;
 	uid_t uid;
+	gid_t gid;
 	int fds[5];
 	int log_fd;
 
@@ -535,12 +536,13 @@ box_start(Supervisor *s, Box *box, char *why, size_t size)
 		snprintf(why, size, "the agent's binary \"%s\" cannot be run: %s", s->options->agent_path, strerror(errno));
 		return false;
 	}
+	gid = geteuid() == 0 ? uid : getegid();
 	build_args(s, box, home, &args);
 	command(&words, box->spec, uid);
 	argv = as_argv(&words);
 	snprintf(passwd, sizeof(passwd), "root:x:0:0:root:/root:/usr/sbin/nologin\ncoder:x:%u:%u:coder:/home/coder:%s\n", (unsigned) uid,
-			 (unsigned) uid, access("/bin/bash", X_OK) == 0 ? "/bin/bash" : "/bin/sh");
-	snprintf(group, sizeof(group), "root:x:0:\ntty:x:5:\ncoder:x:%u:\n", (unsigned) uid);
+			 (unsigned) gid, access("/bin/bash", X_OK) == 0 ? "/bin/bash" : "/bin/sh");
+	snprintf(group, sizeof(group), "root:x:0:\ntty:x:5:\ncoder:x:%u:\n", (unsigned) gid);
 	workspace_dir(s, box->workspace, path, sizeof(path));
 	strncat(path, "/sandbox.log", sizeof(path) - strlen(path) - 1);
 	log_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);

@@ -276,6 +276,8 @@ provision_env(const Job *job, bool parameters)
 	add(&env, "TF_IN_AUTOMATION=1");
 	add(&env, "CHECKPOINT_DISABLE=1");
 	metadata_env(&env, job->metadata);
+	if (str(job->part, "log_level")[0] != '\0')
+		add(&env, "TF_LOG=JSON");
 	if (parameters)
 		parameter_env(&env, job);
 	return env;

@@ -342,6 +342,13 @@ job_tick(Job *job)
 	}
 	if (job->lost)
 		return;
+	if (now - job->seen_at >= HEARTBEAT_MS)
+	{
+		const char *params[] = {w->slot->daemon};
+
+		job->seen_at = now;
+		call(w, "SELECT coder.provisioner_heartbeat($1)", 1, params, NULL, NULL);
+	}
 	if (now - job->sent_at >= UPDATE_MS || json_array_size(job->logs) >= FLUSH_LINES ||
 		(job->queued_at != 0 && now - job->queued_at >= FLUSH_MS))
 		json_decref(update(job, NULL));
@@ -613,7 +620,7 @@ job_begin(Job *job, Worker *w, const json_t *acquired)
 	const char *hex;
 	JobKind kind;
 
-	*job = (Job){.worker = w, .stage = "Setting up", .logs = json_array(), .timings = json_array(), .sent_at = now_ms()};
+	*job = (Job){.worker = w, .stage = "Setting up", .logs = json_array(), .timings = json_array(), .sent_at = now_ms(), .seen_at = now_ms()};
 	job->id = json_string_value(json_object_get(acquired, "job_id"));
 	for (kind = JOB_IMPORT; kind <= JOB_BUILD; kind++)
 		if (json_is_object(json_object_get(acquired, part_name(kind))))
@@ -823,21 +830,35 @@ fail_leftovers(Worker *w)
 	w->slot->job[0] = '\0';
 }
 
+static bool
+drop_notifications(Worker *w)
+{
+	bool any = false;
+	PGnotify *note;
+
+	while ((note = PQnotifies(w->db)) != NULL)
+	{
+		any = true;
+		PQfreemem(note);
+	}
+	return any;
+}
+
 static void
 wait_for_work(Worker *w)
 {
 	struct pollfd pfd = {.fd = PQsocket(w->db), .events = POLLIN};
-	PGnotify *note;
 
 	if (pfd.fd < 0 || PQstatus(w->db) != CONNECTION_OK)
 	{
 		reconnect(w);
 		return;
 	}
+	if (drop_notifications(w)) /* came with the answer that there is no job: look again */
+		return;
 	poll(&pfd, 1, HEARTBEAT_MS);
 	PQconsumeInput(w->db);
-	while ((note = PQnotifies(w->db)) != NULL)
-		PQfreemem(note);
+	drop_notifications(w);
 }
 
 int
