@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "run/agent.h"
+
 /* Beside this program, in the build's own place, or on PATH. */
 static int
 run_server(Cli *cli)
@@ -35,11 +37,21 @@ run_server(Cli *cli)
 	cli_fail("could not run coder-server: %s", strerror(errno));
 }
 
+/* The first line must hold "Coder": what downloads agents looks for it. */
+static int
+run_version(Cli *cli)
+{
+	(void) cli;
+	puts("Coder " AGENT_VERSION);
+	return 0;
+}
+
 static const char *const examples[] = {"coder server -- --http-address 127.0.0.1:7080",
 									   "coder server -- --help",
 									   NULL};
 
 const CliCommand cli_server_commands[] = {
 	{"server", "[-- flags of coder-server]", "Run the server", NULL, 0, 0, run_server, examples},
+	{"version", "", "Show the version of this program", NULL, 0, 0, run_version, NULL},
 	{NULL, NULL, NULL, NULL, 0, 0, NULL, NULL},
 };

@@ -1,0 +1,1 @@
+AGENT_LIBS := -lssh -lhttp_parser $(AGENT_LIBS)
