@@ -5,9 +5,16 @@
  */
 #include "derp.h"
 #include "stream.h"
+#include "tunnel.h"
 
 void
 gw_stream_start(void)
 {
 	gw_derp_start();
+}
+
+void
+gw_stream_stop(void)
+{
+	gw_tunnel_stop();
 }
