@@ -8,31 +8,11 @@ use Test::More;
 
 my ($terraform) = grep { -x "$_/terraform" } split /:/, $ENV{PATH};
 plan skip_all => 'terraform is not in the PATH' unless $terraform;
-my $mirror = $ENV{CODER_TEST_PROVIDER_MIRROR} // provider_mirror();
-plan skip_all => 'the coder provider is not here: Go is needed to build it, or CODER_TEST_PROVIDER_MIRROR' unless $mirror;
-
-# A filesystem mirror with the official provider, built once and kept.
-sub provider_mirror
-{
-	my $version = '2.15.0';
-	my $root = ($ENV{XDG_CACHE_HOME} // ($ENV{HOME} // '/tmp') . '/.cache') . '/coder-test-provider';
-	chomp(my $arch = `uname -m`);
-	my $dir = "$root/registry.terraform.io/coder/coder/$version/linux_" . ($arch eq 'aarch64' ? 'arm64' : 'amd64');
-
-	return $root if -x "$dir/terraform-provider-coder_v$version";
-	return if !grep { -x "$_/go" } split /:/, $ENV{PATH};
-	my $go = tempdir('coder-go-XXXXXX', TMPDIR => 1);
-	my $done = system("GOFLAGS=-modcacherw GOPATH=$go GOBIN=$go/bin go install github.com/coder/terraform-provider-coder/v2\@v$version >/dev/null 2>&1") == 0
-	  && system("mkdir -p '$dir' && cp '$go/bin/terraform-provider-coder' '$dir/terraform-provider-coder_v$version'") == 0;
-	system('rm', '-rf', $go);
-	return $done ? $root : undef;
-}
 
 my $dir = tempdir('coder-XXXXXX', TMPDIR => 1, CLEANUP => 1);
-open my $rc, '>', "$dir/terraformrc" or die;
-print $rc qq(provider_installation {\n  filesystem_mirror {\n    path = "$mirror"\n  }\n}\n);
-close $rc;
-my $gateway = Coder::Gateway->start(env => Coder::Provisioning::env($dir, TF_CLI_CONFIG_FILE => "$dir/terraformrc"));
+my %terraform = Coder::Provisioning::terraform_env($dir);
+plan skip_all => 'the coder provider is not here: Go is needed to build it, or CODER_TEST_PROVIDER_MIRROR' unless %terraform;
+my $gateway = Coder::Gateway->start(env => Coder::Provisioning::env($dir, %terraform));
 my $p = Coder::Provisioning->new($gateway);
 
 sub source

@@ -12,6 +12,7 @@ package Coder::Provisioning;
 use strict;
 use warnings FATAL => 'all';
 use Archive::Tar;
+use File::Temp qw(tempdir);
 
 # A server needs workers: Coder::Gateway->start(env => Coder::Provisioning::env($folder))
 sub env
@@ -30,6 +31,35 @@ SH
 	close $file;
 	chmod 0755, $agent, $dir;
 	return { CODER_PROVISIONER_DAEMONS => 2, CODER_DANGEROUS_DISABLE_RATE_LIMITS => "true", CODER_AGENT_BINARY => $agent, %more };
+}
+
+# A filesystem mirror with the official provider, built once and kept.
+sub provider_mirror
+{
+	my $version = '2.15.0';
+	my $root = ($ENV{XDG_CACHE_HOME} // ($ENV{HOME} // '/tmp') . '/.cache') . '/coder-test-provider';
+	chomp(my $arch = `uname -m`);
+	my $dir = "$root/registry.terraform.io/coder/coder/$version/linux_" . ($arch eq 'aarch64' ? 'arm64' : 'amd64');
+
+	return $root if -x "$dir/terraform-provider-coder_v$version";
+	return if !grep { -x "$_/go" } split /:/, $ENV{PATH};
+	my $go = tempdir('coder-go-XXXXXX', TMPDIR => 1);
+	my $done = system("GOFLAGS=-modcacherw GOPATH=$go GOBIN=$go/bin go install github.com/coder/terraform-provider-coder/v2\@v$version >/dev/null 2>&1") == 0
+	  && system("mkdir -p '$dir' && cp '$go/bin/terraform-provider-coder' '$dir/terraform-provider-coder_v$version'") == 0;
+	system('rm', '-rf', $go);
+	return $done ? $root : undef;
+}
+
+# What a server needs to find that mirror; a file of it goes into the folder.  Empty where there is none.
+sub terraform_env
+{
+	my ($dir) = @_;
+	my $mirror = $ENV{CODER_TEST_PROVIDER_MIRROR} // provider_mirror() // return;
+
+	open my $rc, '>', "$dir/terraformrc" or die "$dir/terraformrc: $!";
+	print $rc qq(provider_installation {\n  filesystem_mirror {\n    path = "$mirror"\n  }\n}\n);
+	close $rc;
+	return (TF_CLI_CONFIG_FILE => "$dir/terraformrc");
 }
 
 # Why sandboxes cannot run here, or nothing.
