@@ -61,6 +61,9 @@ coder_worker_init(void)
 {
 	BackgroundWorker worker;
 
+	/* Such a variable can only be made at server start; without preload there is no worker to configure. */
+	if (!process_shared_preload_libraries_in_progress)
+		return;
 	DefineCustomStringVariable("coder.database",
 							   "Database whose coder.tick() the background worker calls.",
 							   "Empty: no worker until coder.ensure_worker() starts one.",
@@ -72,7 +75,7 @@ coder_worker_init(void)
 							   NULL,
 							   NULL);
 	MarkGUCPrefixReserved("coder");
-	if (!process_shared_preload_libraries_in_progress || worker_database == NULL || worker_database[0] == '\0')
+	if (worker_database == NULL || worker_database[0] == '\0')
 		return;
 	fill_worker(&worker);
 	strlcpy(worker.bgw_extra, worker_database, sizeof(worker.bgw_extra));

@@ -1156,6 +1156,30 @@ $$;
 COMMENT ON FUNCTION coder.json_uuid(jsonb, text) IS
 	'A UUID of a body, NULL where absent, empty or nil; errors: 400.';
 
+CREATE OR REPLACE FUNCTION coder.workspace_available_users(req coder.request) RETURNS coder.response
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_org coder.organizations := coder.param_organization(req);
+	v_limit integer := coder.query_int(req, 'limit', 0);
+	v_offset integer := coder.query_int(req, 'offset', 0);
+	v_like text := '%' || regexp_replace(lower(btrim(coalesce(req.query ->> 'q', ''))), '([\\%_])', '\\\1', 'g') || '%';
+	v_users json;
+BEGIN
+	IF NOT coder.can('create', 'workspace', v_org.id) THEN
+		PERFORM coder.raise_forbidden();
+	END IF;
+	SELECT json_agg(json_strip_nulls(json_build_object('id', u.id, 'username', u.username,
+			'name', nullif(u.name, ''), 'avatar_url', nullif(u.avatar_url, ''))) ORDER BY lower(u.username)) INTO v_users
+	  FROM (SELECT x.* FROM coder.users x JOIN coder.organization_members m ON m.user_id = x.id
+			 WHERE m.organization_id = v_org.id AND NOT x.deleted AND NOT x.is_system
+			   AND (lower(x.username) LIKE v_like OR lower(x.email) LIKE v_like OR lower(x.name) LIKE v_like)
+			 ORDER BY lower(x.username) LIMIT nullif(v_limit, 0) OFFSET v_offset) u;
+	RETURN coder.reply(200, coalesce(v_users, '[]'));
+END
+$$;
+COMMENT ON FUNCTION coder.workspace_available_users(coder.request) IS
+	'GET /organizations/{organization}/members/{user}/workspaces/available-users?q=: for whom a workspace may be created; 403 for those who create only their own.';
+
 -- ---- watching ----
 
 CREATE OR REPLACE FUNCTION coder.workspace_watch_plan(req coder.request, format text) RETURNS coder.response
@@ -1189,6 +1213,7 @@ COMMENT ON FUNCTION coder.workspace_watch_ws(coder.request) IS 'GET /workspaces/
 INSERT INTO coder.routes (area, method, pattern, function) VALUES
 	('workspace', 'POST', '/api/v2/users/{user}/workspaces', 'workspace_create'),
 	('workspace', 'POST', '/api/v2/organizations/{organization}/members/{user}/workspaces', 'workspace_create'),
+	('workspace', 'GET', '/api/v2/organizations/{organization}/members/{user}/workspaces/available-users', 'workspace_available_users'),
 	('workspace', 'GET', '/api/v2/workspaces', 'workspace_list'),
 	('workspace', 'GET', '/api/v2/workspaces/{workspace}', 'workspace_get'),
 	('workspace', 'PATCH', '/api/v2/workspaces/{workspace}', 'workspace_patch'),

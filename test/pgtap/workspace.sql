@@ -202,6 +202,10 @@ SELECT is((SELECT js::text FROM pg_temp.http('admin', 'GET', '/api/v2/workspaces
 SELECT is((SELECT status FROM pg_temp.http('admin', 'GET', '/api/v2/workspaces?q=name:%27%29%3Bdrop')), 200, 'quotes are only text');
 SELECT is((SELECT sum(live) FROM coder.workspace_totals)::integer, 1, 'the total is kept');
 
+SELECT is((SELECT js #>> '{0,username}' FROM pg_temp.http('admin', 'GET', '/api/v2/organizations/default/members/me/workspaces/available-users?q=BO')), 'bob', 'for whom one may be created');
+SELECT is((SELECT js::text FROM pg_temp.http('admin', 'GET', '/api/v2/organizations/default/members/me/workspaces/available-users?q=%25')), '[]', 'a percent sign is only text');
+SELECT is((SELECT status FROM pg_temp.http('bob', 'GET', '/api/v2/organizations/default/members/me/workspaces/available-users')), 403, 'who creates only their own is not told');
+
 -- ---- settings ----
 
 CREATE FUNCTION pg_temp.ws(suffix text) RETURNS text LANGUAGE sql AS $$ SELECT '/api/v2/workspaces/' || (js ->> 'id') || suffix FROM made $$;
