@@ -397,6 +397,7 @@ command(Args *a, const json_t *spec, uid_t uid)
 		arg3(a, "--regid", id, NULL);
 		arg(a, "--clear-groups");
 		arg3(a, "--inh-caps", "-all", NULL);
+		arg3(a, "--bounding-set", "-all", NULL);
 		arg(a, "--no-new-privs");
 	}
 	arg(a, "/bin/sh");

@@ -118,6 +118,64 @@ fallback(const Form *form, const char *why)
 	return answer;
 }
 
+static bool
+has_parameter(const json_t *list, const char *name)
+{
+	json_t *item;
+	size_t i;
+
+	json_array_foreach(list, i, item)
+	{
+		const char *other = json_string_value(json_object_get(item, "name"));
+
+		if (other != NULL && strcmp(other, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Parameters of modules, which are not evaluated here: as the import stored them, with the client's values. */
+static void
+add_stored(const Form *form, json_t *answer, const json_t *inputs)
+{
+	const json_t *stored = json_object_get(json_object_get(form->plan, "static"), "parameters");
+	json_t *list = json_object_get(answer, "parameters");
+	json_t *item;
+	size_t i;
+
+	json_array_foreach(stored, i, item)
+	{
+		const char *name = json_string_value(json_object_get(item, "name"));
+		json_t *copy;
+
+		if (name == NULL || has_parameter(list, name))
+			continue;
+		copy = json_deep_copy(item);
+		if (json_is_string(json_object_get(inputs, name)))
+		{
+			json_object_set_new(copy, "value", json_pack("{s:O, s:b}", "value", json_object_get(inputs, name), "valid", 1));
+			json_object_set_new(copy, "diagnostics", json_array());
+		}
+		json_array_append_new(list, copy);
+	}
+}
+
+static bool
+has_modules(const json_t *answer)
+{
+	json_t *item;
+	size_t i;
+
+	json_array_foreach(json_object_get(answer, "diagnostics"), i, item)
+	{
+		const char *code = json_string_value(json_object_get(json_object_get(item, "extra"), "code"));
+
+		if (code != NULL && strcmp(code, "module_not_loaded") == 0)
+			return true;
+	}
+	return false;
+}
+
 static json_t *
 evaluate(const Form *form, const json_t *inputs)
 {
@@ -130,6 +188,8 @@ evaluate(const Form *form, const json_t *inputs)
 	tpl = tpl_open(&form->archive, &in, &error);
 	if (tpl != NULL)
 		answer = tpl_parameters(tpl, &error);
+	if (answer != NULL && has_modules(answer))
+		add_stored(form, answer, inputs);
 	if (answer == NULL)
 		answer = fallback(form, error != NULL ? error : "The template could not be evaluated.");
 	tpl_close(tpl);
