@@ -190,6 +190,9 @@ gw_csrf_begin(GwRequest *request)
 		decode_base64(request->csrf, GW_CSRF_LEN, gw_cookie(request->cookies, "csrf_token")))
 		return;
 	gw_random(request->loop, request->csrf, GW_CSRF_LEN);
+	/* What a cache may keep must not carry one browser's cookie. */
+	if (gw_starts_with(request->path, "/assets/") || gw_starts_with(request->path, "/bin/"))
+		return;
 	sodium_bin2base64(text, sizeof(text), request->csrf, GW_CSRF_LEN, sodium_base64_VARIANT_ORIGINAL);
 	line = h2o_mem_alloc_pool(&req->pool, 128);
 	n = snprintf(line, 128, "csrf_token=%s; Path=/; HttpOnly; SameSite=Lax%s", text,
