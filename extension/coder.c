@@ -26,7 +26,8 @@ static shmem_startup_hook_type prev_shmem_startup_hook;
 static void
 on_emit_log(ErrorData *edata)
 {
-	if (edata->elevel == ERROR && ERRCODE_TO_CATEGORY(edata->sqlerrcode) == MAKE_SQLSTATE('Z', 'C', '0', '0', '0'))
+	if (edata->elevel == ERROR &&
+		ERRCODE_TO_CATEGORY(edata->sqlerrcode) == MAKE_SQLSTATE('Z', 'C', '0', '0', '0'))
 		edata->output_to_server = false;
 	if (prev_emit_log_hook)
 		prev_emit_log_hook(edata);

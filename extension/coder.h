@@ -60,7 +60,8 @@ extern Oid coder_namespace(void);
 /* request.c */
 extern Jsonb *coder_json_parse(char *text_json, int len);
 
-/* A plan kept for the life of the backend: prepared at first use, in the caller's SPI connection. */
+/* A plan kept for the life of the backend: prepared at first use, in the caller's SPI connection.
+ */
 typedef struct CoderPlan
 {
 	const char *sql;
@@ -68,7 +69,8 @@ typedef struct CoderPlan
 	const Oid *argtypes;
 	SPIPlanPtr plan;
 } CoderPlan;
-extern int coder_execute(CoderPlan *plan, Datum *values, const char *nulls, bool read_only, long limit);
+extern int coder_execute(CoderPlan *plan, Datum *values, const char *nulls, bool read_only,
+						 long limit);
 
 /* A request as the C handlers of hot routes see it. */
 typedef struct CoderRequest

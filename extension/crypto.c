@@ -62,7 +62,9 @@ coder_random_key(PG_FUNCTION_ARGS)
 	char *out;
 
 	if (len < 1 || len > 1024)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("length must be between 1 and 1024")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("length must be between 1 and 1024")));
 	out = palloc(len);
 	for (int i = 0; i < len; i++)
 		out[i] = KEY_ALPHABET[randombytes_uniform(sizeof(KEY_ALPHABET) - 1)];
@@ -88,7 +90,9 @@ coder_random_bytes(PG_FUNCTION_ARGS)
 	bytea *out;
 
 	if (len < 0 || len > 65536)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("length must be between 0 and 65536")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("length must be between 0 and 65536")));
 	out = palloc(VARHDRSZ + len);
 	SET_VARSIZE(out, VARHDRSZ + len);
 	randombytes_buf(VARDATA(out), len);
@@ -111,7 +115,9 @@ coder_password_hash(PG_FUNCTION_ARGS)
 							  crypto_pwhash_OPSLIMIT_INTERACTIVE,
 							  19 * 1024 * 1024,
 							  crypto_pwhash_ALG_ARGON2ID13) != 0)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not hash the password: out of memory")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not hash the password: out of memory")));
 	PG_RETURN_TEXT_P(cstring_to_text(out));
 }
 
@@ -121,7 +127,8 @@ decode_base64(const char *s, const char *end, uint8 *out, size_t cap)
 {
 	size_t n;
 
-	if (sodium_base642bin(out, cap, s, end - s, NULL, &n, NULL, sodium_base64_VARIANT_ORIGINAL_NO_PADDING) != 0)
+	if (sodium_base642bin(
+			out, cap, s, end - s, NULL, &n, NULL, sodium_base64_VARIANT_ORIGINAL_NO_PADDING) != 0)
 		return -1;
 	return (int) n;
 }
@@ -149,7 +156,14 @@ pbkdf2_matches(const char *stored, const char *password, int password_len)
 	want_len = decode_base64(salt_end + 1, stored + strlen(stored), want, sizeof(want));
 	if (salt_len < 0 || want_len < 16)
 		return false;
-	if (PKCS5_PBKDF2_HMAC(password, password_len, salt, salt_len, (int) iterations, EVP_sha256(), want_len, got) != 1)
+	if (PKCS5_PBKDF2_HMAC(password,
+						  password_len,
+						  salt,
+						  salt_len,
+						  (int) iterations,
+						  EVP_sha256(),
+						  want_len,
+						  got) != 1)
 		return false;
 	return sodium_memcmp(want, got, want_len) == 0;
 }
@@ -173,7 +187,12 @@ coder_password_verify(PG_FUNCTION_ARGS)
 		PG_RETURN_BOOL(pbkdf2_matches(stored, p, len));
 	if (strncmp(stored, "$argon2", 7) == 0)
 		PG_RETURN_BOOL(crypto_pwhash_str_verify(stored, p, len) == 0);
-	if (crypto_pwhash_str_alg(dummy, p, len, crypto_pwhash_OPSLIMIT_INTERACTIVE, 19 * 1024 * 1024, crypto_pwhash_ALG_ARGON2ID13) == 0)
+	if (crypto_pwhash_str_alg(dummy,
+							  p,
+							  len,
+							  crypto_pwhash_OPSLIMIT_INTERACTIVE,
+							  19 * 1024 * 1024,
+							  crypto_pwhash_ALG_ARGON2ID13) == 0)
 		sodium_memzero(dummy, sizeof(dummy));
 	PG_RETURN_BOOL(false);
 }

@@ -32,8 +32,8 @@
 #include "coder.h"
 #include "compat.h"
 
-#define BATCH 1000			 /* rows of one answer */
-#define POLL_MS 50			 /* without shared memory, or while a transaction is in the way */
+#define BATCH 1000 /* rows of one answer */
+#define POLL_MS 50 /* without shared memory, or while a transaction is in the way */
 #define MAX_TIMEOUT_MS 60000
 
 typedef struct EventShared
@@ -84,7 +84,10 @@ coder_event_init(void)
 static const Oid emit_args[] = {TEXTOID, TEXTOID};
 
 static CoderPlan emit_plan = {
-	"INSERT INTO coder.events (channel, payload) VALUES ($1, $2) RETURNING seq", 2, emit_args, NULL};
+	"INSERT INTO coder.events (channel, payload) VALUES ($1, $2) RETURNING seq",
+	2,
+	emit_args,
+	NULL};
 
 /*
  * coder.emit(channel text, payload text) RETURNS bigint
@@ -137,7 +140,8 @@ read_events(int64 after, Tuplestorestate *store, TupleDesc desc, bool *held)
 		bool nulls[4];
 
 		for (int c = 0; c < 4; c++)
-			values[c] = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, c + 1, &nulls[c]);
+			values[c] =
+				SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, c + 1, &nulls[c]);
 		if (!DatumGetBool(values[3]))
 			*held = true;
 		else
@@ -156,7 +160,10 @@ wait_commit(long ms)
 {
 	if (shared != NULL)
 		return ConditionVariableTimedSleep(&shared->committed, ms, PG_WAIT_EXTENSION);
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(ms, POLL_MS), PG_WAIT_EXTENSION);
+	(void) WaitLatch(MyLatch,
+					 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 Min(ms, POLL_MS),
+					 PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 	return true;

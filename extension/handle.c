@@ -133,13 +133,17 @@ reset_routes(void)
 	routes_relid = get_relname_relid("routes", coder_namespace());
 	if (routes_context != NULL && depth == 0)
 		MemoryContextDelete(routes_context);
-	routes_context = AllocSetContextCreate(TopMemoryContext, "coder routes", ALLOCSET_DEFAULT_SIZES);
+	routes_context =
+		AllocSetContextCreate(TopMemoryContext, "coder routes", ALLOCSET_DEFAULT_SIZES);
 	ctl.keysize = sizeof(int32);
 	ctl.entrysize = sizeof(Route);
 	ctl.hcxt = routes_context;
 	routes = hash_create("coder routes", 512, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	routes_stale = false;
-	type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("request"), ObjectIdGetDatum(coder_namespace()));
+	type = GetSysCacheOid2(TYPENAMENSP,
+						   Anum_pg_type_oid,
+						   CStringGetDatum("request"),
+						   ObjectIdGetDatum(coder_namespace()));
 	if (!OidIsValid(type))
 		elog(ERROR, "type coder.request does not exist");
 	{
@@ -291,10 +295,12 @@ agent_subject(const char *token, int len)
 static void
 raise_agent_token(void)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_CODER_UNAUTHENTICATED),
-			 errmsg("Workspace agent not authorized."),
-			 errdetail("The agent cannot authenticate until the workspace provision job has been completed. If the job is no longer running, this agent is invalid.")));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_CODER_UNAUTHENTICATED),
+		 errmsg("Workspace agent not authorized."),
+		 errdetail(
+			 "The agent cannot authenticate until the workspace provision job has been completed. If the job is no longer running, this agent is invalid.")));
 }
 
 /*
@@ -418,7 +424,8 @@ static Datum
 answer_of_response(Datum response)
 {
 	HeapTupleHeader header = DatumGetHeapTupleHeader(response);
-	TupleDesc desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
+	TupleDesc desc =
+		lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
 	HeapTupleData tuple;
 	Datum values[4];
 	bool nulls[4];
@@ -442,7 +449,11 @@ answer_of_response(Datum response)
 				 status,
 				 headers != NULL ? VARDATA_ANY(headers) : "",
 				 headers != NULL ? (int) VARSIZE_ANY_EXHDR(headers) : 0);
-	append_body(&buf, values, nulls, headers == NULL || strstr(text_to_cstring((text *) headers), "Content-Type") == NULL);
+	append_body(&buf,
+				values,
+				nulls,
+				headers == NULL ||
+					strstr(text_to_cstring((text *) headers), "Content-Type") == NULL);
 	return finish_answer(&buf);
 }
 
@@ -488,7 +499,8 @@ read_params(CoderRequest *request, Route *route, FunctionCallInfo fcinfo)
 	int n = 0;
 
 	if (!PG_ARGISNULL(3))
-		deconstruct_array(PG_GETARG_ARRAYTYPE_P(3), TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, &n);
+		deconstruct_array(
+			PG_GETARG_ARRAYTYPE_P(3), TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, &n);
 	request->nparams = Min(n, route->nparams);
 	request->param_names = route->param_names;
 	request->params = palloc(sizeof(char *) * (n + 1));

@@ -107,7 +107,8 @@ json_append_quoted(StringInfo buf, const char *value, int len)
 		appendBinaryStringInfo(buf, value + start, i - start);
 		if (c == 0xE2)
 		{
-			appendStringInfoString(buf, (unsigned char) value[i + 2] == 0xA8 ? "\\u2028" : "\\u2029");
+			appendStringInfoString(buf,
+								   (unsigned char) value[i + 2] == 0xA8 ? "\\u2028" : "\\u2029");
 			i += 2;
 		}
 		else

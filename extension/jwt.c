@@ -204,10 +204,8 @@ verify(JwtAlg alg, bytea *key, const char *data, size_t len, const uint8 *sig, s
 	if (alg == JWT_EDDSA)
 		return sig_len == crypto_sign_BYTES &&
 			   VARSIZE_ANY_EXHDR(key) == crypto_sign_PUBLICKEYBYTES &&
-			   crypto_sign_verify_detached(sig,
-										   (const uint8 *) data,
-										   len,
-										   (const uint8 *) VARDATA_ANY(key)) == 0;
+			   crypto_sign_verify_detached(
+				   sig, (const uint8 *) data, len, (const uint8 *) VARDATA_ANY(key)) == 0;
 	return sig_len == sign(alg, key, data, len, want) && sodium_memcmp(want, sig, sig_len) == 0;
 }
 
@@ -237,7 +235,8 @@ time_holds(Jsonb *claims, const char *name, double at, bool after)
 	if (v.type != jbvNumeric)
 		return false;
 	{
-		double t = DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow, NumericGetDatum(v.val.numeric)));
+		double t = DatumGetFloat8(
+			DirectFunctionCall1(numeric_float8_no_overflow, NumericGetDatum(v.val.numeric)));
 
 		return after ? t > at : t <= at;
 	}
@@ -282,10 +281,12 @@ coder_jwt_verify(PG_FUNCTION_ARGS)
 	sig_text = len - (dot2 + 1 - s);
 	sig = palloc(sig_text + 1);
 	if (sodium_base642bin(sig, sig_text, dot2 + 1, sig_text, NULL, &sig_len, NULL, B64) != 0 ||
-		!header_names(decode_object(s, dot - s), alg) || !verify(alg, key, s, dot2 - s, sig, sig_len))
+		!header_names(decode_object(s, dot - s), alg) ||
+		!verify(alg, key, s, dot2 - s, sig, sig_len))
 		PG_RETURN_NULL();
 	claims = decode_object(dot + 1, dot2 - dot - 1);
-	if (claims == NULL || !time_holds(claims, "exp", at, true) || !time_holds(claims, "nbf", at, false))
+	if (claims == NULL || !time_holds(claims, "exp", at, true) ||
+		!time_holds(claims, "nbf", at, false))
 		PG_RETURN_NULL();
 	PG_RETURN_JSONB_P(claims);
 }

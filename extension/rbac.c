@@ -305,8 +305,7 @@ static const struct
 	{"coder:workspaces.access",
 	 "template:read workspace:read,ssh,application_connect organization_member:read"},
 	{"coder:templates.build", "template:read file:create,read provisioner_jobs:read"},
-	{"coder:templates.author",
-	 "template:read,create,update,delete,view_insights file:create,read"},
+	{"coder:templates.author", "template:read,create,update,delete,view_insights file:create,read"},
 	{"coder:apikeys.manage_self", "api_key:read,create,update,delete"}};
 
 static int
@@ -596,8 +595,8 @@ role_grant(const RbacSubject *subject, uint32 bit, const RbacObject *object, con
 		*why = org > 0 ? "granted by an organization role" : "denied by an organization role";
 		return org > 0;
 	}
-	*why = member > 0 ? "granted to the owner of the object in the organization"
-					  : "no role grants it";
+	*why =
+		member > 0 ? "granted to the owner of the object in the organization" : "no role grants it";
 	return member > 0;
 }
 
@@ -725,7 +724,8 @@ put_permission(StringInfo buf, bool deny, int type, const char *action)
 	json_close(buf, '}');
 }
 
-/* Appends Permission[] of a built-in role's level: whole types first, then single actions by type. */
+/* Appends Permission[] of a built-in role's level: whole types first, then single actions by type.
+ */
 bool
 rbac_role_json(StringInfo buf, const char *role, RbacLevel level)
 {

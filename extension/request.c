@@ -74,7 +74,9 @@ url_decode(const char *s, int len)
 	}
 	out[n] = '\0';
 	if (memchr(out, '\0', n) != NULL || !pg_verify_mbstr(GetDatabaseEncoding(), out, n, true))
-		ereport(ERROR, (errcode(ERRCODE_CODER_BAD_REQUEST), errmsg("Query parameters have invalid values.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_CODER_BAD_REQUEST), errmsg("Query parameters have invalid values.")));
 	return out;
 }
 
@@ -96,7 +98,8 @@ split_query(const char *s, int len, Pair **out)
 			if (n == cap)
 				pairs = repalloc(pairs, sizeof(Pair) * (cap *= 2));
 			pairs[n].key = url_decode(s, eq != NULL ? (int) (eq - s) : part);
-			pairs[n].value = eq != NULL ? url_decode(eq + 1, part - (int) (eq - s) - 1) : pstrdup("");
+			pairs[n].value =
+				eq != NULL ? url_decode(eq + 1, part - (int) (eq - s) - 1) : pstrdup("");
 			pairs[n].next = -1;
 			pairs[n].first = true;
 			for (int i = n - 1; i >= 0 && pairs[n].first; i--)
@@ -122,7 +125,8 @@ query_jsonb(text *query)
 {
 	JsonbParseState *state = NULL;
 	Pair *pairs;
-	int n = query != NULL ? split_query(VARDATA_ANY(query), (int) VARSIZE_ANY_EXHDR(query), &pairs) : 0;
+	int n =
+		query != NULL ? split_query(VARDATA_ANY(query), (int) VARSIZE_ANY_EXHDR(query), &pairs) : 0;
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	for (int i = 0; i < n; i++)
@@ -153,7 +157,8 @@ params_jsonb(const CoderRequest *request)
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	for (int i = 0; i < request->nparams; i++)
 	{
-		push_string(&state, WJB_KEY, request->param_names[i], (int) strlen(request->param_names[i]));
+		push_string(
+			&state, WJB_KEY, request->param_names[i], (int) strlen(request->param_names[i]));
 		push_string(&state, WJB_VALUE, request->params[i], (int) strlen(request->params[i]));
 	}
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));

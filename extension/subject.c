@@ -105,14 +105,14 @@ refresh_cache(void)
 {
 	HASHCTL ctl = {0};
 
-	if (cache != NULL && cache_generation == generation &&
-		hash_get_num_entries(cache) < CACHE_MAX)
+	if (cache != NULL && cache_generation == generation && hash_get_num_entries(cache) < CACHE_MAX)
 		return;
 	epoch_relid = get_relname_relid("auth_epoch", coder_namespace());
 	if (cache_context != NULL && coder_current_subject == NULL)
 		MemoryContextDelete(cache_context);
 	/* else a call further out still uses an entry: its context stays until the backend ends */
-	cache_context = AllocSetContextCreate(TopMemoryContext, "coder subjects", ALLOCSET_DEFAULT_SIZES);
+	cache_context =
+		AllocSetContextCreate(TopMemoryContext, "coder subjects", ALLOCSET_DEFAULT_SIZES);
 	ctl.keysize = CODER_SHA256_LEN;
 	ctl.entrysize = sizeof(CacheEntry);
 	ctl.hcxt = cache_context;
@@ -132,15 +132,11 @@ coder_execute(CoderPlan *plan, Datum *values, const char *nulls, bool read_only,
 
 	if (plan->plan == NULL)
 	{
-		SPIPlanPtr made = SPI_prepare_cursor(plan->sql,
-											 plan->nargs,
-											 unconstify(Oid *, plan->argtypes),
-											 CURSOR_OPT_GENERIC_PLAN);
+		SPIPlanPtr made = SPI_prepare_cursor(
+			plan->sql, plan->nargs, unconstify(Oid *, plan->argtypes), CURSOR_OPT_GENERIC_PLAN);
 
 		if (made == NULL)
-			elog(ERROR,
-				 "could not prepare a statement: %s",
-				 SPI_result_code_string(SPI_result));
+			elog(ERROR, "could not prepare a statement: %s", SPI_result_code_string(SPI_result));
 		SPI_keepplan(made);
 		plan->plan = made;
 	}
@@ -172,7 +168,8 @@ text_array(Datum value, bool isnull, int *n)
 	*n = 0;
 	if (isnull)
 		return NULL;
-	deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, n);
+	deconstruct_array(
+		DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, n);
 	out = palloc(sizeof(char *) * (*n + 1));
 	for (int i = 0; i < *n; i++)
 		out[i] = nulls[i] ? pstrdup("") : TextDatumGetCString(elems[i]);
@@ -209,8 +206,9 @@ add_permission(RbacSet *set, JsonbContainer *permission)
 					negate.type == jbvBool && negate.val.boolean
 				? set->deny
 				: set->grant;
-	bits = is_star(&action) ? RBAC_ALL_ACTIONS
-							: (uint32) 1 << rbac_action(action.val.string.val, action.val.string.len);
+	bits = is_star(&action)
+			   ? RBAC_ALL_ACTIONS
+			   : (uint32) 1 << rbac_action(action.val.string.val, action.val.string.len);
 	if (!is_star(&type))
 	{
 		words[rbac_type(type.val.string.val, type.val.string.len)] |= bits;
@@ -235,7 +233,8 @@ add_permissions(RbacSet *set, Jsonb *list)
 		return;
 	it = JsonbIteratorInit(&list->root);
 	while ((tok = JsonbIteratorNext(&it, &item, true)) != WJB_DONE)
-		if (tok == WJB_ELEM && item.type == jbvBinary && JsonContainerIsObject(item.val.binary.data))
+		if (tok == WJB_ELEM && item.type == jbvBinary &&
+			JsonContainerIsObject(item.val.binary.data))
 			add_permission(set, item.val.binary.data);
 }
 
@@ -277,9 +276,13 @@ static CoderPlan custom_role_plan = {
 static void
 add_custom_role(RbacSubject *rbac, const char *name, RbacOrg *org)
 {
-	Datum values[2] = {CStringGetTextDatum(name), org != NULL ? UUIDPGetDatum(&org->id) : (Datum) 0};
+	Datum values[2] = {CStringGetTextDatum(name),
+					   org != NULL ? UUIDPGetDatum(&org->id) : (Datum) 0};
 	const char *nulls = org != NULL ? "  " : " n";
-	RbacSet *sets[4] = {&rbac->site, org != NULL ? &org->org : NULL, &rbac->user, org != NULL ? &org->member : NULL};
+	RbacSet *sets[4] = {&rbac->site,
+						org != NULL ? &org->org : NULL,
+						&rbac->user,
+						org != NULL ? &org->member : NULL};
 
 	coder_execute(&custom_role_plan, values, nulls, true, 1);
 	if (SPI_processed == 0)
@@ -372,7 +375,8 @@ add_organizations(CoderSubject *subject, Datum id, bool service_account)
 	subject->orgs_json = json.data;
 	for (int i = 0; i < n; i++) /* SPI's result is gone once a custom role is looked up */
 	{
-		char *implied = psprintf("organization-%s/%s", service_account ? "service-account" : "member", rows[i].sharing);
+		char *implied = psprintf(
+			"organization-%s/%s", service_account ? "service-account" : "member", rows[i].sharing);
 
 		add_org_role(rbac, &rbac->orgs[i], implied);
 		for (int j = 0; j < rows[i].nroles; j++)
@@ -443,7 +447,8 @@ add_allow_list(RbacSubject *rbac, char **list, int n)
 		if (colon == NULL)
 			continue;
 		type_len = (int) (colon - list[i]);
-		allow->type = type_len == 1 && list[i][0] == '*' ? RBAC_ANY_TYPE : rbac_type(list[i], type_len);
+		allow->type =
+			type_len == 1 && list[i][0] == '*' ? RBAC_ANY_TYPE : rbac_type(list[i], type_len);
 		allow->any_id = strcmp(colon + 1, "*") == 0;
 		if (!allow->any_id)
 			allow->id = *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(colon + 1)));
@@ -456,7 +461,10 @@ add_allow_list(RbacSubject *rbac, char **list, int n)
 static void
 raise_signed_out(const char *detail)
 {
-	ereport(ERROR, (errcode(ERRCODE_CODER_UNAUTHENTICATED), errmsg("%s", CODER_MSG_SIGN_IN), errdetail_internal("%s", detail)));
+	ereport(ERROR,
+			(errcode(ERRCODE_CODER_UNAUTHENTICATED),
+			 errmsg("%s", CODER_MSG_SIGN_IN),
+			 errdetail_internal("%s", detail)));
 }
 
 static const Oid key_args[] = {TEXTOID};
@@ -472,8 +480,7 @@ static CoderPlan key_plan = {
 static const Oid use_args[] = {TEXTOID, TEXTOID, BOOLOID};
 
 /* Written at most once an hour a key. */
-static CoderPlan use_plan = {
-	"SELECT coder.api_key_used($1, $2, $3)", 3, use_args, NULL};
+static CoderPlan use_plan = {"SELECT coder.api_key_used($1, $2, $3)", 3, use_args, NULL};
 
 static CoderPlan activate_plan = {"SELECT coder.user_activated($1)", 1, user_args, NULL};
 
@@ -538,9 +545,12 @@ check_status(const char *status, const pg_uuid_t *user_id)
 		coder_execute(&activate_plan, &id, NULL, false, 1);
 		return;
 	}
-	ereport(ERROR,
-			(errcode(ERRCODE_CODER_UNAUTHENTICATED),
-			 errmsg("User is not active (status = \"%s\"). Contact an admin to reactivate your account.", status)));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_CODER_UNAUTHENTICATED),
+		 errmsg(
+			 "User is not active (status = \"%s\"). Contact an admin to reactivate your account.",
+			 status)));
 }
 
 /* The key's row and its user into subject.  SPI is connected, subject's memory current. */
@@ -613,15 +623,19 @@ check_key_shape(const char *token, int len)
 	for (int i = 0; i < len; i++)
 		dashes += token[i] == '-';
 	if (dashes != 1)
-		raise_signed_out(psprintf("Invalid API key format: incorrect amount of API key parts, expected 2 got %d", dashes + 1));
+		raise_signed_out(
+			psprintf("Invalid API key format: incorrect amount of API key parts, expected 2 got %d",
+					 dashes + 1));
 	if (token[CODER_KEY_ID_LEN] != '-' || len < CODER_KEY_ID_LEN + 1)
-		raise_signed_out(psprintf("Invalid API key format: invalid API key ID length, expected %d got %d",
-								  CODER_KEY_ID_LEN,
-								  (int) ((const char *) memchr(token, '-', len) - token)));
+		raise_signed_out(
+			psprintf("Invalid API key format: invalid API key ID length, expected %d got %d",
+					 CODER_KEY_ID_LEN,
+					 (int) ((const char *) memchr(token, '-', len) - token)));
 	if (len != CODER_KEY_LEN)
-		raise_signed_out(psprintf("Invalid API key format: invalid API key secret length, expected %d got %d",
-								  CODER_KEY_SECRET_LEN,
-								  len - CODER_KEY_ID_LEN - 1));
+		raise_signed_out(
+			psprintf("Invalid API key format: invalid API key secret length, expected %d got %d",
+					 CODER_KEY_SECRET_LEN,
+					 len - CODER_KEY_ID_LEN - 1));
 }
 
 /*
@@ -686,12 +700,11 @@ coder_subject_of_user(const pg_uuid_t *user_id)
 	return subject;
 }
 
-static CoderPlan agent_plan = {
-	"SELECT s.agent_id, s.owner_id, s.scope, s.allow_list"
-	"  FROM coder.agent_subject($1) s WHERE s.agent_id IS NOT NULL",
-	1,
-	user_args,
-	NULL};
+static CoderPlan agent_plan = {"SELECT s.agent_id, s.owner_id, s.scope, s.allow_list"
+							   "  FROM coder.agent_subject($1) s WHERE s.agent_id IS NOT NULL",
+							   1,
+							   user_args,
+							   NULL};
 
 /*
  * The owner of the workspace of an agent token, narrowed to what the agent may
@@ -707,7 +720,8 @@ coder_subject_of_agent(const pg_uuid_t *auth_token)
 	bool isnull;
 	bool known = false;
 
-	if (!OidIsValid(LookupFuncName(list_make2(makeString("coder"), makeString("agent_subject")), 1, user_args, true)))
+	if (!OidIsValid(LookupFuncName(
+			list_make2(makeString("coder"), makeString("agent_subject")), 1, user_args, true)))
 		return NULL;
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());
@@ -725,7 +739,8 @@ coder_subject_of_agent(const pg_uuid_t *auth_token)
 		subject->has_agent = true;
 		value = column(0, 4, &isnull);
 		allow = text_array(value, isnull, &n);
-		rbac_add_scope(&subject->rbac.scope, strcmp(scope, "no_user_data") == 0 ? scope : "coder:all");
+		rbac_add_scope(&subject->rbac.scope,
+					   strcmp(scope, "no_user_data") == 0 ? scope : "coder:all");
 		add_allow_list(&subject->rbac, allow, n);
 		subject->expires_at = DT_NOEND;
 		known = load_user(subject, &owner) != NULL;
@@ -813,7 +828,8 @@ coder_set_subject(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* coder.subject_cached(token text) RETURNS bool: does this backend hold the token's subject?  For tests. */
+/* coder.subject_cached(token text) RETURNS bool: does this backend hold the token's subject?  For
+ * tests. */
 Datum
 coder_subject_cached(PG_FUNCTION_ARGS)
 {

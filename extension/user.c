@@ -79,7 +79,8 @@ coder_user_get_fast(const CoderRequest *request, StringInfo body)
 	RbacObject object = {0};
 	const char *why;
 
-	if (coder_current_subject == NULL || request->nparams != 1 || strcmp(request->params[0], "me") != 0)
+	if (coder_current_subject == NULL || request->nparams != 1 ||
+		strcmp(request->params[0], "me") != 0)
 		return 0;
 	object.type = rbac_type("user", 4);
 	object.id = object.owner = &coder_current_subject->rbac.id;

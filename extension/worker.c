@@ -171,11 +171,13 @@ coder_worker_main(Datum arg)
 		BackgroundWorkerInitializeConnection(MyBgworkerEntry->bgw_extra, NULL, 0);
 	else
 		BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
-	snprintf(lock, sizeof(lock), "SELECT pg_catalog.pg_try_advisory_lock(%lld)", (long long) LOCK_KEY);
+	snprintf(
+		lock, sizeof(lock), "SELECT pg_catalog.pg_try_advisory_lock(%lld)", (long long) LOCK_KEY);
 	run_job(check_singleton, lock);
 	for (;;)
 	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ROUND_MS, PG_WAIT_EXTENSION);
+		(void) WaitLatch(
+			MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ROUND_MS, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
@@ -204,13 +206,14 @@ coder_ensure_worker(PG_FUNCTION_ARGS)
 	bool running = false;
 	char sql[256];
 
-	snprintf(sql,
-			 sizeof(sql),
-			 "SELECT pg_catalog.bool_or(true) FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory'"
-			 " AND l.database = %u AND l.classid = %u AND l.objid = %u AND l.granted",
-			 MyDatabaseId,
-			 (uint32) (LOCK_KEY >> 32),
-			 (uint32) LOCK_KEY);
+	snprintf(
+		sql,
+		sizeof(sql),
+		"SELECT pg_catalog.bool_or(true) FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory'"
+		" AND l.database = %u AND l.classid = %u AND l.objid = %u AND l.granted",
+		MyDatabaseId,
+		(uint32) (LOCK_KEY >> 32),
+		(uint32) LOCK_KEY);
 	SPI_connect();
 	if (SPI_execute(sql, true, 1) == SPI_OK_SELECT && SPI_processed == 1)
 	{
