@@ -697,12 +697,7 @@ AS $$
 DECLARE
 	v_template coder.templates := coder.param_template(req, 'delete');
 BEGIN
-	-- A workspace that is being made holds a key share lock on the template.
-	PERFORM FROM coder.templates t WHERE t.id = v_template.id FOR UPDATE;
-	IF EXISTS (SELECT FROM coder.workspaces w WHERE w.template_id = v_template.id AND NOT w.deleted
-				  AND w.owner_id <> 'c42fdf75-3097-471c-8c33-fb52454d81c0') THEN
-		PERFORM coder.raise(400, 'All workspaces must be deleted before a template can be removed.');
-	END IF;
+	-- coder.templates_guard refuses while workspaces are left.
 	UPDATE coder.templates t SET deleted = true, updated_at = now() WHERE t.id = v_template.id;
 	PERFORM coder.audit('delete', 'template', v_template.id, v_template.name, v_template.organization_id,
 		coder.audit_diff(to_jsonb(v_template), '{}'));

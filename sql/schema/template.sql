@@ -294,6 +294,14 @@ BEGIN
 			RAISE EXCEPTION USING ERRCODE = 'ZC409', MESSAGE = 'A deleted template stays deleted.';
 		ELSIF NEW.organization_id <> OLD.organization_id THEN
 			RAISE EXCEPTION USING ERRCODE = 'ZC409', MESSAGE = 'A template keeps its organization.';
+		ELSIF NEW.deleted AND NOT OLD.deleted THEN
+			-- Who makes a workspace holds a key share lock on its template (coder.workspaces_template_check).
+			PERFORM FROM coder.templates t WHERE t.id = OLD.id FOR UPDATE;
+			IF EXISTS (SELECT FROM coder.workspaces w WHERE w.template_id = OLD.id AND NOT w.deleted
+						  AND w.owner_id <> 'c42fdf75-3097-471c-8c33-fb52454d81c0') THEN
+				RAISE EXCEPTION USING ERRCODE = 'ZC400',
+					MESSAGE = 'All workspaces must be deleted before a template can be removed.';
+			END IF;
 		END IF;
 	ELSIF OLD.template_id IS DISTINCT FROM NEW.template_id AND OLD.template_id IS NOT NULL
 		  OR OLD.job_id <> NEW.job_id THEN
@@ -304,7 +312,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION coder.templates_guard() IS
-	'Trigger: what an UPDATE of a template or of a version must keep; errors: ZC409.';
+	'Trigger: what an UPDATE of a template or of a version must keep; errors: ZC400 (workspaces are left), ZC409.';
 
 CREATE TRIGGER templates_guard BEFORE UPDATE OF deleted, organization_id ON coder.templates
 	FOR EACH ROW EXECUTE FUNCTION coder.templates_guard();

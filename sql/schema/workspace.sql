@@ -63,6 +63,24 @@ COMMENT ON COLUMN coder.workspaces.running IS
 COMMENT ON COLUMN coder.workspaces.owner_sort IS
 	'Derived: the owner''s username in lower case.';
 
+-- A workspace is made of a template that lives; a template is deleted when no
+-- workspace is left (coder.templates_guard).  Who comes second waits.
+CREATE FUNCTION coder.workspaces_template_check() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM FROM coder.templates t WHERE t.id = NEW.template_id AND NOT t.deleted FOR KEY SHARE;
+	IF NOT FOUND AND NOT NEW.deleted THEN
+		RAISE EXCEPTION USING ERRCODE = 'ZC409', MESSAGE = 'The template of the workspace is deleted.';
+	END IF;
+	RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION coder.workspaces_template_check() IS
+	'Trigger: a new workspace''s template is not deleted; errors: ZC409.';
+
+CREATE TRIGGER workspaces_template_check BEFORE INSERT OR UPDATE OF template_id ON coder.workspaces
+	FOR EACH ROW EXECUTE FUNCTION coder.workspaces_template_check();
+
 -- Live workspaces by organization and owner, so that a list's count needs no
 -- scan of the workspaces.
 CREATE TABLE coder.workspace_totals

@@ -226,8 +226,16 @@ SELECT is(keep('x', 'PATCH', '/api/v2/templateversions/' || v('e', 'id') || '/ca
 SELECT is(keep('x', 'PATCH', '/api/v2/templateversions/' || v('e', 'id') || '/cancel'), 400, 'once');
 
 -- deletion
+INSERT INTO coder.workspaces (owner_id, organization_id, template_id, name)
+SELECT u.id, k.org, v('t', 'id')::uuid, 'left' FROM k, coder.users u WHERE u.username = 'bob';
+SELECT is(keep('x', 'DELETE', '/api/v2/templates/' || v('t', 'id')), 400, 'a template with workspaces stays');
+SELECT throws_ok(format($$UPDATE coder.templates SET deleted = true WHERE id = '%s'$$, v('t', 'id')), 'ZC400', NULL, 'by an UPDATE too');
+UPDATE coder.workspaces SET deleted = true WHERE name = 'left';
 SELECT is(keep('x', 'DELETE', '/api/v2/templates/' || v('t', 'id')), 200, 'the template is deleted');
 SELECT is(keep('x', 'GET', '/api/v2/templates/' || v('t', 'id')), 404, 'and gone');
+SELECT throws_ok(format($$INSERT INTO coder.workspaces (owner_id, organization_id, template_id, name)
+	SELECT u.id, o.id, '%s', 'late' FROM coder.organizations o, coder.users u WHERE u.username = 'bob' AND o.is_default$$, v('t', 'id')),
+	'ZC409', NULL, 'no workspace is made of it any more');
 SELECT is(keep('v3', 'POST', format('/api/v2/organizations/%s/templateversions', org),
 	jsonb_build_object('storage_method', 'file', 'provisioner', 'terraform', 'file_id', v('file', 'hash'))), 201, 'a version without a name') FROM k;
 SELECT ok(EXISTS (SELECT FROM coder.audit_logs WHERE resource_type = 'template' AND action = 'delete'), 'the deletion is in the audit log');
