@@ -68,9 +68,15 @@ typedef struct Peer
 
 struct TunnelDial
 {
+	TunnelDial *prev, *next; /* while it waits for its peer */
+	Tunnel *tunnel;
 	TunnelDialFn fn;
 	void *arg;
-	NetstackDial *dial;
+	NetstackDial *dial; /* NULL while it waits */
+	LoopTimer timer;
+	uint8_t address[TUNNEL_ADDR_LEN];
+	uint16_t port;
+	int64_t deadline; /* ns */
 };
 
 struct TunnelPing
@@ -103,6 +109,7 @@ struct Tunnel
 	Peer *peers;
 	Peer *last_hit; /* of an address: packets come in rows */
 	TunnelPing *pings;
+	TunnelDial *dials; /* those that wait for their peer */
 	LoopTimer wg_timer, choose_timer, idle_timer, node_timer;
 };
 
@@ -878,6 +885,8 @@ peer_remove(Peer *peer)
 	free(peer);
 }
 
+static void dials_start(Tunnel *t);
+
 /* Makes it a WireGuard peer when all that this needs is there. */
 static void
 peer_program(Peer *peer)
@@ -893,6 +902,7 @@ peer_program(Peer *peer)
 			return;
 		region_relay(t, region_by_id(t, peer->region));
 		tell_state(peer, TUNNEL_PEER_ADDED);
+		dials_start(t);
 	}
 	if (!t->config.destination && peer->ready)
 		wg_peer_keepalive(peer->wg, KEEPALIVE_S, loop_now(t->loop));
@@ -1046,29 +1056,86 @@ on_dialled(void *arg, int fd)
 	fn(fn_arg, fd);
 }
 
+static void
+dial_unlink(TunnelDial *dial)
+{
+	if (dial->prev != NULL)
+		dial->prev->next = dial->next;
+	else
+		dial->tunnel->dials = dial->next;
+	if (dial->next != NULL)
+		dial->next->prev = dial->prev;
+	loop_timer_stop(&dial->timer);
+}
+
+static void
+dial_fail(TunnelDial *dial, int error)
+{
+	dial_unlink(dial);
+	on_dialled(dial, error);
+}
+
+static void
+on_dial_timeout(void *arg)
+{
+	dial_fail(arg, -ETIMEDOUT);
+}
+
+/*
+ * Connects the dials whose peer has become one.  Before that a SYN would be
+ * lost, and TCP would try again only after seconds.
+ */
+static void
+dials_start(Tunnel *t)
+{
+	TunnelDial *next;
+
+	for (TunnelDial *dial = t->dials; dial != NULL; dial = next)
+	{
+		const Peer *peer = peer_by_address(t, dial->address);
+		int64_t left = (dial->deadline - loop_now(t->loop)) / 1000000;
+
+		next = dial->next;
+		if (peer == NULL || peer->wg == NULL)
+			continue;
+		dial->dial = netstack_dial(t->netstack, dial->address, dial->port, left > 1 ? (int) left : 1, on_dialled, dial);
+		if (dial->dial != NULL)
+			dial_unlink(dial);
+	}
+}
+
 TunnelDial *
 tunnel_dial(Tunnel *t, const uint8_t address[TUNNEL_ADDR_LEN], uint16_t port, int timeout_ms,
 			TunnelDialFn fn, void *arg)
 {
-	TunnelDial *dial = malloc(sizeof(*dial));
+	TunnelDial *dial = calloc(1, sizeof(*dial));
+	int64_t ms = timeout_ms == 0 ? DIAL_MS : timeout_ms;
 
 	if (dial == NULL)
 		return NULL;
-	*dial = (TunnelDial){.fn = fn, .arg = arg};
-	dial->dial = netstack_dial(
-		t->netstack, address, port, timeout_ms == 0 ? DIAL_MS : timeout_ms, on_dialled, dial);
-	if (dial->dial == NULL)
-	{
-		free(dial);
-		return NULL;
-	}
+	dial->tunnel = t;
+	dial->fn = fn;
+	dial->arg = arg;
+	memcpy(dial->address, address, TUNNEL_ADDR_LEN);
+	dial->port = port;
+	dial->deadline = loop_now(t->loop) + ms * 1000000;
+	dial->next = t->dials;
+	if (dial->next != NULL)
+		dial->next->prev = dial;
+	t->dials = dial;
+	loop_timer_init(&dial->timer, t->loop, on_dial_timeout, dial);
+	loop_timer_start(&dial->timer, ms);
+	dials_start(t);
 	return dial;
 }
 
 void
 tunnel_dial_cancel(TunnelDial *dial)
 {
-	netstack_dial_cancel(dial->dial);
+	if (dial->dial != NULL)
+		netstack_dial_cancel(dial->dial);
+	else
+		dial_unlink(dial);
 	free(dial);
 }
 
@@ -1181,6 +1248,8 @@ tunnel_close(Tunnel *t)
 	if (t == NULL)
 		return;
 	t->config.peer_state = NULL;
+	while (t->dials != NULL)
+		dial_fail(t->dials, -ECANCELED);
 	while (t->pings != NULL)
 	{
 		if (t->pings->pong.error != 0)
