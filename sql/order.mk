@@ -30,6 +30,7 @@ SQL_API = \
 	api/notification.sql \
 	api/audit.sql \
 	api/deployment.sql \
+	api/insight.sql \
 	api/file.sql \
 	api/job.sql \
 	api/template.sql \

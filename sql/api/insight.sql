@@ -1,0 +1,63 @@
+-- sql/api/insight.sql -- figures over time
+--
+-- Those of templates and workspaces need statistics of agents and are not built yet (sql/api/unbuilt.sql).
+
+-- The zone of a request's days: timezone (IANA) or tz_offset (hours); UTC where neither is given.
+CREATE OR REPLACE FUNCTION coder.query_zone(req coder.request)
+RETURNS text LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	zone CONSTANT text := coder.query_text(req, 'timezone');
+	hours CONSTANT text := coder.query_text(req, 'tz_offset');
+BEGIN
+	IF zone IS NOT NULL AND hours IS NOT NULL THEN
+		PERFORM coder.raise(400, 'Provide either "timezone" or "tz_offset", not both.');
+	ELSIF hours IS NOT NULL THEN
+		IF hours !~ '^[+-]?[0-9]{1,2}$' OR abs(hours::int4) > 14 THEN
+			PERFORM coder.raise_query('tz_offset', 'Query param "tz_offset" must be a valid integer of hours');
+		END IF;
+		-- POSIX counts hours west of Greenwich.
+		RETURN format('<Z>%s', -hours::int4);
+	ELSIF zone IS NOT NULL AND NOT EXISTS (SELECT 1 FROM pg_timezone_names n WHERE n.name = zone) THEN
+		PERFORM coder.raise_query('timezone', format('Query param "timezone" must be a valid time zone: unknown time zone %s', zone));
+	END IF;
+	RETURN coalesce(zone, 'UTC');
+END
+$$;
+
+-- GET /insights/user-status-counts: how many users had which status at each of the last 61 midnights
+CREATE OR REPLACE FUNCTION coder.user_status_counts(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	zone CONSTANT text := coder.query_zone(req);
+	today CONSTANT timestamp := date_trunc('day', now() AT TIME ZONE zone);
+	answer jsonb;
+BEGIN
+	PERFORM coder.require('read', 'user');
+	WITH days AS (
+		SELECT (today - make_interval(days => n)) AT TIME ZONE zone AS d FROM generate_series(0, 60) n
+	), latest AS (
+		SELECT DISTINCT ON (days.d, c.user_id) days.d, c.user_id, c.new_status
+		  FROM days JOIN coder.user_status_changes c ON c.changed_at <= days.d
+		  JOIN coder.users u ON u.id = c.user_id AND NOT u.is_system
+		 WHERE NOT EXISTS (SELECT 1 FROM coder.user_deleted x WHERE x.user_id = c.user_id AND x.deleted_at <= days.d)
+		 ORDER BY days.d, c.user_id, c.changed_at DESC
+	), counts AS (
+		SELECT s.status, days.d, count(latest.user_id) AS n
+		  FROM unnest(enum_range(NULL::coder.user_status)) s (status) CROSS JOIN days
+		  LEFT JOIN latest ON latest.d = days.d AND latest.new_status = s.status
+		 GROUP BY s.status, days.d
+	)
+	SELECT jsonb_object_agg(p.status, p.list) INTO answer
+	  FROM (SELECT c.status, jsonb_agg(jsonb_build_object('date', coder.ts(c.d), 'count', c.n) ORDER BY c.d) AS list
+			  FROM counts c GROUP BY c.status) p;
+	RETURN coder.reply(200, jsonb_build_object('status_counts', answer));
+END
+$$;
+
+DELETE FROM coder.routes WHERE area = 'insight';
+INSERT INTO coder.routes (area, method, pattern, function, pool, read_only) VALUES
+	('insight', 'GET', '/api/v2/insights/user-status-counts', 'user_status_counts', 'slow', true);
