@@ -41,7 +41,8 @@ clean_path(const char *path)
 	char *out;
 	size_t len = 0;
 
-	if (path == NULL || path[0] == '/' || path[0] == '\0' || strlen(path) > ARCHIVE_MAX_PATH || strchr(path, '\\') != NULL)
+	if (path == NULL || path[0] == '/' || path[0] == '\0' || strlen(path) > ARCHIVE_MAX_PATH ||
+		strchr(path, '\\') != NULL)
 		return NULL;
 	out = malloc(strlen(path) + 1);
 	if (out == NULL)
@@ -88,7 +89,8 @@ read_entry_data(struct archive *a, ArchiveFile *file, size_t total, char **error
 		if (file->len + (size_t) n > ARCHIVE_MAX_FILE)
 			return fail(error, "\"%s\" is larger than %zu MiB", file->path, ARCHIVE_MAX_FILE >> 20);
 		if (total + file->len + (size_t) n > ARCHIVE_MAX_TOTAL)
-			return fail(error, "the archive is larger than %zu MiB unpacked", ARCHIVE_MAX_TOTAL >> 20);
+			return fail(
+				error, "the archive is larger than %zu MiB unpacked", ARCHIVE_MAX_TOTAL >> 20);
 		if (file->len + (size_t) n + 1 > cap)
 		{
 			char *grown;
@@ -113,7 +115,8 @@ add_entry(Archive *out, struct archive *a, struct archive_entry *entry, char **e
 	ArchiveFile *file;
 
 	if (archive_entry_hardlink(entry) != NULL || (type != AE_IFREG && type != AE_IFDIR))
-		return fail(error, "\"%.200s\" is neither a file nor a directory", name != NULL ? name : "?");
+		return fail(
+			error, "\"%.200s\" is neither a file nor a directory", name != NULL ? name : "?");
 	if (archive_entry_is_encrypted(entry))
 		return fail(error, "\"%.200s\" is encrypted", name != NULL ? name : "?");
 	if (out->n >= ARCHIVE_MAX_FILES)
@@ -132,7 +135,8 @@ add_entry(Archive *out, struct archive *a, struct archive_entry *entry, char **e
 	memset(file, 0, sizeof(*file));
 	file->path = clean_path(name);
 	if (file->path == NULL)
-		return fail(error, "the path \"%.200s\" leads out of the template", name != NULL ? name : "");
+		return fail(
+			error, "the path \"%.200s\" leads out of the template", name != NULL ? name : "");
 	out->n++;
 	file->mode = (unsigned) archive_entry_perm(entry) & 0777u;
 	if (type == AE_IFDIR)
@@ -155,7 +159,8 @@ arc_read(Archive *out, const void *data, size_t len, char **error)
 	archive_read_support_format_tar(a);
 	archive_read_support_format_zip(a);
 	rc = archive_read_open_memory(a, data, len);
-	while (rc == ARCHIVE_OK && ok && (rc = archive_read_next_header(a, &entry)) >= ARCHIVE_WARN && rc != ARCHIVE_EOF)
+	while (rc == ARCHIVE_OK && ok && (rc = archive_read_next_header(a, &entry)) >= ARCHIVE_WARN &&
+		   rc != ARCHIVE_EOF)
 	{
 		ok = add_entry(out, a, entry, error);
 		rc = ARCHIVE_OK;
@@ -225,7 +230,8 @@ static bool
 write_file(int dir_fd, const char *base, const ArchiveFile *file)
 {
 	const unsigned mode = file->mode != 0 ? (file->mode & 0755u) | 0600u : 0600u;
-	int fd = openat(dir_fd, base, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, (mode_t) mode);
+	int fd =
+		openat(dir_fd, base, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, (mode_t) mode);
 	size_t done = 0;
 
 	if (fd < 0)

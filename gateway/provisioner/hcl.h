@@ -85,13 +85,13 @@ typedef enum HclExprKind
 	HX_TUPLE,
 	HX_OBJECT, /* kids: key, value, key, value, … */
 	HX_VAR,
-	HX_ATTR,   /* kids[0].name */
-	HX_INDEX,  /* kids[0][kids[1]] */
-	HX_SPLAT,  /* kids[1] over every element of kids[0] */
-	HX_ITEM,   /* the element of the innermost splat */
-	HX_CALL,   /* flag: the last argument is expanded */
+	HX_ATTR,  /* kids[0].name */
+	HX_INDEX, /* kids[0][kids[1]] */
+	HX_SPLAT, /* kids[1] over every element of kids[0] */
+	HX_ITEM,  /* the element of the innermost splat */
+	HX_CALL,  /* flag: the last argument is expanded */
 	HX_COND,
-	HX_FOR,	   /* kids: collection, key or NULL, value, condition or NULL; flag: grouping */
+	HX_FOR, /* kids: collection, key or NULL, value, condition or NULL; flag: grouping */
 	HX_BINARY,
 	HX_UNARY,
 	HX_TPL_IF, /* kids: condition, then, else or NULL */
@@ -164,14 +164,16 @@ typedef struct HclCtx
 	struct timespec now; /* what timestamp() answers */
 } HclCtx;
 
-/* Names that an expression may use.  Lookup goes outwards; the outermost scope resolves the rest. */
+/* Names that an expression may use.  Lookup goes outwards; the outermost scope resolves the rest.
+ */
 typedef struct HclScope HclScope;
 
 /*
  * Answers the value that names[0..n) starts with, and how many names it took;
  * NULL where there is no such thing.
  */
-typedef HclValue *(*HclResolveFn)(void *arg, const HclExpr *at, const char *const *names, size_t n, size_t *taken);
+typedef HclValue *(*HclResolveFn)(void *arg, const HclExpr *at, const char *const *names, size_t n,
+								  size_t *taken);
 
 struct HclScope
 {
@@ -188,7 +190,8 @@ extern void hcl_destroy(HclCtx *ctx);
 extern void *hcl_alloc(HclCtx *ctx, size_t size);
 extern char *hcl_strndup(HclCtx *ctx, const char *s, size_t n);
 extern char *hcl_printf(HclCtx *ctx, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-extern _Noreturn void hcl_raise(HclCtx *ctx, HclPos pos, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+extern _Noreturn void hcl_raise(HclCtx *ctx, HclPos pos, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 extern _Noreturn void hcl_rethrow(HclCtx *ctx);
 extern bool hcl_guard(HclCtx *ctx, void (*fn)(void *), void *arg);
 extern void hcl_enter(HclCtx *ctx, HclPos pos);
@@ -210,7 +213,7 @@ extern HclValue *hcl_get(const HclValue *object, const char *key);
 extern const char *hcl_get_string(HclCtx *ctx, const HclValue *object, const char *key);
 extern bool hcl_get_bool(const HclValue *object, const char *key, bool def);
 extern bool hcl_equal(const HclValue *a, const HclValue *b);
-extern bool hcl_is_known(const HclValue *v); /* wholly */
+extern bool hcl_is_known(const HclValue *v);			  /* wholly */
 extern HclValue *hcl_to_string(HclCtx *ctx, HclValue *v); /* NULL where it has no text */
 extern HclValue *hcl_to_number(HclCtx *ctx, HclValue *v);
 extern HclValue *hcl_to_bool(HclCtx *ctx, HclValue *v);
@@ -243,7 +246,8 @@ extern HclValue *hcl_buf_string(HclCtx *ctx, const HclBuf *buf);
 extern HclBody *hcl_parse(HclCtx *ctx, const char *file, const char *src, size_t len);
 extern HclBody *hcl_parse_json(HclCtx *ctx, const char *file, const char *src, size_t len);
 extern HclExpr *hcl_parse_expr(HclCtx *ctx, const char *file, const char *src, size_t len);
-extern HclExpr *hcl_parse_template(HclCtx *ctx, const char *file, int line, const char *src, size_t len);
+extern HclExpr *hcl_parse_template(HclCtx *ctx, const char *file, int line, const char *src,
+								   size_t len);
 extern const HclAttr *hcl_attr(const HclBody *body, const char *name);
 
 /* evaluator: raises on error */

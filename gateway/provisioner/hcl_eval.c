@@ -86,7 +86,11 @@ hcl_index(HclCtx *ctx, HclValue *v, HclValue *key, HclPos pos)
 	if (n == NULL || n->kind != HCL_NUMBER || n->u.number != floorl(n->u.number))
 		hcl_raise(ctx, pos, "an index must be a whole number");
 	if (n->u.number < 0 || n->u.number >= (long double) v->u.list.n)
-		hcl_raise(ctx, pos, "index %.0Lf is outside of the list of %zu elements", n->u.number, v->u.list.n);
+		hcl_raise(ctx,
+				  pos,
+				  "index %.0Lf is outside of the list of %zu elements",
+				  n->u.number,
+				  v->u.list.n);
 	return mark(ctx, v->u.list.items[(size_t) n->u.number], v->sensitive);
 }
 
@@ -125,10 +129,16 @@ eval_reference(HclCtx *ctx, const HclExpr *e, const HclScope *scope)
 	{
 		const HclScope *root = outermost(scope);
 
-		v = root != NULL && root->resolve != NULL ? root->resolve(root->arg, e, names, n, &taken) : NULL;
+		v = root != NULL && root->resolve != NULL ? root->resolve(root->arg, e, names, n, &taken)
+												  : NULL;
 		if (v == NULL)
-			hcl_raise(ctx, e->pos, n > 1 ? "there is no \"%s.%s%s%s\"" : "there is no \"%s%s%s%s\"", names[0],
-					  n > 1 ? names[1] : "", n > 2 ? "." : "", n > 2 ? names[2] : "");
+			hcl_raise(ctx,
+					  e->pos,
+					  n > 1 ? "there is no \"%s.%s%s%s\"" : "there is no \"%s%s%s%s\"",
+					  names[0],
+					  n > 1 ? names[1] : "",
+					  n > 2 ? "." : "",
+					  n > 2 ? names[2] : "");
 	}
 	for (i = taken; i < n; i++)
 		v = hcl_getattr(ctx, v, names[i], links[i]->pos);
@@ -363,7 +373,8 @@ eval_for(HclCtx *ctx, const HclExpr *e, const HclScope *scope)
 		items[i] = (HclMember){g.keys.items[i], g.values.items[i]};
 	v = hcl_object(ctx, items, g.keys.n);
 	if (v->u.map.n != g.keys.n)
-		hcl_raise(ctx, e->pos, "for makes the same key twice; \"...\" behind the value would group them");
+		hcl_raise(
+			ctx, e->pos, "for makes the same key twice; \"...\" behind the value would group them");
 	return v;
 }
 
@@ -454,7 +465,8 @@ eval_binary(HclCtx *ctx, const HclExpr *e, const HclScope *scope)
 	HclValue *b;
 	HclValue *v;
 
-	if ((e->op == '|' || e->op == '&') && a->kind != HCL_UNKNOWN && truth(ctx, a, e->kids[0]) == (e->op == '|'))
+	if ((e->op == '|' || e->op == '&') && a->kind != HCL_UNKNOWN &&
+		truth(ctx, a, e->kids[0]) == (e->op == '|'))
 		return hcl_bool(ctx, e->op == '|');
 	b = hcl_eval(ctx, e->kids[1], scope);
 	if (e->op == 'e' || e->op == 'n')
@@ -597,7 +609,8 @@ eval_kind(HclCtx *ctx, const HclExpr *e, const HclScope *scope)
 		case HX_ATTR:
 			return eval_reference(ctx, e, scope);
 		case HX_INDEX:
-			return hcl_index(ctx, hcl_eval(ctx, e->kids[0], scope), hcl_eval(ctx, e->kids[1], scope), e->pos);
+			return hcl_index(
+				ctx, hcl_eval(ctx, e->kids[0], scope), hcl_eval(ctx, e->kids[1], scope), e->pos);
 		case HX_SPLAT:
 			return eval_splat(ctx, e, scope);
 		case HX_ITEM:
@@ -669,7 +682,8 @@ add_dynamic(HclCtx *ctx, HclVec *types, HclVec *lists, const HclBlock *block, co
 			content = block->body.blocks[i];
 	if (block->nlabels != 1 || each == NULL || content == NULL)
 		hcl_raise(ctx, block->pos, "dynamic needs a label, for_each and a content block");
-	name = iterator != NULL && iterator->expr->kind == HX_VAR ? iterator->expr->name : block->labels[0];
+	name = iterator != NULL && iterator->expr->kind == HX_VAR ? iterator->expr->name
+															  : block->labels[0];
 	coll = hcl_eval(ctx, each->expr, scope);
 	if (coll->kind == HCL_UNKNOWN || coll->kind == HCL_NULL)
 		return;
@@ -713,8 +727,9 @@ hcl_eval_body(HclCtx *ctx, const HclBody *body, const HclScope *scope)
 	{
 		const char *name = body->attrs[i].name;
 
-		if (strcmp(name, "count") != 0 && strcmp(name, "for_each") != 0 && strcmp(name, "depends_on") != 0 &&
-			strcmp(name, "provider") != 0 && strcmp(name, "providers") != 0)
+		if (strcmp(name, "count") != 0 && strcmp(name, "for_each") != 0 &&
+			strcmp(name, "depends_on") != 0 && strcmp(name, "provider") != 0 &&
+			strcmp(name, "providers") != 0)
 			items[n++] = (HclMember){name, hcl_eval(ctx, body->attrs[i].expr, scope)};
 	}
 	for (i = 0; i < types.n; i++)
@@ -744,17 +759,21 @@ convert_elements(HclCtx *ctx, HclValue *v, const HclExpr *type, HclPos pos)
 			hcl_raise(ctx, pos, "a map is needed, not a %s", hcl_kind_name(v));
 		members = hcl_alloc(ctx, (v->u.map.n + 1) * sizeof(*members));
 		for (i = 0; i < v->u.map.n; i++)
-			members[i] = (HclMember){v->u.map.items[i].key, inner != NULL ? hcl_convert(ctx, v->u.map.items[i].value, inner, pos)
-																		   : v->u.map.items[i].value};
+			members[i] =
+				(HclMember){v->u.map.items[i].key,
+							inner != NULL ? hcl_convert(ctx, v->u.map.items[i].value, inner, pos)
+										  : v->u.map.items[i].value};
 		return hcl_object(ctx, members, v->u.map.n);
 	}
 	if (v->kind != HCL_LIST && v->kind != HCL_SET)
 		hcl_raise(ctx, pos, "a %s is needed, not a %s", name, hcl_kind_name(v));
 	items = hcl_alloc(ctx, (v->u.list.n + 1) * sizeof(*items));
 	for (i = 0; i < v->u.list.n; i++)
-		items[i] = inner != NULL && strcmp(name, "tuple") != 0 ? hcl_convert(ctx, v->u.list.items[i], inner, pos)
-																: v->u.list.items[i];
-	out = strcmp(name, "set") == 0 ? hcl_set(ctx, items, v->u.list.n) : hcl_list(ctx, items, v->u.list.n);
+		items[i] = inner != NULL && strcmp(name, "tuple") != 0
+					   ? hcl_convert(ctx, v->u.list.items[i], inner, pos)
+					   : v->u.list.items[i];
+	out = strcmp(name, "set") == 0 ? hcl_set(ctx, items, v->u.list.n)
+								   : hcl_list(ctx, items, v->u.list.n);
 	return out;
 }
 
@@ -774,15 +793,18 @@ convert_object(HclCtx *ctx, HclValue *v, const HclExpr *type, HclPos pos)
 	for (i = 0; i + 1 < fields->n; i += 2)
 	{
 		const HclExpr *want = fields->kids[i + 1];
-		const bool optional = want->kind == HX_CALL && strcmp(want->name, "optional") == 0 && want->n > 0;
-		const char *key = fields->kids[i]->kind == HX_LITERAL ? object_key(ctx, fields->kids[i]->value, pos) : "";
+		const bool optional =
+			want->kind == HX_CALL && strcmp(want->name, "optional") == 0 && want->n > 0;
+		const char *key =
+			fields->kids[i]->kind == HX_LITERAL ? object_key(ctx, fields->kids[i]->value, pos) : "";
 		HclValue *item = hcl_get(v, key);
 
 		if (item == NULL && !optional)
 			hcl_raise(ctx, pos, "attribute \"%s\" is missing", key);
 		if (optional && (item == NULL || item->kind == HCL_NULL))
 			item = want->n > 1 ? hcl_eval(ctx, want->kids[1], NULL) : hcl_null(ctx);
-		members[i / 2] = (HclMember){key, hcl_convert(ctx, item, optional ? want->kids[0] : want, pos)};
+		members[i / 2] =
+			(HclMember){key, hcl_convert(ctx, item, optional ? want->kids[0] : want, pos)};
 	}
 	return hcl_object(ctx, members, fields->n / 2);
 }
@@ -807,7 +829,8 @@ hcl_convert(HclCtx *ctx, HclValue *v, const HclExpr *type, HclPos pos)
 		out = hcl_to_bool(ctx, v);
 	else if (strcmp(name, "object") == 0)
 		out = convert_object(ctx, v, type, pos);
-	else if (strcmp(name, "list") == 0 || strcmp(name, "set") == 0 || strcmp(name, "map") == 0 || strcmp(name, "tuple") == 0)
+	else if (strcmp(name, "list") == 0 || strcmp(name, "set") == 0 || strcmp(name, "map") == 0 ||
+			 strcmp(name, "tuple") == 0)
 		out = convert_elements(ctx, v, type, pos);
 	else
 		hcl_raise(ctx, pos, "there is no type \"%s\"", name);

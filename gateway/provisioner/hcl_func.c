@@ -44,7 +44,12 @@ text(Call *c, size_t i)
 	HclValue *v = hcl_to_string(c->ctx, c->args[i]);
 
 	if (v == NULL || v->kind != HCL_STRING)
-		hcl_raise(c->ctx, c->e->pos, "%s(): argument %zu must be text, not %s", c->e->name, i + 1, hcl_kind_name(c->args[i]));
+		hcl_raise(c->ctx,
+				  c->e->pos,
+				  "%s(): argument %zu must be text, not %s",
+				  c->e->name,
+				  i + 1,
+				  hcl_kind_name(c->args[i]));
 	return v;
 }
 
@@ -54,7 +59,12 @@ number(Call *c, size_t i)
 	HclValue *v = hcl_to_number(c->ctx, c->args[i]);
 
 	if (v == NULL || v->kind != HCL_NUMBER)
-		hcl_raise(c->ctx, c->e->pos, "%s(): argument %zu must be a number, not %s", c->e->name, i + 1, hcl_kind_name(c->args[i]));
+		hcl_raise(c->ctx,
+				  c->e->pos,
+				  "%s(): argument %zu must be a number, not %s",
+				  c->e->name,
+				  i + 1,
+				  hcl_kind_name(c->args[i]));
 	return v->u.number;
 }
 
@@ -64,7 +74,8 @@ integer(Call *c, size_t i)
 	long double n = number(c, i);
 
 	if (n != floorl(n) || fabsl(n) > 1e15L)
-		hcl_raise(c->ctx, c->e->pos, "%s(): argument %zu must be a whole number", c->e->name, i + 1);
+		hcl_raise(
+			c->ctx, c->e->pos, "%s(): argument %zu must be a whole number", c->e->name, i + 1);
 	return (long) n;
 }
 
@@ -74,7 +85,12 @@ list(Call *c, size_t i)
 	HclValue *v = c->args[i];
 
 	if (v->kind != HCL_LIST && v->kind != HCL_SET)
-		hcl_raise(c->ctx, c->e->pos, "%s(): argument %zu must be a list, not %s", c->e->name, i + 1, hcl_kind_name(v));
+		hcl_raise(c->ctx,
+				  c->e->pos,
+				  "%s(): argument %zu must be a list, not %s",
+				  c->e->name,
+				  i + 1,
+				  hcl_kind_name(v));
 	return v;
 }
 
@@ -84,7 +100,12 @@ object(Call *c, size_t i)
 	HclValue *v = c->args[i];
 
 	if (v->kind != HCL_OBJECT)
-		hcl_raise(c->ctx, c->e->pos, "%s(): argument %zu must be a map, not %s", c->e->name, i + 1, hcl_kind_name(v));
+		hcl_raise(c->ctx,
+				  c->e->pos,
+				  "%s(): argument %zu must be a map, not %s",
+				  c->e->name,
+				  i + 1,
+				  hcl_kind_name(v));
 	return v;
 }
 
@@ -298,7 +319,8 @@ f_title(Call *c)
 static bool
 in_cutset(char ch, const char *set)
 {
-	return ch > 0 && strchr(set, ch) != NULL; /* ASCII only: a part of a character must not be cut */
+	return ch > 0 &&
+		   strchr(set, ch) != NULL; /* ASCII only: a part of a character must not be cut */
 }
 
 static HclValue *
@@ -341,14 +363,16 @@ f_chomp(Call *c)
 static bool
 has_prefix(const HclValue *s, const HclValue *part)
 {
-	return s->u.str.len >= part->u.str.len && memcmp(s->u.str.data, part->u.str.data, part->u.str.len) == 0;
+	return s->u.str.len >= part->u.str.len &&
+		   memcmp(s->u.str.data, part->u.str.data, part->u.str.len) == 0;
 }
 
 static bool
 has_suffix(const HclValue *s, const HclValue *part)
 {
-	return s->u.str.len >= part->u.str.len &&
-		   memcmp(s->u.str.data + s->u.str.len - part->u.str.len, part->u.str.data, part->u.str.len) == 0;
+	return s->u.str.len >= part->u.str.len && memcmp(s->u.str.data + s->u.str.len - part->u.str.len,
+													 part->u.str.data,
+													 part->u.str.len) == 0;
 }
 
 static HclValue *
@@ -369,7 +393,8 @@ f_strcontains(Call *c)
 	const HclValue *s = text(c, 0);
 	const HclValue *part = text(c, 1);
 
-	return hcl_bool(c->ctx, memmem(s->u.str.data, s->u.str.len, part->u.str.data, part->u.str.len) != NULL);
+	return hcl_bool(c->ctx,
+					memmem(s->u.str.data, s->u.str.len, part->u.str.data, part->u.str.len) != NULL);
 }
 
 static HclValue *
@@ -378,7 +403,10 @@ f_trimprefix(Call *c)
 	HclValue *s = text(c, 0);
 	const HclValue *part = text(c, 1);
 
-	return has_prefix(s, part) ? hcl_stringn(c->ctx, s->u.str.data + part->u.str.len, s->u.str.len - part->u.str.len) : s;
+	return has_prefix(s, part) ? hcl_stringn(c->ctx,
+											 s->u.str.data + part->u.str.len,
+											 s->u.str.len - part->u.str.len)
+							   : s;
 }
 
 static HclValue *
@@ -387,7 +415,8 @@ f_trimsuffix(Call *c)
 	HclValue *s = text(c, 0);
 	const HclValue *part = text(c, 1);
 
-	return has_suffix(s, part) ? hcl_stringn(c->ctx, s->u.str.data, s->u.str.len - part->u.str.len) : s;
+	return has_suffix(s, part) ? hcl_stringn(c->ctx, s->u.str.data, s->u.str.len - part->u.str.len)
+							   : s;
 }
 
 static HclValue *
@@ -537,7 +566,8 @@ regex_compile(Call *c, Regex *r, const char *pattern, size_t len)
 	int error;
 	PCRE2_SIZE offset;
 
-	r->code = pcre2_compile((PCRE2_SPTR) pattern, len, PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C, &error, &offset, NULL);
+	r->code = pcre2_compile(
+		(PCRE2_SPTR) pattern, len, PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C, &error, &offset, NULL);
 	if (r->code == NULL)
 	{
 		char why[128];
@@ -571,7 +601,11 @@ regex_value(Call *c, const Regex *r, const char *s)
 	pcre2_pattern_info(r->code, PCRE2_INFO_NAMEENTRYSIZE, &size);
 	pcre2_pattern_info(r->code, PCRE2_INFO_NAMETABLE, &names);
 	for (i = 1; i < total; i++)
-		hcl_push(c->ctx, &out, at[2 * i] == PCRE2_UNSET ? hcl_null(c->ctx) : hcl_stringn(c->ctx, s + at[2 * i], at[2 * i + 1] - at[2 * i]));
+		hcl_push(c->ctx,
+				 &out,
+				 at[2 * i] == PCRE2_UNSET
+					 ? hcl_null(c->ctx)
+					 : hcl_stringn(c->ctx, s + at[2 * i], at[2 * i + 1] - at[2 * i]));
 	if (count == 0)
 		return from_vec(c, &out);
 	members = hcl_alloc(c->ctx, count * sizeof(*members));
@@ -579,7 +613,8 @@ regex_value(Call *c, const Regex *r, const char *s)
 	{
 		const PCRE2_SPTR row = names + (size_t) i * size;
 
-		members[i].key = hcl_strndup(c->ctx, (const char *) row + 2, strlen((const char *) row + 2));
+		members[i].key =
+			hcl_strndup(c->ctx, (const char *) row + 2, strlen((const char *) row + 2));
 		members[i].value = out.items[(row[0] << 8 | row[1]) - 1];
 	}
 	return hcl_object(c->ctx, members, count);
@@ -601,16 +636,33 @@ regex_replace(RegexRun *run)
 	size_t size = run->s->u.str.len * 2 + 4096;
 	PCRE2_SIZE len = size;
 	char *out = hcl_alloc(run->c->ctx, size);
-	int rc = pcre2_substitute(run->regex.code, (PCRE2_SPTR) run->s->u.str.data, run->s->u.str.len, 0,
-							  PCRE2_SUBSTITUTE_GLOBAL | PCRE2_SUBSTITUTE_OVERFLOW_LENGTH | PCRE2_SUBSTITUTE_UNSET_EMPTY, run->regex.match,
-							  run->regex.limits, (PCRE2_SPTR) run->with->u.str.data, run->with->u.str.len, (PCRE2_UCHAR *) out, &len);
+	int rc = pcre2_substitute(run->regex.code,
+							  (PCRE2_SPTR) run->s->u.str.data,
+							  run->s->u.str.len,
+							  0,
+							  PCRE2_SUBSTITUTE_GLOBAL | PCRE2_SUBSTITUTE_OVERFLOW_LENGTH |
+								  PCRE2_SUBSTITUTE_UNSET_EMPTY,
+							  run->regex.match,
+							  run->regex.limits,
+							  (PCRE2_SPTR) run->with->u.str.data,
+							  run->with->u.str.len,
+							  (PCRE2_UCHAR *) out,
+							  &len);
 
 	if (rc == PCRE2_ERROR_NOMEMORY && len <= HCL_MAX_MEMORY)
 	{
 		out = hcl_alloc(run->c->ctx, len);
-		rc = pcre2_substitute(run->regex.code, (PCRE2_SPTR) run->s->u.str.data, run->s->u.str.len, 0,
-							  PCRE2_SUBSTITUTE_GLOBAL | PCRE2_SUBSTITUTE_UNSET_EMPTY, run->regex.match, run->regex.limits,
-							  (PCRE2_SPTR) run->with->u.str.data, run->with->u.str.len, (PCRE2_UCHAR *) out, &len);
+		rc = pcre2_substitute(run->regex.code,
+							  (PCRE2_SPTR) run->s->u.str.data,
+							  run->s->u.str.len,
+							  0,
+							  PCRE2_SUBSTITUTE_GLOBAL | PCRE2_SUBSTITUTE_UNSET_EMPTY,
+							  run->regex.match,
+							  run->regex.limits,
+							  (PCRE2_SPTR) run->with->u.str.data,
+							  run->with->u.str.len,
+							  (PCRE2_UCHAR *) out,
+							  &len);
 	}
 	if (rc < 0)
 		bad(run->c, "the replacement failed");
@@ -632,7 +684,12 @@ regex_run(void *arg)
 	}
 	while (from <= run->s->u.str.len)
 	{
-		const int rc = pcre2_match(run->regex.code, (PCRE2_SPTR) run->s->u.str.data, run->s->u.str.len, from, 0, run->regex.match,
+		const int rc = pcre2_match(run->regex.code,
+								   (PCRE2_SPTR) run->s->u.str.data,
+								   run->s->u.str.len,
+								   from,
+								   0,
+								   run->regex.match,
 								   run->regex.limits);
 
 		hcl_step(run->c->ctx, run->c->e->pos);
@@ -643,7 +700,10 @@ regex_run(void *arg)
 		hcl_push(run->c->ctx, &out, regex_value(run->c, &run->regex, run->s->u.str.data));
 		if (!run->all)
 			break;
-		from = at[1] > at[0] ? at[1] : at[1] + (at[1] < run->s->u.str.len ? char_len(run->s->u.str.data + at[1], 4) : 1);
+		from =
+			at[1] > at[0]
+				? at[1]
+				: at[1] + (at[1] < run->s->u.str.len ? char_len(run->s->u.str.data + at[1], 4) : 1);
 	}
 	if (!run->all && out.n == 0)
 		bad(run->c, "the text does not match");
@@ -651,7 +711,8 @@ regex_run(void *arg)
 }
 
 static HclValue *
-regex_apply(Call *c, const char *pattern, size_t len, const HclValue *s, const HclValue *with, bool all)
+regex_apply(Call *c, const char *pattern, size_t len, const HclValue *s, const HclValue *with,
+			bool all)
 {
 	RegexRun run = {.c = c, .s = s, .with = with, .all = all};
 	bool ok;
@@ -691,7 +752,8 @@ f_replace(Call *c)
 	const char *hit;
 	HclBuf out = {0};
 
-	if (from->u.str.len > 1 && from->u.str.data[0] == '/' && from->u.str.data[from->u.str.len - 1] == '/')
+	if (from->u.str.len > 1 && from->u.str.data[0] == '/' &&
+		from->u.str.data[from->u.str.len - 1] == '/')
 		return regex_apply(c, from->u.str.data + 1, from->u.str.len - 2, s, to, false);
 	if (from->u.str.len == 0)
 		return text(c, 0);
@@ -766,7 +828,8 @@ format_verb(Call *c, HclBuf *out, const char *spec, char verb, size_t arg)
 			hcl_append(c->ctx, out, quoted.data, quoted.len);
 			return;
 		case 'v':
-			if (c->args[arg]->kind == HCL_STRING || c->args[arg]->kind == HCL_NUMBER || c->args[arg]->kind == HCL_BOOL)
+			if (c->args[arg]->kind == HCL_STRING || c->args[arg]->kind == HCL_NUMBER ||
+				c->args[arg]->kind == HCL_BOOL)
 				format_verb(c, out, spec, 's', arg);
 			else
 				format_json(c, out, c->args[arg]);
@@ -819,7 +882,8 @@ format(Call *c)
 		spec[n] = '\0';
 		if (strtoul(spec + strspn(spec, "+-# 0."), NULL, 10) > FORMAT_MAX_WIDTH)
 			bad(c, "the width is too large");
-		if (strchr(spec, '.') != NULL && strtoul(strchr(spec, '.') + 1, NULL, 10) > FORMAT_MAX_WIDTH)
+		if (strchr(spec, '.') != NULL &&
+			strtoul(strchr(spec, '.') + 1, NULL, 10) > FORMAT_MAX_WIDTH)
 			bad(c, "the precision is too large");
 		if (i >= f->u.str.len)
 			bad(c, "a verb is missing");
@@ -1178,8 +1242,11 @@ f_chunklist(Call *c)
 	if (size < 1)
 		bad(c, "the size must be 1 or more");
 	for (i = 0; i < v->u.list.n; i += (size_t) size)
-		hcl_push(c->ctx, &out,
-				 hcl_list(c->ctx, v->u.list.items + i, v->u.list.n - i < (size_t) size ? v->u.list.n - i : (size_t) size));
+		hcl_push(c->ctx,
+				 &out,
+				 hcl_list(c->ctx,
+						  v->u.list.items + i,
+						  v->u.list.n - i < (size_t) size ? v->u.list.n - i : (size_t) size));
 	return from_vec(c, &out);
 }
 
@@ -1491,7 +1558,8 @@ digest(Call *c, const HclValue *s, const char *algorithm, unsigned char *out)
 {
 	unsigned int n = 0;
 
-	if (EVP_Digest(s->u.str.data, s->u.str.len, out, &n, EVP_get_digestbyname(algorithm), NULL) != 1)
+	if (EVP_Digest(s->u.str.data, s->u.str.len, out, &n, EVP_get_digestbyname(algorithm), NULL) !=
+		1)
 		bad(c, "the digest is not available");
 	return n;
 }
@@ -1558,8 +1626,25 @@ f_uuid(Call *c)
 		bad(c, "no randomness");
 	r[6] = (unsigned char) ((r[6] & 0x0f) | 0x40);
 	r[8] = (unsigned char) ((r[8] & 0x3f) | 0x80);
-	return str(c, hcl_printf(c->ctx, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", r[0], r[1], r[2], r[3],
-							 r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12], r[13], r[14], r[15]));
+	return str(c,
+			   hcl_printf(c->ctx,
+						  "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
+						  r[0],
+						  r[1],
+						  r[2],
+						  r[3],
+						  r[4],
+						  r[5],
+						  r[6],
+						  r[7],
+						  r[8],
+						  r[9],
+						  r[10],
+						  r[11],
+						  r[12],
+						  r[13],
+						  r[14],
+						  r[15]));
 }
 
 /* -- times --------------------------------------------------------------- */
@@ -1663,7 +1748,11 @@ read_file(Call *c)
 	size_t len;
 
 	if (!find_file(c, &data, &len))
-		hcl_raise(c->ctx, c->e->pos, "%s(): the template has no file \"%.200s\"", c->e->name, text(c, 0)->u.str.data);
+		hcl_raise(c->ctx,
+				  c->e->pos,
+				  "%s(): the template has no file \"%.200s\"",
+				  c->e->name,
+				  text(c, 0)->u.str.data);
 	return hcl_stringn(c->ctx, data, len);
 }
 
@@ -1712,10 +1801,14 @@ f_templatefile(Call *c)
 	{
 		HclScope *inner = hcl_alloc(c->ctx, sizeof(*inner));
 
-		*inner = (HclScope){.parent = scope, .name = vars->u.map.items[i].key, .value = vars->u.map.items[i].value};
+		*inner = (HclScope){
+			.parent = scope, .name = vars->u.map.items[i].key, .value = vars->u.map.items[i].value};
 		scope = inner;
 	}
-	return hcl_eval(c->ctx, hcl_parse_template(c->ctx, text(c, 0)->u.str.data, 1, s->u.str.data, s->u.str.len), scope);
+	return hcl_eval(
+		c->ctx,
+		hcl_parse_template(c->ctx, text(c, 0)->u.str.data, 1, s->u.str.data, s->u.str.len),
+		scope);
 }
 
 static HclValue *
@@ -1877,8 +1970,11 @@ by_name(const void *key, const void *row)
 HclValue *
 hcl_call(HclCtx *ctx, const HclExpr *e, HclValue **args, size_t n)
 {
-	const FunctionRow *row =
-		bsearch(e->name, functions, sizeof(functions) / sizeof(functions[0]), sizeof(functions[0]), by_name);
+	const FunctionRow *row = bsearch(e->name,
+									 functions,
+									 sizeof(functions) / sizeof(functions[0]),
+									 sizeof(functions[0]),
+									 by_name);
 	Call c = {ctx, e, args, n};
 	bool sensitive = false;
 	HclValue *v;

@@ -193,7 +193,8 @@ put_utf8(Parser *p, HclBuf *buf, unsigned long c)
 	else if (c < 0x800)
 		n = 2, out[0] = (char) (0xc0 | c >> 6), out[1] = (char) (0x80 | (c & 63));
 	else if (c < 0x10000)
-		n = 3, out[0] = (char) (0xe0 | c >> 12), out[1] = (char) (0x80 | (c >> 6 & 63)), out[2] = (char) (0x80 | (c & 63));
+		n = 3, out[0] = (char) (0xe0 | c >> 12), out[1] = (char) (0x80 | (c >> 6 & 63)),
+		out[2] = (char) (0x80 | (c & 63));
 	else
 		n = 4, out[0] = (char) (0xf0 | c >> 18), out[1] = (char) (0x80 | (c >> 12 & 63)),
 		out[2] = (char) (0x80 | (c >> 6 & 63)), out[3] = (char) (0x80 | (c & 63));
@@ -242,7 +243,9 @@ parse_escape(Parser *p, HclBuf *buf)
 			put_utf8(p, buf, code);
 			return;
 		default:
-			hcl_raise(p->ctx, here(p), "a backslash must be followed by n, r, t, u, U, a quote or a backslash");
+			hcl_raise(p->ctx,
+					  here(p),
+					  "a backslash must be followed by n, r, t, u, U, a quote or a backslash");
 	}
 }
 
@@ -365,7 +368,8 @@ parse_sequence(Parser *p, HclVec *parts, HclBuf *buf, int end, const char **stop
 		return parse_if_directive(p, end);
 	if (word != NULL && strcmp(word, "for") == 0)
 		return parse_for_directive(p, end);
-	if (word == NULL || (strcmp(word, "else") != 0 && strcmp(word, "endif") != 0 && strcmp(word, "endfor") != 0))
+	if (word == NULL ||
+		(strcmp(word, "else") != 0 && strcmp(word, "endif") != 0 && strcmp(word, "endfor") != 0))
 		hcl_raise(p->ctx, here(p), "%%{ must be followed by if, else, endif, for or endfor");
 	*stop = word;
 	close_sequence(p);
@@ -374,7 +378,8 @@ parse_sequence(Parser *p, HclVec *parts, HclBuf *buf, int end, const char **stop
 
 /*
  * Parts of a template up to end: '"' of a quoted string (escapes are read), or
- * -1, the end of the text.  Stops behind %{ else }, %{ endif } and %{ endfor } too, and says so in *stop.
+ * -1, the end of the text.  Stops behind %{ else }, %{ endif } and %{ endfor } too, and says so in
+ * *stop.
  */
 static HclExpr *
 parse_parts(Parser *p, int end, const char **stop)
@@ -506,7 +511,8 @@ closes_heredoc(const Parser *p, const char *word)
 	if (p->len - at < n || memcmp(p->src + at, word, n) != 0)
 		return false;
 	at += n;
-	return at == p->len || p->src[at] == '\n' || p->src[at] == '\r' || !ident_part((unsigned char) p->src[at]);
+	return at == p->len || p->src[at] == '\n' || p->src[at] == '\r' ||
+		   !ident_part((unsigned char) p->src[at]);
 }
 
 static HclExpr *
@@ -935,9 +941,19 @@ typedef struct Operator
 	int level;
 } Operator;
 
-static const Operator operators[] = {{"||", '|', 1}, {"&&", '&', 2}, {"==", 'e', 3}, {"!=", 'n', 3}, {"<=", 'l', 4},
-									 {">=", 'g', 4}, {"<", '<', 4},	 {">", '>', 4},	 {"+", '+', 5},	 {"-", '-', 5},
-									 {"*", '*', 6},	 {"/", '/', 6},	 {"%", '%', 6}};
+static const Operator operators[] = {{"||", '|', 1},
+									 {"&&", '&', 2},
+									 {"==", 'e', 3},
+									 {"!=", 'n', 3},
+									 {"<=", 'l', 4},
+									 {">=", 'g', 4},
+									 {"<", '<', 4},
+									 {">", '>', 4},
+									 {"+", '+', 5},
+									 {"-", '-', 5},
+									 {"*", '*', 6},
+									 {"/", '/', 6},
+									 {"%", '%', 6}};
 
 static const Operator *
 find_operator(const Parser *p, int level)
@@ -967,11 +983,12 @@ parse_binary(Parser *p, int level)
 	for (;;)
 	{
 		skip(p, false);
-		operator = find_operator(p, level);
-		if (operator == NULL)
+		operator= find_operator(p, level);
+		if (operator== NULL)
 			return e;
 		if (++chain > HCL_MAX_DEPTH)
-			hcl_raise(p->ctx, here(p), "expression has more than %d operators in a row", HCL_MAX_DEPTH);
+			hcl_raise(
+				p->ctx, here(p), "expression has more than %d operators in a row", HCL_MAX_DEPTH);
 		p->at += strlen(operator->text);
 		e = node_of(p, HX_BINARY, e, parse_binary(p, level + 1));
 		e->op = operator->op;
@@ -1169,10 +1186,27 @@ hcl_attr(const HclBody *body, const char *name)
 static bool
 json_is_block(const char *name)
 {
-	static const char *const names[] = {"option", "validation", "metadata", "display_apps", "healthcheck", "item",
-										"prebuilds", "expiration_policy", "scheduling", "schedule", "lifecycle",
-										"provisioner", "resources_monitoring", "memory", "volume", "dynamic", "content",
-										"required_providers", "backend", "connection", "sidebar_app"};
+	static const char *const names[] = {"option",
+										"validation",
+										"metadata",
+										"display_apps",
+										"healthcheck",
+										"item",
+										"prebuilds",
+										"expiration_policy",
+										"scheduling",
+										"schedule",
+										"lifecycle",
+										"provisioner",
+										"resources_monitoring",
+										"memory",
+										"volume",
+										"dynamic",
+										"content",
+										"required_providers",
+										"backend",
+										"connection",
+										"sidebar_app"};
 	size_t i;
 
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
@@ -1192,13 +1226,15 @@ json_expr(Parser *p, const json_t *j)
 
 	hcl_enter(p->ctx, here(p));
 	if (json_is_string(j))
-		e = hcl_parse_template(p->ctx, p->file, p->line, hcl_strndup(p->ctx, json_string_value(j), json_string_length(j)),
+		e = hcl_parse_template(p->ctx,
+							   p->file,
+							   p->line,
+							   hcl_strndup(p->ctx, json_string_value(j), json_string_length(j)),
 							   json_string_length(j));
 	else if (json_is_array(j))
 	{
 		e = node(p, HX_TUPLE);
-		json_array_foreach(j, i, item)
-			hcl_push(p->ctx, &kids, json_expr(p, item));
+		json_array_foreach(j, i, item) hcl_push(p->ctx, &kids, json_expr(p, item));
 		set_kids(e, &kids);
 	}
 	else if (json_is_object(j))
@@ -1206,7 +1242,11 @@ json_expr(Parser *p, const json_t *j)
 		e = node(p, HX_OBJECT);
 		json_object_foreach((json_t *) (uintptr_t) j, key, item)
 		{
-			hcl_push(p->ctx, &kids, hcl_parse_template(p->ctx, p->file, p->line, hcl_strndup(p->ctx, key, strlen(key)), strlen(key)));
+			hcl_push(
+				p->ctx,
+				&kids,
+				hcl_parse_template(
+					p->ctx, p->file, p->line, hcl_strndup(p->ctx, key, strlen(key)), strlen(key)));
 			hcl_push(p->ctx, &kids, json_expr(p, item));
 		}
 		set_kids(e, &kids);
@@ -1221,7 +1261,8 @@ static void json_body(Parser *p, HclBody *body, const json_t *j);
 
 /* Blocks of one type below their labels: {"type": {"name": {…}}}, bodies may be arrays. */
 static void
-json_blocks(Parser *p, HclVec *blocks, const char *type, const char **labels, size_t n, size_t want, const json_t *j)
+json_blocks(Parser *p, HclVec *blocks, const char *type, const char **labels, size_t n, size_t want,
+			const json_t *j)
 {
 	const char *key;
 	json_t *item;
@@ -1229,8 +1270,7 @@ json_blocks(Parser *p, HclVec *blocks, const char *type, const char **labels, si
 
 	if (json_is_array(j))
 	{
-		json_array_foreach(j, i, item)
-			json_blocks(p, blocks, type, labels, n, want, item);
+		json_array_foreach(j, i, item) json_blocks(p, blocks, type, labels, n, want, item);
 		return;
 	}
 	if (!json_is_object(j))
@@ -1287,7 +1327,13 @@ json_body(Parser *p, HclBody *body, const json_t *j)
 		if (strcmp(key, "//") == 0)
 			continue;
 		if (json_is_block(key) && !json_is_string(item))
-			json_blocks(p, &blocks, name, labels, 0, strcmp(key, "dynamic") == 0 || strcmp(key, "provisioner") == 0, item);
+			json_blocks(p,
+						&blocks,
+						name,
+						labels,
+						0,
+						strcmp(key, "dynamic") == 0 || strcmp(key, "provisioner") == 0,
+						item);
 		else
 		{
 			HclAttr *attr = hcl_alloc(p->ctx, sizeof(*attr));
@@ -1303,10 +1349,11 @@ json_body(Parser *p, HclBody *body, const json_t *j)
 static size_t
 json_label_count(const char *type)
 {
-	if (strcmp(type, "resource") == 0 || strcmp(type, "data") == 0 || strcmp(type, "ephemeral") == 0)
+	if (strcmp(type, "resource") == 0 || strcmp(type, "data") == 0 ||
+		strcmp(type, "ephemeral") == 0)
 		return 2;
-	if (strcmp(type, "variable") == 0 || strcmp(type, "output") == 0 || strcmp(type, "module") == 0 ||
-		strcmp(type, "provider") == 0 || strcmp(type, "check") == 0)
+	if (strcmp(type, "variable") == 0 || strcmp(type, "output") == 0 ||
+		strcmp(type, "module") == 0 || strcmp(type, "provider") == 0 || strcmp(type, "check") == 0)
 		return 1;
 	return 0;
 }
@@ -1329,9 +1376,14 @@ json_top(void *arg)
 	const char *key;
 	json_t *item;
 
-	json_object_foreach((json_t *) (uintptr_t) jp->root, key, item)
-		if (strcmp(key, "//") != 0)
-			json_blocks(p, &blocks, hcl_strndup(p->ctx, key, strlen(key)), labels, 0, json_label_count(key), item);
+	json_object_foreach((json_t *) (uintptr_t) jp->root, key, item) if (strcmp(key, "//") != 0)
+		json_blocks(p,
+					&blocks,
+					hcl_strndup(p->ctx, key, strlen(key)),
+					labels,
+					0,
+					json_label_count(key),
+					item);
 	jp->body = hcl_alloc(p->ctx, sizeof(*jp->body));
 	finish_body(p, jp->body, &attrs, &blocks);
 }

@@ -54,7 +54,10 @@ hcl_alloc(HclCtx *ctx, size_t size)
 	void *p;
 
 	if (size > HCL_MAX_MEMORY || ctx->used + want > HCL_MAX_MEMORY)
-		hcl_raise(ctx, (HclPos){0}, "the template needs more than %u MiB of memory", HCL_MAX_MEMORY >> 20);
+		hcl_raise(ctx,
+				  (HclPos){0},
+				  "the template needs more than %u MiB of memory",
+				  HCL_MAX_MEMORY >> 20);
 	if (chunk == NULL || chunk->size - chunk->used < want)
 	{
 		size_t cap = want > CHUNK_SIZE ? want : CHUNK_SIZE;
@@ -162,7 +165,8 @@ hcl_error_text(HclCtx *ctx)
 
 	if (ctx->error.pos.file == NULL)
 		return strdup(ctx->error.message);
-	if (asprintf(&text, "%s:%d: %s", ctx->error.pos.file, ctx->error.pos.line, ctx->error.message) < 0)
+	if (asprintf(&text, "%s:%d: %s", ctx->error.pos.file, ctx->error.pos.line, ctx->error.message) <
+		0)
 		return NULL;
 	return text;
 }
@@ -218,7 +222,11 @@ hcl_is_utf8(const char *s, size_t len)
 	while (i < len)
 	{
 		const unsigned char c = (unsigned char) s[i];
-		const size_t n = c < 0x80 ? 1 : c >= 0xc2 && c < 0xe0 ? 2 : c >= 0xe0 && c < 0xf0 ? 3 : c >= 0xf0 && c < 0xf5 ? 4 : 0;
+		const size_t n = c < 0x80				 ? 1
+						 : c >= 0xc2 && c < 0xe0 ? 2
+						 : c >= 0xe0 && c < 0xf0 ? 3
+						 : c >= 0xf0 && c < 0xf5 ? 4
+												 : 0;
 		size_t k;
 
 		if (n == 0 || len - i < n)
@@ -226,8 +234,10 @@ hcl_is_utf8(const char *s, size_t len)
 		for (k = 1; k < n; k++)
 			if (((unsigned char) s[i + k] & 0xc0) != 0x80)
 				return false;
-		if ((c == 0xe0 && (unsigned char) s[i + 1] < 0xa0) || (c == 0xed && (unsigned char) s[i + 1] > 0x9f) ||
-			(c == 0xf0 && (unsigned char) s[i + 1] < 0x90) || (c == 0xf4 && (unsigned char) s[i + 1] > 0x8f))
+		if ((c == 0xe0 && (unsigned char) s[i + 1] < 0xa0) ||
+			(c == 0xed && (unsigned char) s[i + 1] > 0x9f) ||
+			(c == 0xf0 && (unsigned char) s[i + 1] < 0x90) ||
+			(c == 0xf4 && (unsigned char) s[i + 1] > 0x8f))
 			return false;
 		i += n;
 	}
@@ -315,7 +325,9 @@ compare(const HclValue *a, const HclValue *b)
 		case HCL_NUMBER:
 			return (a->u.number > b->u.number) - (a->u.number < b->u.number);
 		case HCL_STRING:
-			c = memcmp(a->u.str.data, b->u.str.data, a->u.str.len < b->u.str.len ? a->u.str.len : b->u.str.len);
+			c = memcmp(a->u.str.data,
+					   b->u.str.data,
+					   a->u.str.len < b->u.str.len ? a->u.str.len : b->u.str.len);
 			return c != 0 ? c : (a->u.str.len > b->u.str.len) - (a->u.str.len < b->u.str.len);
 		case HCL_LIST:
 		case HCL_SET:
@@ -581,9 +593,11 @@ hcl_to_bool(HclCtx *ctx, HclValue *v)
 {
 	if (v->kind == HCL_BOOL || v->kind == HCL_UNKNOWN || v->kind == HCL_NULL)
 		return v;
-	if (v->kind == HCL_STRING && (strcmp(v->u.str.data, "true") == 0 || strcmp(v->u.str.data, "1") == 0))
+	if (v->kind == HCL_STRING &&
+		(strcmp(v->u.str.data, "true") == 0 || strcmp(v->u.str.data, "1") == 0))
 		return hcl_bool(ctx, true);
-	if (v->kind == HCL_STRING && (strcmp(v->u.str.data, "false") == 0 || strcmp(v->u.str.data, "0") == 0))
+	if (v->kind == HCL_STRING &&
+		(strcmp(v->u.str.data, "false") == 0 || strcmp(v->u.str.data, "0") == 0))
 		return hcl_bool(ctx, false);
 	return NULL;
 }
@@ -591,7 +605,8 @@ hcl_to_bool(HclCtx *ctx, HclValue *v)
 const char *
 hcl_kind_name(const HclValue *v)
 {
-	static const char *const names[] = {"null", "bool", "number", "string", "list", "set", "object", "unknown"};
+	static const char *const names[] = {
+		"null", "bool", "number", "string", "list", "set", "object", "unknown"};
 
 	return names[v->kind];
 }
@@ -623,7 +638,8 @@ hcl_to_json(const HclValue *v)
 			j = json_object();
 			for (i = 0; i < v->u.map.n; i++)
 				if (v->u.map.items[i].value->kind != HCL_UNKNOWN)
-					json_object_set_new(j, v->u.map.items[i].key, hcl_to_json(v->u.map.items[i].value));
+					json_object_set_new(
+						j, v->u.map.items[i].key, hcl_to_json(v->u.map.items[i].value));
 			return j;
 		default:
 			return json_null();

@@ -13,8 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-const InitTarget init_targets[INIT_TARGETS] = {{"linux", "amd64"}, {"linux", "arm64"},	{"linux", "armv7"},	 {"darwin", "amd64"},
-											   {"darwin", "arm64"}, {"windows", "amd64"}, {"windows", "arm64"}};
+const InitTarget init_targets[INIT_TARGETS] = {{"linux", "amd64"},
+											   {"linux", "arm64"},
+											   {"linux", "armv7"},
+											   {"darwin", "amd64"},
+											   {"darwin", "arm64"},
+											   {"windows", "amd64"},
+											   {"windows", "arm64"}};
 
 static const char linux_script[] =
 	"#!/bin/sh\n"
@@ -148,7 +153,9 @@ initscript_template(const char *os, const char *arch)
 			break;
 	if (i == INIT_TARGETS)
 		return NULL;
-	source = strcmp(os, "linux") == 0 ? linux_script : strcmp(os, "darwin") == 0 ? darwin_script : windows_script;
+	source = strcmp(os, "linux") == 0	 ? linux_script
+			 : strcmp(os, "darwin") == 0 ? darwin_script
+										 : windows_script;
 	return replace_all(strdup(source), "${ARCH}", arch);
 }
 
@@ -157,7 +164,8 @@ initscript_render(const char *os, const char *arch, const char *access_url, cons
 {
 	char *text = initscript_template(os, arch);
 	const char *host = strstr(access_url, "://");
-	const size_t base = host != NULL ? (size_t) (host - access_url) + 3 + strcspn(host + 3, "/?#") : strlen(access_url);
+	const size_t base = host != NULL ? (size_t) (host - access_url) + 3 + strcspn(host + 3, "/?#")
+									 : strlen(access_url);
 	char *url;
 
 	if (text == NULL || asprintf(&url, "%.*s/", (int) base, access_url) < 0)

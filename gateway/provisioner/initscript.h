@@ -15,10 +15,12 @@ typedef struct InitTarget
 #define INIT_TARGETS 7
 extern const InitTarget init_targets[INIT_TARGETS];
 
-/* The script with ${ARCH} filled in; ${ACCESS_URL} and ${AUTH_TYPE} are left for the Terraform provider.  NULL if unknown. */
+/* The script with ${ARCH} filled in; ${ACCESS_URL} and ${AUTH_TYPE} are left for the Terraform
+ * provider.  NULL if unknown. */
 extern char *initscript_template(const char *os, const char *arch);
 
 /* All of it filled in.  To be freed. */
-extern char *initscript_render(const char *os, const char *arch, const char *access_url, const char *auth);
+extern char *initscript_render(const char *os, const char *arch, const char *access_url,
+							   const char *auth);
 
 #endif /* CODER_INITSCRIPT_H */

@@ -59,7 +59,7 @@ typedef struct Job
 	Worker *worker;
 	const char *id;
 	JobKind kind;
-	const json_t *part;		/* workspace_build, template_import or template_dry_run */
+	const json_t *part; /* workspace_build, template_import or template_dry_run */
 	json_t *metadata;
 	json_t *variables;	/* name -> text */
 	json_t *parameters; /* name -> text */
@@ -86,13 +86,16 @@ typedef struct Job
 extern volatile sig_atomic_t prov_stopping;
 
 /* A line of the job's log. */
-extern void job_log(Job *job, const char *source, const char *level, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
-extern void job_log_lines(Job *job, const char *source, const char *level, const char *text, size_t len);
+extern void job_log(Job *job, const char *source, const char *level, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+extern void job_log_lines(Job *job, const char *source, const char *level, const char *text,
+						  size_t len);
 
 /* Fails the job: the first reason stays.  False, for "return". */
 extern bool job_fail(Job *job, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* To be called often while something runs: sends logs, keeps the job alive, learns of a cancellation. */
+/* To be called often while something runs: sends logs, keeps the job alive, learns of a
+ * cancellation. */
 extern void job_tick(Job *job);
 extern void job_timing(Job *job, const char *stage, int64_t start_ms, int64_t end_ms, bool ok);
 extern bool job_make_work_dir(Job *job);
@@ -103,9 +106,11 @@ extern int64_t wall_ms(void);
 extern int worker_main(Worker *worker);
 extern PGconn *prov_connect(const char *conninfo);
 
-/* The engines.  False when job->error says why; else *completed is the part of CompletedJob for the job's kind. */
+/* The engines.  False when job->error says why; else *completed is the part of CompletedJob for the
+ * job's kind. */
 extern bool native_run(Job *job, json_t **completed);
-extern void native_released(Job *job, bool stored); /* after the database has, or has not, taken the result */
+extern void native_released(Job *job,
+							bool stored); /* after the database has, or has not, taken the result */
 extern bool terraform_run(Job *job, json_t **completed);
 
 /* native state in a build's state? */

@@ -52,20 +52,21 @@ env_or(const char *name, const char *def)
 static void
 usage(void)
 {
-	puts("Usage: coder-server provisioner [flags]\n"
-		 "\n"
-		 "Takes jobs from the database and runs them: imports of templates, builds of\n"
-		 "workspaces. coder-server starts one by itself; more may run on other machines.\n"
-		 "\n"
-		 "  --postgres-url URL, $CODER_PG_CONNECTION_URL     the database\n"
-		 "  --cache-dir DIR, $CODER_CACHE_DIRECTORY          work folders, Terraform's plugins\n"
-		 "  --config-dir DIR, $CODER_CONFIG_DIR              homes of sandboxed workspaces\n"
-		 "  --name NAME, $CODER_PROVISIONER_DAEMON_NAME      default: the host's name\n"
-		 "  --daemons N, $CODER_PROVISIONER_DAEMONS          jobs at a time (default 3)\n"
-		 "  --agent FILE, $CODER_AGENT_BINARY                the agent that sandboxes run\n"
-		 "  --force-cancel SECONDS, $CODER_PROVISIONER_FORCE_CANCEL_INTERVAL\n"
-		 "                                                   Terraform's time to stop (default 180)\n"
-		 "  -h, --help");
+	puts(
+		"Usage: coder-server provisioner [flags]\n"
+		"\n"
+		"Takes jobs from the database and runs them: imports of templates, builds of\n"
+		"workspaces. coder-server starts one by itself; more may run on other machines.\n"
+		"\n"
+		"  --postgres-url URL, $CODER_PG_CONNECTION_URL     the database\n"
+		"  --cache-dir DIR, $CODER_CACHE_DIRECTORY          work folders, Terraform's plugins\n"
+		"  --config-dir DIR, $CODER_CONFIG_DIR              homes of sandboxed workspaces\n"
+		"  --name NAME, $CODER_PROVISIONER_DAEMON_NAME      default: the host's name\n"
+		"  --daemons N, $CODER_PROVISIONER_DAEMONS          jobs at a time (default 3)\n"
+		"  --agent FILE, $CODER_AGENT_BINARY                the agent that sandboxes run\n"
+		"  --force-cancel SECONDS, $CODER_PROVISIONER_FORCE_CANCEL_INTERVAL\n"
+		"                                                   Terraform's time to stop (default 180)\n"
+		"  -h, --help");
 }
 
 static char *
@@ -75,7 +76,11 @@ default_dir(const char *env, const char *below)
 	const char *home = getenv("HOME");
 	char *out;
 
-	if (asprintf(&out, "%s%s/coderv2", base != NULL && base[0] != '\0' ? base : home != NULL ? home : "/tmp",
+	if (asprintf(&out,
+				 "%s%s/coderv2",
+				 base != NULL && base[0] != '\0' ? base
+				 : home != NULL					 ? home
+												 : "/tmp",
 				 base != NULL && base[0] != '\0' ? "" : below) < 0)
 		abort();
 	return out;
@@ -168,10 +173,14 @@ default_name(char *name, size_t size)
 static bool
 parse_options(int argc, char **argv, ProvOptions *o)
 {
-	static const struct option flags[] = {{"postgres-url", required_argument, NULL, 'p'}, {"cache-dir", required_argument, NULL, 'c'},
-										  {"config-dir", required_argument, NULL, 'd'},	   {"name", required_argument, NULL, 'n'},
-										  {"daemons", required_argument, NULL, 'w'},	   {"agent", required_argument, NULL, 'a'},
-										  {"force-cancel", required_argument, NULL, 'f'}, {"help", no_argument, NULL, 'h'},
+	static const struct option flags[] = {{"postgres-url", required_argument, NULL, 'p'},
+										  {"cache-dir", required_argument, NULL, 'c'},
+										  {"config-dir", required_argument, NULL, 'd'},
+										  {"name", required_argument, NULL, 'n'},
+										  {"daemons", required_argument, NULL, 'w'},
+										  {"agent", required_argument, NULL, 'a'},
+										  {"force-cancel", required_argument, NULL, 'f'},
+										  {"help", no_argument, NULL, 'h'},
 										  {NULL, 0, NULL, 0}};
 	static char name[64];
 	int c;
@@ -293,10 +302,14 @@ reap(const ProvOptions *options, Supervisor *s, Child *children)
 			{
 				children[i].pid = 0;
 				children[i].failures++;
-				children[i].restart_at = now_ms() + (children[i].failures > 6 ? 10000 : 20LL << children[i].failures);
+				children[i].restart_at =
+					now_ms() + (children[i].failures > 6 ? 10000 : 20LL << children[i].failures);
 				if (!prov_stopping)
-					fprintf(stderr, "provisioner: worker %d ended (%s %d); it starts again\n", i,
-							WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+					fprintf(stderr,
+							"provisioner: worker %d ended (%s %d); it starts again\n",
+							i,
+							WIFSIGNALED(status) ? "signal" : "status",
+							WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 			}
 	}
 }
@@ -306,13 +319,15 @@ static bool
 restore_sandboxes(const ProvOptions *options, Supervisor *s)
 {
 	PGconn *db = prov_connect(options->conninfo);
-	PGresult *res = PQexec(db, "SELECT b.workspace_id, pg_catalog.convert_from(b.provisioner_state, 'UTF8')\n"
-							   "  FROM coder.workspaces w\n"
-							   "  CROSS JOIN LATERAL (SELECT * FROM coder.workspace_builds x WHERE x.workspace_id = w.id\n"
-							   "					   ORDER BY x.build_number DESC LIMIT 1) b\n"
-							   "  JOIN coder.provisioner_jobs j ON j.id = b.job_id\n"
-							   " WHERE NOT w.deleted AND b.transition = 'start' AND j.job_status = 'succeeded'\n"
-							   "   AND pg_catalog.substr(b.provisioner_state, 1, 10) = '{\"engine\":'::bytea");
+	PGresult *res = PQexec(
+		db,
+		"SELECT b.workspace_id, pg_catalog.convert_from(b.provisioner_state, 'UTF8')\n"
+		"  FROM coder.workspaces w\n"
+		"  CROSS JOIN LATERAL (SELECT * FROM coder.workspace_builds x WHERE x.workspace_id = w.id\n"
+		"					   ORDER BY x.build_number DESC LIMIT 1) b\n"
+		"  JOIN coder.provisioner_jobs j ON j.id = b.job_id\n"
+		" WHERE NOT w.deleted AND b.transition = 'start' AND j.job_status = 'succeeded'\n"
+		"   AND pg_catalog.substr(b.provisioner_state, 1, 10) = '{\"engine\":'::bytea");
 	const bool ok = PQresultStatus(res) == PGRES_TUPLES_OK;
 	int i;
 
@@ -408,7 +423,12 @@ provisioner_main(int argc, char **argv)
 	install_signals();
 	prctl(PR_SET_CHILD_SUBREAPER, 1); /* what a killed worker leaves is reaped here */
 	sigaction(SIGCHLD, &sa, NULL);
-	slots = mmap(NULL, sizeof(WorkerSlot) * MAX_DAEMONS, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	slots = mmap(NULL,
+				 sizeof(WorkerSlot) * MAX_DAEMONS,
+				 PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_ANONYMOUS,
+				 -1,
+				 0);
 	if (slots == MAP_FAILED)
 		return 1;
 	supervise(&options, slots);

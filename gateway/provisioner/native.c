@@ -77,11 +77,11 @@ evaluate(Job *job, Graph **graph)
 		return NULL;
 	}
 	*graph = graph_create();
-	json_array_foreach(edges, i, edge)
-		if (json_is_null(json_array_get(edge, 1)))
-			graph_node(*graph, json_string_value(json_array_get(edge, 0)));
-		else
-			graph_edge(*graph, json_string_value(json_array_get(edge, 0)), json_string_value(json_array_get(edge, 1)));
+	json_array_foreach(edges, i, edge) if (json_is_null(json_array_get(edge, 1)))
+		graph_node(*graph, json_string_value(json_array_get(edge, 0)));
+	else graph_edge(*graph,
+					json_string_value(json_array_get(edge, 0)),
+					json_string_value(json_array_get(edge, 1)));
 	resources = plan_resources(state);
 	json_decref(edges);
 	json_decref(state);
@@ -137,10 +137,23 @@ run_import(Job *job, json_t **completed)
 		json_decref(start);
 		return false;
 	}
-	*completed = json_pack("{s:o, s:o, s:o, s:o, s:o, s:[], s:s, s:O, s:O}", "start_resources", take(start, "resources"), "stop_resources",
-						   take(stop, "resources"), "rich_parameters", take(start, "parameters"), "external_auth_providers",
-						   take(start, "external_auth_providers"), "presets", take(start, "presets"), "start_modules", "plan", "7b7d",
-						   "has_ai_tasks", json_object_get(start, "has_ai_tasks"), "has_external_agents",
+	*completed = json_pack("{s:o, s:o, s:o, s:o, s:o, s:[], s:s, s:O, s:O}",
+						   "start_resources",
+						   take(start, "resources"),
+						   "stop_resources",
+						   take(stop, "resources"),
+						   "rich_parameters",
+						   take(start, "parameters"),
+						   "external_auth_providers",
+						   take(start, "external_auth_providers"),
+						   "presets",
+						   take(start, "presets"),
+						   "start_modules",
+						   "plan",
+						   "7b7d",
+						   "has_ai_tasks",
+						   json_object_get(start, "has_ai_tasks"),
+						   "has_external_agents",
 						   json_object_get(start, "has_external_agents"));
 	json_decref(start);
 	json_decref(stop);
@@ -172,15 +185,22 @@ sandbox_spec(const Job *job, const json_t *resource)
 	const json_t *value;
 	const char *key;
 
-	json_object_foreach(json_object_get(v, "env"), key, value)
-		if (json_is_string(value))
-			json_object_set(env, key, (json_t *) (uintptr_t) value);
+	json_object_foreach(json_object_get(v, "env"), key, value) if (json_is_string(value))
+		json_object_set(env, key, (json_t *) (uintptr_t) value);
 	json_object_set_new(env, "CODER_AGENT_URL", json_string(str(job->metadata, "coder_url")));
 	json_object_set_new(env, "CODER_AGENT_AUTH", json_string("token"));
 	json_object_set_new(env, "CODER_AGENT_TOKEN", json_string(str(v, "agent_token")));
 	json_object_set_new(env, "CODER_AGENT_LOG_DIR", json_string("/tmp"));
-	return json_pack("{s:s, s:s, s:o, s:O*}", "address", str(resource, "address"), "hostname", str(job->metadata, "workspace_name"), "env",
-					 env, "command", json_is_array(json_object_get(v, "command")) ? json_object_get(v, "command") : NULL);
+	return json_pack("{s:s, s:s, s:o, s:O*}",
+					 "address",
+					 str(resource, "address"),
+					 "hostname",
+					 str(job->metadata, "workspace_name"),
+					 "env",
+					 env,
+					 "command",
+					 json_is_array(json_object_get(v, "command")) ? json_object_get(v, "command")
+																  : NULL);
 }
 
 static json_t *
@@ -190,21 +210,29 @@ sandbox_specs(const Job *job, const json_t *resources)
 	const json_t *item;
 	size_t i;
 
-	json_array_foreach(resources, i, item)
-		if (strcmp(str(item, "type"), "sandbox_process") == 0)
-			json_array_append_new(out, sandbox_spec(job, item));
+	json_array_foreach(resources, i, item) if (strcmp(str(item, "type"), "sandbox_process") == 0)
+		json_array_append_new(out, sandbox_spec(job, item));
 	return out;
 }
 
 static bool
 ask(Job *job, const char *op, json_t *sandboxes, int timeout_ms)
 {
-	json_t *request = json_pack("{s:s, s:s, s:o*}", "op", op, "workspace", str(job->metadata, "workspace_id"), "sandboxes", sandboxes);
+	json_t *request = json_pack("{s:s, s:s, s:o*}",
+								"op",
+								op,
+								"workspace",
+								str(job->metadata, "workspace_id"),
+								"sandboxes",
+								sandboxes);
 	json_t *answer = sandbox_request(job->worker->sandbox_fd, request, timeout_ms);
 	bool ok = json_is_true(json_object_get(answer, "ok"));
 
 	if (!ok)
-		job_fail(job, "%s", answer != NULL ? str(answer, "error") : "the supervisor of sandboxes does not answer");
+		job_fail(job,
+				 "%s",
+				 answer != NULL ? str(answer, "error")
+								: "the supervisor of sandboxes does not answer");
 	json_decref(request);
 	json_decref(answer);
 	return ok;
@@ -213,8 +241,17 @@ ask(Job *job, const char *op, json_t *sandboxes, int timeout_ms)
 static void
 set_state(Job *job, json_t *sandboxes)
 {
-	json_t *state = json_pack("{s:s, s:i, s:s, s:s, s:o}", "engine", "native", "version", 1, "host", job->worker->options->host_id,
-							  "workspace", str(job->metadata, "workspace_id"), "sandboxes", sandboxes);
+	json_t *state = json_pack("{s:s, s:i, s:s, s:s, s:o}",
+							  "engine",
+							  "native",
+							  "version",
+							  1,
+							  "host",
+							  job->worker->options->host_id,
+							  "workspace",
+							  str(job->metadata, "workspace_id"),
+							  "sandboxes",
+							  sandboxes);
 
 	job->new_state = (uint8_t *) json_dumps(state, JSON_COMPACT);
 	job->new_state_len = strlen((char *) job->new_state);
@@ -231,7 +268,8 @@ check_host(Job *job)
 					  strcmp(str(state, "host"), job->worker->options->host_id) == 0;
 
 	if (!ours)
-		job_fail(job, "the workspace's sandbox and home are on the machine \"%s\"", str(state, "host"));
+		job_fail(
+			job, "the workspace's sandbox and home are on the machine \"%s\"", str(state, "host"));
 	json_decref(state);
 	return ours;
 }
@@ -248,7 +286,11 @@ apply(Job *job, const char *transition, json_t *resources)
 		json_decref(specs);
 		if (!ask(job, destroy ? "delete" : "stop", NULL, STOP_MS))
 			return false;
-		job_log(job, "PROVISIONER", "INFO", destroy ? "The sandbox and its home folder are removed." : "The sandbox is stopped.");
+		job_log(job,
+				"PROVISIONER",
+				"INFO",
+				destroy ? "The sandbox and its home folder are removed."
+						: "The sandbox is stopped.");
 		set_state(job, json_array());
 		return true;
 	}
@@ -296,9 +338,14 @@ run_build(Job *job, json_t **completed)
 	ok = apply(job, transition, resources);
 	job_timing(job, "apply", start, wall_ms(), ok);
 	if (ok)
-		*completed = json_pack("{s:o, s:[], s:[], s:o}", "resources",
-							   strcmp(transition, "DESTROY") == 0 ? json_array() : take(mapped, "resources"), "modules",
-							   "resource_replacements", "ai_tasks", take(mapped, "ai_tasks"));
+		*completed =
+			json_pack("{s:o, s:[], s:[], s:o}",
+					  "resources",
+					  strcmp(transition, "DESTROY") == 0 ? json_array() : take(mapped, "resources"),
+					  "modules",
+					  "resource_replacements",
+					  "ai_tasks",
+					  take(mapped, "ai_tasks"));
 	json_decref(resources);
 	json_decref(mapped);
 	return ok;
@@ -323,6 +370,7 @@ native_run(Job *job, json_t **completed)
 void
 native_released(Job *job, bool stored)
 {
-	if (job->kind == JOB_BUILD && job->have_new_state && strcmp(str(job->metadata, "workspace_transition"), "START") == 0)
+	if (job->kind == JOB_BUILD && job->have_new_state &&
+		strcmp(str(job->metadata, "workspace_transition"), "START") == 0)
 		ask(job, stored ? "go" : "abort", NULL, 5000);
 }

@@ -182,7 +182,8 @@ parse_line(Graph *g, const char *at, const char *end)
 		}
 		free(other);
 	}
-	else if (at < end && *at == '[' && (label = memmem(at, (size_t) (end - at), "label", 5)) != NULL)
+	else if (at < end && *at == '[' &&
+			 (label = memmem(at, (size_t) (end - at), "label", 5)) != NULL)
 	{
 		at = memchr(label, '"', (size_t) (end - label));
 		i = node_of(g, name);
@@ -338,7 +339,8 @@ valid_slug(const char *s)
 	if (s[0] == '\0')
 		return false;
 	for (i = 0; s[i] != '\0'; i++)
-		if (!isalnum((unsigned char) s[i]) && !(s[i] == '-' && i > 0 && s[i + 1] != '\0' && s[i - 1] != '-'))
+		if (!isalnum((unsigned char) s[i]) &&
+			!(s[i] == '-' && i > 0 && s[i + 1] != '\0' && s[i - 1] != '-'))
 			return false;
 	return true;
 }
@@ -346,7 +348,8 @@ valid_slug(const char *s)
 static bool
 is_compute(const json_t *resource)
 {
-	return is_managed(resource) && (strncmp(str(resource, "type"), "coder_", 6) != 0 || is_type(resource, "coder_external_agent"));
+	return is_managed(resource) && (strncmp(str(resource, "type"), "coder_", 6) != 0 ||
+									is_type(resource, "coder_external_agent"));
 }
 
 static const json_t *
@@ -355,20 +358,20 @@ compute_with_label(const Map *m, const char *label)
 	const json_t *item;
 	size_t i;
 
-	json_array_foreach(m->resources, i, item)
-		if (is_compute(item))
-		{
-			char *other = label_of(item);
-			const bool same = strcmp(other, label) == 0;
+	json_array_foreach(m->resources, i, item) if (is_compute(item))
+	{
+		char *other = label_of(item);
+		const bool same = strcmp(other, label) == 0;
 
-			free(other);
-			if (same)
-				return item;
-		}
+		free(other);
+		if (same)
+			return item;
+	}
 	return NULL;
 }
 
-/* The nearest compute resource from the node with this label; of equally near ones the first by name. */
+/* The nearest compute resource from the node with this label; of equally near ones the first by
+ * name. */
 static const char *
 nearest_compute(const Map *m, const char *label, bool upwards)
 {
@@ -435,13 +438,18 @@ refers_to(const Map *m, const json_t *resource, const char *target)
 	size_t i;
 	size_t k;
 
-	snprintf(from, sizeof(from), "] %.200s.%.200s (expand)", str(resource, "type"), str(resource, "name"));
+	snprintf(from,
+			 sizeof(from),
+			 "] %.200s.%.200s (expand)",
+			 str(resource, "type"),
+			 str(resource, "name"));
 	snprintf(to, sizeof(to), "] %.400s (expand)", target);
 	for (i = 0; i < m->graph->n; i++)
 	{
 		const Node *node = &m->graph->nodes[i];
 
-		if (strlen(node->name) < strlen(from) || strcmp(node->name + strlen(node->name) - strlen(from), from) != 0)
+		if (strlen(node->name) < strlen(from) ||
+			strcmp(node->name + strlen(node->name) - strlen(from), from) != 0)
 			continue;
 		for (k = 0; k < node->n_out; k++)
 		{
@@ -455,10 +463,27 @@ refers_to(const Map *m, const json_t *resource, const char *target)
 }
 
 static json_t *
-script_json(const char *name, const char *icon, const char *log, const char *script, bool start, bool blocks)
+script_json(const char *name, const char *icon, const char *log, const char *script, bool start,
+			bool blocks)
 {
-	return json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:b, s:i, s:s}", "display_name", name, "icon", icon, "script", script, "cron", "",
-					 "start_blocks_login", blocks, "run_on_start", start, "run_on_stop", !start, "timeout_seconds", 0, "log_path",
+	return json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:b, s:i, s:s}",
+					 "display_name",
+					 name,
+					 "icon",
+					 icon,
+					 "script",
+					 script,
+					 "cron",
+					 "",
+					 "start_blocks_login",
+					 blocks,
+					 "run_on_start",
+					 start,
+					 "run_on_stop",
+					 !start,
+					 "timeout_seconds",
+					 0,
+					 "log_path",
 					 log);
 }
 
@@ -467,14 +492,25 @@ agent_scripts(const json_t *v)
 {
 	json_t *out = json_array();
 	const json_t *old = json_object_get(v, "login_before_ready");
-	const bool blocking = strcmp(str(v, "startup_script_behavior"), "blocking") == 0 || json_is_false(old);
+	const bool blocking =
+		strcmp(str(v, "startup_script_behavior"), "blocking") == 0 || json_is_false(old);
 
 	if (str(v, "startup_script")[0] != '\0')
-		json_array_append_new(out, script_json("Startup Script", "/emojis/25b6-fe0f.png", "coder-startup-script.log",
-											   str(v, "startup_script"), true, blocking));
+		json_array_append_new(out,
+							  script_json("Startup Script",
+										  "/emojis/25b6-fe0f.png",
+										  "coder-startup-script.log",
+										  str(v, "startup_script"),
+										  true,
+										  blocking));
 	if (str(v, "shutdown_script")[0] != '\0')
-		json_array_append_new(out, script_json("Shutdown Script", "/emojis/25c0.png", "coder-shutdown-script.log",
-											   str(v, "shutdown_script"), false, false));
+		json_array_append_new(out,
+							  script_json("Shutdown Script",
+										  "/emojis/25c0.png",
+										  "coder-shutdown-script.log",
+										  str(v, "shutdown_script"),
+										  false,
+										  false));
 	return out;
 }
 
@@ -486,16 +522,28 @@ agent_metadata(const json_t *v)
 	size_t i;
 
 	json_array_foreach(json_object_get(v, "metadata"), i, item)
-		json_array_append_new(out, json_pack("{s:s, s:s, s:s, s:I, s:I, s:I}", "key", str(item, "key"), "display_name",
-											 str(item, "display_name"), "script", str(item, "script"), "interval",
-											 num(item, "interval"), "timeout", num(item, "timeout"), "order", num(item, "order")));
+		json_array_append_new(out,
+							  json_pack("{s:s, s:s, s:s, s:I, s:I, s:I}",
+										"key",
+										str(item, "key"),
+										"display_name",
+										str(item, "display_name"),
+										"script",
+										str(item, "script"),
+										"interval",
+										num(item, "interval"),
+										"timeout",
+										num(item, "timeout"),
+										"order",
+										num(item, "order")));
 	return out;
 }
 
 static json_t *
 agent_display_apps(const json_t *v)
 {
-	static const char *const keys[] = {"vscode", "vscode_insiders", "web_terminal", "ssh_helper", "port_forwarding_helper"};
+	static const char *const keys[] = {
+		"vscode", "vscode_insiders", "web_terminal", "ssh_helper", "port_forwarding_helper"};
 	const json_t *block = first(v, "display_apps");
 	json_t *out = json_object();
 	size_t i;
@@ -504,7 +552,8 @@ agent_display_apps(const json_t *v)
 	{
 		const json_t *given = json_object_get(block, keys[i]);
 
-		json_object_set_new(out, keys[i], json_boolean(json_is_boolean(given) ? json_is_true(given) : i != 1));
+		json_object_set_new(
+			out, keys[i], json_boolean(json_is_boolean(given) ? json_is_true(given) : i != 1));
 	}
 	return out;
 }
@@ -522,11 +571,23 @@ agent_monitoring(const json_t *v)
 	if (json_array_size(memory) > 0)
 	{
 		item = json_array_get(memory, json_array_size(memory) - 1);
-		json_object_set_new(out, "memory", json_pack("{s:b, s:I}", "enabled", flag(item, "enabled"), "threshold", num(item, "threshold")));
+		json_object_set_new(out,
+							"memory",
+							json_pack("{s:b, s:I}",
+									  "enabled",
+									  flag(item, "enabled"),
+									  "threshold",
+									  num(item, "threshold")));
 	}
 	json_array_foreach(json_object_get(block, "volume"), i, item)
-		json_array_append_new(volumes, json_pack("{s:s, s:b, s:I}", "path", str(item, "path"), "enabled", flag(item, "enabled"),
-												 "threshold", num(item, "threshold")));
+		json_array_append_new(volumes,
+							  json_pack("{s:s, s:b, s:I}",
+										"path",
+										str(item, "path"),
+										"enabled",
+										flag(item, "enabled"),
+										"threshold",
+										num(item, "threshold")));
 	return out;
 }
 
@@ -543,31 +604,66 @@ add_agent(Map *m, const json_t *resource)
 	bool ok = true;
 
 	if (strchr(name, '_') != NULL)
-		ok = problem(m, "agent name \"%s\" has an underscore; use letters, digits and single hyphens", name);
+		ok = problem(
+			m, "agent name \"%s\" has an underscore; use letters, digits and single hyphens", name);
 	else if (!valid_slug(name))
-		ok = problem(m, "agent name \"%s\" must be letters, digits and single hyphens between them", name);
-	json_object_foreach(m->agents, key, other)
-		if (ok && strcasecmp(str(json_object_get(other, "agent"), "name"), name) == 0)
-			ok = problem(m, "two agents have the name \"%s\"", name);
+		ok = problem(
+			m, "agent name \"%s\" must be letters, digits and single hyphens between them", name);
+	json_object_foreach(
+		m->agents, key, other) if (ok && strcasecmp(str(json_object_get(other, "agent"), "name"),
+													name) == 0) ok =
+		problem(m, "two agents have the name \"%s\"", name);
 	if (ok && !has_label(m, label))
-		ok = problem(m, "agent \"%s\" is not in the graph: a module with an agent cannot have count or for_each", name);
+		ok = problem(
+			m,
+			"agent \"%s\" is not in the graph: a module with an agent cannot have count or for_each",
+			name);
 	owner = ok ? nearest_compute(m, label, true) : NULL;
 	if (ok && owner != NULL)
 	{
-		agent = json_pack("{s:s, s:s, s:O?, s:s, s:s, s:s, s:[], s:I, s:s, s:s, s:o, s:o, s:o, s:[], s:I, s:o, s:[], s:s}", "id",
-						  str(v, "id"), "name", name, "env", json_object_get(v, "env"), "operating_system", str(v, "os"),
-						  "architecture", str(v, "arch"), "directory", str(v, "dir"), "apps", "connection_timeout_seconds",
-						  num(v, "connection_timeout"), "troubleshooting_url", str(v, "troubleshooting_url"), "motd_file",
-						  str(v, "motd_file"), "metadata", agent_metadata(v), "display_apps", agent_display_apps(v), "scripts",
-						  agent_scripts(v), "extra_envs", "order", num(v, "order"), "resources_monitoring", agent_monitoring(v),
-						  "devcontainers", "api_key_scope", str(v, "api_key_scope"));
+		agent = json_pack(
+			"{s:s, s:s, s:O?, s:s, s:s, s:s, s:[], s:I, s:s, s:s, s:o, s:o, s:o, s:[], s:I, s:o, s:[], s:s}",
+			"id",
+			str(v, "id"),
+			"name",
+			name,
+			"env",
+			json_object_get(v, "env"),
+			"operating_system",
+			str(v, "os"),
+			"architecture",
+			str(v, "arch"),
+			"directory",
+			str(v, "dir"),
+			"apps",
+			"connection_timeout_seconds",
+			num(v, "connection_timeout"),
+			"troubleshooting_url",
+			str(v, "troubleshooting_url"),
+			"motd_file",
+			str(v, "motd_file"),
+			"metadata",
+			agent_metadata(v),
+			"display_apps",
+			agent_display_apps(v),
+			"scripts",
+			agent_scripts(v),
+			"extra_envs",
+			"order",
+			num(v, "order"),
+			"resources_monitoring",
+			agent_monitoring(v),
+			"devcontainers",
+			"api_key_scope",
+			str(v, "api_key_scope"));
 		if (!json_is_object(json_object_get(agent, "env")))
 			json_object_set_new(agent, "env", json_object());
 		if (strcmp(str(v, "auth"), "token") == 0)
 			json_object_set_new(agent, "token", json_string(str(v, "token")));
 		else
 			json_object_set_new(agent, "instance_id", json_string(""));
-		json_object_set_new(m->agents, label, json_pack("{s:o, s:s}", "agent", agent, "owner", owner));
+		json_object_set_new(
+			m->agents, label, json_pack("{s:o, s:s}", "agent", agent, "owner", owner));
 	}
 	free(label);
 	return ok;
@@ -583,7 +679,8 @@ belongs(const Map *m, const json_t *resource, const json_t *entry)
 
 	if (id[0] != '\0' || wanted[0] != '\0')
 		return strcmp(id, wanted) == 0;
-	snprintf(target, sizeof(target), "coder_agent.%.400s", str(json_object_get(entry, "agent"), "name"));
+	snprintf(
+		target, sizeof(target), "coder_agent.%.400s", str(json_object_get(entry, "agent"), "name"));
 	return refers_to(m, resource, target);
 }
 
@@ -600,7 +697,8 @@ belongs_to_devcontainer(const Map *m, const json_t *resource, const json_t *devc
 	return refers_to(m, resource, target);
 }
 
-/* Appends child to the list of the agent, or of a devcontainer of an agent; drops it where there is none. */
+/* Appends child to the list of the agent, or of a devcontainer of an agent; drops it where there is
+ * none. */
 static void
 attach(Map *m, const json_t *resource, const char *list, const char *dev_list, json_t *child)
 {
@@ -609,19 +707,19 @@ attach(Map *m, const json_t *resource, const char *list, const char *dev_list, j
 	json_t *dev;
 	size_t i;
 
+	json_object_foreach(m->agents, key, entry) if (belongs(m, resource, entry))
+	{
+		json_array_append_new(json_object_get(json_object_get(entry, "agent"), list), child);
+		return;
+	}
 	json_object_foreach(m->agents, key, entry)
-		if (belongs(m, resource, entry))
-		{
-			json_array_append_new(json_object_get(json_object_get(entry, "agent"), list), child);
-			return;
-		}
-	json_object_foreach(m->agents, key, entry)
-		json_array_foreach(json_object_get(json_object_get(entry, "agent"), "devcontainers"), i, dev)
-			if (belongs_to_devcontainer(m, resource, dev))
-			{
-				json_array_append_new(json_object_get(dev, dev_list), child);
-				return;
-			}
+		json_array_foreach(json_object_get(json_object_get(entry, "agent"), "devcontainers"),
+						   i,
+						   dev) if (belongs_to_devcontainer(m, resource, dev))
+	{
+		json_array_append_new(json_object_get(dev, dev_list), child);
+		return;
+	}
 	json_decref(child);
 }
 
@@ -632,13 +730,22 @@ add_devcontainer(Map *m, const json_t *resource)
 	const char *key;
 	json_t *entry;
 
-	json_object_foreach(m->agents, key, entry)
-		if (belongs(m, resource, entry))
-			json_array_append_new(json_object_get(json_object_get(entry, "agent"), "devcontainers"),
-								  json_pack("{s:s, s:s, s:s, s:s, s:s, s:[], s:[], s:[]}", "workspace_folder",
-											str(v, "workspace_folder"), "config_path", str(v, "config_path"), "name",
-											str(resource, "name"), "id", str(v, "id"), "subagent_id", str(v, "subagent_id"), "apps",
-											"scripts", "envs"));
+	json_object_foreach(m->agents, key, entry) if (belongs(m, resource, entry))
+		json_array_append_new(json_object_get(json_object_get(entry, "agent"), "devcontainers"),
+							  json_pack("{s:s, s:s, s:s, s:s, s:s, s:[], s:[], s:[]}",
+										"workspace_folder",
+										str(v, "workspace_folder"),
+										"config_path",
+										str(v, "config_path"),
+										"name",
+										str(resource, "name"),
+										"id",
+										str(v, "id"),
+										"subagent_id",
+										str(v, "subagent_id"),
+										"apps",
+										"scripts",
+										"envs"));
 }
 
 static void
@@ -651,8 +758,10 @@ add_instance_id(Map *m, const json_t *resource)
 	{
 		json_t *agent = json_object_get(entry, "agent");
 
-		if (str(agent, "id")[0] != '\0' && belongs(m, resource, entry) && json_object_get(agent, "token") == NULL)
-			json_object_set_new(agent, "instance_id", json_string(str(values_of(resource), "instance_id")));
+		if (str(agent, "id")[0] != '\0' && belongs(m, resource, entry) &&
+			json_object_get(agent, "token") == NULL)
+			json_object_set_new(
+				agent, "instance_id", json_string(str(values_of(resource), "instance_id")));
 	}
 }
 
@@ -662,24 +771,58 @@ add_app(Map *m, const json_t *resource, json_t *slugs)
 	const json_t *v = values_of(resource);
 	const char *slug = str(v, "slug")[0] != '\0' ? str(v, "slug") : str(resource, "name");
 	const char *share = str(v, "share");
-	const char *shown = str(v, "display_name")[0] != '\0' ? str(v, "display_name") : str(v, "name")[0] != '\0' ? str(v, "name") : slug;
+	const char *shown = str(v, "display_name")[0] != '\0' ? str(v, "display_name")
+						: str(v, "name")[0] != '\0'		  ? str(v, "name")
+														  : slug;
 	const json_t *check = first(v, "healthcheck");
 	json_t *app;
 
 	if (!valid_slug(slug))
-		return problem(m, "app slug \"%s\" must be letters, digits and single hyphens between them", slug);
+		return problem(
+			m, "app slug \"%s\" must be letters, digits and single hyphens between them", slug);
 	if (json_object_get(slugs, slug) != NULL)
 		return problem(m, "two apps have the slug \"%s\"", slug);
 	json_object_set_new(slugs, slug, json_true());
-	app = json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:s, s:b, s:I, s:b, s:s, s:s, s:s, s:s}", "slug", slug, "display_name", shown,
-					"command", str(v, "command"), "url", str(v, "url"), "icon", str(v, "icon"), "subdomain", flag(v, "subdomain"),
-					"sharing_level", strcmp(share, "public") == 0 ? "PUBLIC" : strcmp(share, "authenticated") == 0 ? "AUTHENTICATED" : "OWNER",
-					"external", flag(v, "external"), "order", num(v, "order"), "hidden", flag(v, "hidden"), "open_in",
-					strcmp(str(v, "open_in"), "tab") == 0 ? "TAB" : "SLIM_WINDOW", "group", str(v, "group"), "id", str(v, "id"),
-					"tooltip", str(v, "tooltip"));
+	app = json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:s, s:b, s:I, s:b, s:s, s:s, s:s, s:s}",
+					"slug",
+					slug,
+					"display_name",
+					shown,
+					"command",
+					str(v, "command"),
+					"url",
+					str(v, "url"),
+					"icon",
+					str(v, "icon"),
+					"subdomain",
+					flag(v, "subdomain"),
+					"sharing_level",
+					strcmp(share, "public") == 0		  ? "PUBLIC"
+					: strcmp(share, "authenticated") == 0 ? "AUTHENTICATED"
+														  : "OWNER",
+					"external",
+					flag(v, "external"),
+					"order",
+					num(v, "order"),
+					"hidden",
+					flag(v, "hidden"),
+					"open_in",
+					strcmp(str(v, "open_in"), "tab") == 0 ? "TAB" : "SLIM_WINDOW",
+					"group",
+					str(v, "group"),
+					"id",
+					str(v, "id"),
+					"tooltip",
+					str(v, "tooltip"));
 	if (check != NULL)
-		json_object_set_new(app, "healthcheck",
-							json_pack("{s:s, s:I, s:I}", "url", str(check, "url"), "interval", num(check, "interval"), "threshold",
+		json_object_set_new(app,
+							"healthcheck",
+							json_pack("{s:s, s:I, s:I}",
+									  "url",
+									  str(check, "url"),
+									  "interval",
+									  num(check, "interval"),
+									  "threshold",
 									  num(check, "threshold")));
 	attach(m, resource, "apps", "apps", app);
 	return true;
@@ -690,8 +833,17 @@ add_env(Map *m, const json_t *resource)
 {
 	const json_t *v = values_of(resource);
 
-	attach(m, resource, "extra_envs", "envs",
-		   json_pack("{s:s, s:s, s:s}", "name", str(v, "name"), "value", str(v, "value"), "merge_strategy", str(v, "merge_strategy")));
+	attach(m,
+		   resource,
+		   "extra_envs",
+		   "envs",
+		   json_pack("{s:s, s:s, s:s}",
+					 "name",
+					 str(v, "name"),
+					 "value",
+					 str(v, "value"),
+					 "merge_strategy",
+					 str(v, "merge_strategy")));
 }
 
 static void
@@ -699,11 +851,29 @@ add_script(Map *m, const json_t *resource)
 {
 	const json_t *v = values_of(resource);
 
-	attach(m, resource, "scripts", "scripts",
-		   json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:b, s:I, s:s}", "display_name", str(v, "display_name"), "icon", str(v, "icon"),
-					 "script", str(v, "script"), "cron", str(v, "cron"), "start_blocks_login", flag(v, "start_blocks_login"),
-					 "run_on_start", flag(v, "run_on_start"), "run_on_stop", flag(v, "run_on_stop"), "timeout_seconds",
-					 num(v, "timeout"), "log_path", str(v, "log_path")));
+	attach(m,
+		   resource,
+		   "scripts",
+		   "scripts",
+		   json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:b, s:I, s:s}",
+					 "display_name",
+					 str(v, "display_name"),
+					 "icon",
+					 str(v, "icon"),
+					 "script",
+					 str(v, "script"),
+					 "cron",
+					 str(v, "cron"),
+					 "start_blocks_login",
+					 flag(v, "start_blocks_login"),
+					 "run_on_start",
+					 flag(v, "run_on_start"),
+					 "run_on_stop",
+					 flag(v, "run_on_stop"),
+					 "timeout_seconds",
+					 num(v, "timeout"),
+					 "log_path",
+					 str(v, "log_path")));
 }
 
 static bool
@@ -731,8 +901,16 @@ metadata_items(const json_t *v)
 	size_t i;
 
 	json_array_foreach(json_object_get(v, "item"), i, item)
-		json_array_append_new(out, json_pack("{s:s, s:s, s:b, s:b}", "key", str(item, "key"), "value", str(item, "value"), "sensitive",
-											 flag(item, "sensitive"), "is_null", flag(item, "is_null")));
+		json_array_append_new(out,
+							  json_pack("{s:s, s:s, s:b, s:b}",
+										"key",
+										str(item, "key"),
+										"value",
+										str(item, "value"),
+										"sensitive",
+										flag(item, "sensitive"),
+										"is_null",
+										flag(item, "is_null")));
 	return out;
 }
 
@@ -745,7 +923,8 @@ instance_type(const json_t *resource)
 		return str(values_of(resource), "machine_type");
 	if (strcmp(type, "aws_instance") == 0 || strcmp(type, "aws_spot_instance_request") == 0)
 		return str(values_of(resource), "instance_type");
-	if (strcmp(type, "azurerm_linux_virtual_machine") == 0 || strcmp(type, "azurerm_windows_virtual_machine") == 0)
+	if (strcmp(type, "azurerm_linux_virtual_machine") == 0 ||
+		strcmp(type, "azurerm_windows_virtual_machine") == 0)
 		return str(values_of(resource), "size");
 	return "";
 }
@@ -761,7 +940,8 @@ automatic_instance_id(const json_t *resource)
 		return str(values_of(resource), "id");
 	if (strcmp(type, "aws_spot_instance_request") == 0)
 		return str(values_of(resource), "spot_instance_id");
-	if (strcmp(type, "azurerm_linux_virtual_machine") == 0 || strcmp(type, "azurerm_windows_virtual_machine") == 0)
+	if (strcmp(type, "azurerm_linux_virtual_machine") == 0 ||
+		strcmp(type, "azurerm_windows_virtual_machine") == 0)
 		return str(values_of(resource), "virtual_machine_id");
 	return "";
 }
@@ -807,18 +987,33 @@ resource_json(Map *m, const json_t *resource)
 	json_t *entry;
 	json_t *out;
 
-	json_object_foreach(m->agents, key, entry)
-		if (strcmp(str(entry, "owner"), label) == 0)
-		{
-			json_t *agent = json_object_get(entry, "agent");
+	json_object_foreach(m->agents, key, entry) if (strcmp(str(entry, "owner"), label) == 0)
+	{
+		json_t *agent = json_object_get(entry, "agent");
 
-			if (json_object_get(agent, "token") == NULL && str(agent, "instance_id")[0] == '\0')
-				json_object_set_new(agent, "instance_id", json_string(automatic_instance_id(resource)));
-			json_array_append(agents, agent);
-		}
-	out = json_pack("{s:s, s:s, s:o, s:o, s:b, s:s, s:s, s:I, s:s}", "name", str(resource, "name"), "type", str(resource, "type"),
-					"agents", agents, "metadata", metadata_items(meta), "hide", flag(meta, "hide"), "icon", str(meta, "icon"),
-					"instance_type", instance_type(resource), "daily_cost", num(meta, "daily_cost"), "module_path", path);
+		if (json_object_get(agent, "token") == NULL && str(agent, "instance_id")[0] == '\0')
+			json_object_set_new(agent, "instance_id", json_string(automatic_instance_id(resource)));
+		json_array_append(agents, agent);
+	}
+	out = json_pack("{s:s, s:s, s:o, s:o, s:b, s:s, s:s, s:I, s:s}",
+					"name",
+					str(resource, "name"),
+					"type",
+					str(resource, "type"),
+					"agents",
+					agents,
+					"metadata",
+					metadata_items(meta),
+					"hide",
+					flag(meta, "hide"),
+					"icon",
+					str(meta, "icon"),
+					"instance_type",
+					instance_type(resource),
+					"daily_cost",
+					num(meta, "daily_cost"),
+					"module_path",
+					path);
 	free(path);
 	free(label);
 	return out;
@@ -853,7 +1048,8 @@ sorted_by_address(const json_t *resources)
 static bool
 is_listed(const json_t *resource)
 {
-	static const char *const hidden[] = {"coder_agent", "coder_agent_instance", "coder_app", "coder_script", "coder_metadata"};
+	static const char *const hidden[] = {
+		"coder_agent", "coder_agent_instance", "coder_app", "coder_script", "coder_metadata"};
 	size_t i;
 
 	for (i = 0; i < sizeof(hidden) / sizeof(hidden[0]); i++)
@@ -867,10 +1063,17 @@ is_listed(const json_t *resource)
 static const char *
 form_type_name(const char *s)
 {
-	static const char *const names[][2] = {{"", "DEFAULT"},			{"error", "FORM_ERROR"},  {"radio", "RADIO"},
-										   {"dropdown", "DROPDOWN"}, {"input", "INPUT"},		  {"textarea", "TEXTAREA"},
-										   {"slider", "SLIDER"},		{"checkbox", "CHECKBOX"}, {"switch", "SWITCH"},
-										   {"tag-select", "TAGSELECT"}, {"multi-select", "MULTISELECT"}};
+	static const char *const names[][2] = {{"", "DEFAULT"},
+										   {"error", "FORM_ERROR"},
+										   {"radio", "RADIO"},
+										   {"dropdown", "DROPDOWN"},
+										   {"input", "INPUT"},
+										   {"textarea", "TEXTAREA"},
+										   {"slider", "SLIDER"},
+										   {"checkbox", "CHECKBOX"},
+										   {"switch", "SWITCH"},
+										   {"tag-select", "TAGSELECT"},
+										   {"multi-select", "MULTISELECT"}};
 	size_t i;
 
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
@@ -890,8 +1093,8 @@ parameter_validation(json_t *out, const json_t *v)
 	bool no_max = !json_is_number(max) || flag(rule, "max_disabled");
 
 	/* Providers of old say 0 and 0 where nothing is set. */
-	if (json_object_get(rule, "min_disabled") == NULL && json_is_number(min) && json_is_number(max) && num(rule, "min") == 0 &&
-		num(rule, "max") == 0)
+	if (json_object_get(rule, "min_disabled") == NULL && json_is_number(min) &&
+		json_is_number(max) && num(rule, "min") == 0 && num(rule, "max") == 0)
 		no_min = no_max = true;
 	json_object_set_new(out, "validation_regex", json_string(str(rule, "regex")));
 	json_object_set_new(out, "validation_error", json_string(str(rule, "error")));
@@ -915,22 +1118,52 @@ add_parameter(Map *m, const json_t *resource, json_t *out)
 	if (form_type == NULL)
 	{
 		json_decref(options);
-		return problem(m, "parameter \"%s\" has the form_type \"%s\", which is unknown", str(v, "name"), str(v, "form_type"));
+		return problem(m,
+					   "parameter \"%s\" has the form_type \"%s\", which is unknown",
+					   str(v, "name"),
+					   str(v, "form_type"));
 	}
-	json_array_foreach(out, i, item)
-		if (strcmp(str(item, "name"), str(v, "name")) == 0)
-		{
-			json_decref(options);
-			return problem(m, "two parameters have the name \"%s\"", str(v, "name"));
-		}
+	json_array_foreach(out, i, item) if (strcmp(str(item, "name"), str(v, "name")) == 0)
+	{
+		json_decref(options);
+		return problem(m, "two parameters have the name \"%s\"", str(v, "name"));
+	}
 	json_array_foreach(json_object_get(v, "option"), i, item)
-		json_array_append_new(options, json_pack("{s:s, s:s, s:s, s:s}", "name", str(item, "name"), "description",
-												 str(item, "description"), "value", str(item, "value"), "icon", str(item, "icon")));
-	param = json_pack("{s:s, s:s, s:s, s:b, s:s, s:s, s:o, s:b, s:s, s:I, s:b, s:s}", "name", str(v, "name"), "description",
-					  str(v, "description"), "type", str(v, "type")[0] != '\0' ? str(v, "type") : "string", "mutable",
-					  flag(v, "mutable"), "default_value", str(v, "default"), "icon", str(v, "icon"), "options", options, "required",
-					  !flag(v, "optional"), "display_name", str(v, "display_name"), "order", num(v, "order"), "ephemeral",
-					  flag(v, "ephemeral"), "form_type", form_type);
+		json_array_append_new(options,
+							  json_pack("{s:s, s:s, s:s, s:s}",
+										"name",
+										str(item, "name"),
+										"description",
+										str(item, "description"),
+										"value",
+										str(item, "value"),
+										"icon",
+										str(item, "icon")));
+	param = json_pack("{s:s, s:s, s:s, s:b, s:s, s:s, s:o, s:b, s:s, s:I, s:b, s:s}",
+					  "name",
+					  str(v, "name"),
+					  "description",
+					  str(v, "description"),
+					  "type",
+					  str(v, "type")[0] != '\0' ? str(v, "type") : "string",
+					  "mutable",
+					  flag(v, "mutable"),
+					  "default_value",
+					  str(v, "default"),
+					  "icon",
+					  str(v, "icon"),
+					  "options",
+					  options,
+					  "required",
+					  !flag(v, "optional"),
+					  "display_name",
+					  str(v, "display_name"),
+					  "order",
+					  num(v, "order"),
+					  "ephemeral",
+					  flag(v, "ephemeral"),
+					  "form_type",
+					  form_type);
 	parameter_validation(param, v);
 	json_array_append_new(out, param);
 	return true;
@@ -948,9 +1181,13 @@ prebuild_json(const json_t *v)
 	size_t i;
 
 	json_object_set_new(out, "expiration_policy", json_pack("{s:I}", "ttl", num(expiry, "ttl")));
-	json_array_foreach(json_object_get(scheduling, "schedule"), i, item)
-		json_array_append_new(schedule, json_pack("{s:s, s:I}", "cron", str(item, "cron"), "instances", num(item, "instances")));
-	json_object_set_new(out, "scheduling", json_pack("{s:s, s:o}", "timezone", str(scheduling, "timezone"), "schedule", schedule));
+	json_array_foreach(json_object_get(scheduling, "schedule"), i, item) json_array_append_new(
+		schedule,
+		json_pack("{s:s, s:I}", "cron", str(item, "cron"), "instances", num(item, "instances")));
+	json_object_set_new(
+		out,
+		"scheduling",
+		json_pack("{s:s, s:o}", "timezone", str(scheduling, "timezone"), "schedule", schedule));
 	return out;
 }
 
@@ -963,18 +1200,33 @@ add_preset(Map *m, const json_t *resource, json_t *out)
 	const char *key;
 	size_t i;
 
-	json_array_foreach(out, i, item)
-		if (flag(item, "default") && flag(v, "default"))
-		{
-			json_decref(parameters);
-			return problem(m, "two presets are the default: \"%s\" and \"%s\"", str(item, "name"), str(v, "name"));
-		}
+	json_array_foreach(out, i, item) if (flag(item, "default") && flag(v, "default"))
+	{
+		json_decref(parameters);
+		return problem(
+			m, "two presets are the default: \"%s\" and \"%s\"", str(item, "name"), str(v, "name"));
+	}
 	json_object_foreach(json_object_get(v, "parameters"), key, item)
-		json_array_append_new(parameters, json_pack("{s:s, s:s}", "name", key, "value",
-													json_is_string(item) ? json_string_value(item) : ""));
-	json_array_append_new(out, json_pack("{s:s, s:o, s:o, s:b, s:s, s:s}", "name", str(v, "name"), "parameters", parameters, "prebuild",
-										 prebuild_json(v), "default", flag(v, "default"), "description", str(v, "description"),
-										 "icon", str(v, "icon")));
+		json_array_append_new(parameters,
+							  json_pack("{s:s, s:s}",
+										"name",
+										key,
+										"value",
+										json_is_string(item) ? json_string_value(item) : ""));
+	json_array_append_new(out,
+						  json_pack("{s:s, s:o, s:o, s:b, s:s, s:s}",
+									"name",
+									str(v, "name"),
+									"parameters",
+									parameters,
+									"prebuild",
+									prebuild_json(v),
+									"default",
+									flag(v, "default"),
+									"description",
+									str(v, "description"),
+									"icon",
+									str(v, "icon")));
 	return true;
 }
 
@@ -990,9 +1242,11 @@ external_auth(const Map *m)
 	int pass;
 
 	for (pass = 0; pass < 2; pass++)
-		json_array_foreach(m->resources, i, item)
-			if (is_type(item, pass == 0 ? "coder_git_auth" : "coder_external_auth"))
-				json_object_set_new(by_id, str(values_of(item), "id"), json_boolean(flag(values_of(item), "optional")));
+		json_array_foreach(m->resources, i, item) if (is_type(item,
+															  pass == 0 ? "coder_git_auth"
+																		: "coder_external_auth"))
+			json_object_set_new(
+				by_id, str(values_of(item), "id"), json_boolean(flag(values_of(item), "optional")));
 	{
 		char *sorted = json_dumps(by_id, JSON_SORT_KEYS);
 		json_t *ordered = json_loads(sorted, 0, NULL);
@@ -1013,18 +1267,18 @@ ai_tasks(const Map *m)
 	const json_t *item;
 	size_t i;
 
-	json_array_foreach(m->resources, i, item)
-		if (is_managed(item) && is_type(item, "coder_ai_task"))
-		{
-			const json_t *v = values_of(item);
-			const json_t *sidebar = first(v, "sidebar_app");
-			const char *app = str(v, "app_id")[0] != '\0' ? str(v, "app_id") : str(sidebar, "id");
-			json_t *task = json_pack("{s:s, s:s}", "id", str(v, "id"), "app_id", app);
+	json_array_foreach(m->resources, i, item) if (is_managed(item) &&
+												  is_type(item, "coder_ai_task"))
+	{
+		const json_t *v = values_of(item);
+		const json_t *sidebar = first(v, "sidebar_app");
+		const char *app = str(v, "app_id")[0] != '\0' ? str(v, "app_id") : str(sidebar, "id");
+		json_t *task = json_pack("{s:s, s:s}", "id", str(v, "id"), "app_id", app);
 
-			if (sidebar != NULL)
-				json_object_set_new(task, "sidebar_app", json_pack("{s:s}", "id", str(sidebar, "id")));
-			json_array_append_new(out, task);
-		}
+		if (sidebar != NULL)
+			json_object_set_new(task, "sidebar_app", json_pack("{s:s}", "id", str(sidebar, "id")));
+		json_array_append_new(out, task);
+	}
 	return out;
 }
 
@@ -1055,9 +1309,7 @@ for_each(Map *m, const json_t *sorted, const char *type, AddFn fn)
 	const json_t *item;
 	size_t i;
 
-	json_array_foreach(sorted, i, item)
-		if (is_type(item, type))
-			fn(m, item);
+	json_array_foreach(sorted, i, item) if (is_type(item, type)) fn(m, item);
 }
 
 static bool
@@ -1068,19 +1320,16 @@ map_agents(Map *m, const json_t *sorted)
 	bool ok = true;
 	size_t i;
 
-	json_array_foreach(sorted, i, item)
-		if (ok && is_type(item, "coder_agent"))
-			ok = add_agent(m, item);
+	json_array_foreach(sorted, i, item) if (ok && is_type(item, "coder_agent")) ok =
+		add_agent(m, item);
 	for_each(m, sorted, "coder_devcontainer", add_devcontainer);
 	for_each(m, sorted, "coder_agent_instance", add_instance_id);
-	json_array_foreach(sorted, i, item)
-		if (ok && is_type(item, "coder_app"))
-			ok = add_app(m, item, slugs);
+	json_array_foreach(sorted, i, item) if (ok && is_type(item, "coder_app")) ok =
+		add_app(m, item, slugs);
 	for_each(m, sorted, "coder_env", add_env);
 	for_each(m, sorted, "coder_script", add_script);
-	json_array_foreach(sorted, i, item)
-		if (ok && is_type(item, "coder_metadata"))
-			ok = add_metadata(m, item);
+	json_array_foreach(sorted, i, item) if (ok && is_type(item, "coder_metadata")) ok =
+		add_metadata(m, item);
 	json_decref(slugs);
 	return ok;
 }
@@ -1105,7 +1354,8 @@ map_data(Map *m, json_t *parameters, json_t *presets)
 json_t *
 plan_map(const json_t *resources, const Graph *graph, char **error)
 {
-	Map m = {.resources = resources, .graph = graph, .agents = json_object(), .metadata = json_object()};
+	Map m = {
+		.resources = resources, .graph = graph, .agents = json_object(), .metadata = json_object()};
 	json_t *sorted = sorted_by_address(resources);
 	json_t *parameters = json_array();
 	json_t *presets = json_array();
@@ -1116,12 +1366,23 @@ plan_map(const json_t *resources, const Graph *graph, char **error)
 
 	if (map_agents(&m, sorted) && map_data(&m, parameters, presets))
 	{
-		json_array_foreach(sorted, i, item)
-			if (is_listed(item))
-				json_array_append_new(list, resource_json(&m, item));
-		out = json_pack("{s:O, s:O, s:O, s:o, s:o, s:b, s:b}", "resources", list, "parameters", parameters, "presets", presets,
-						"external_auth_providers", external_auth(&m), "ai_tasks", ai_tasks(&m), "has_ai_tasks",
-						graph_has_type(graph, "coder_ai_task"), "has_external_agents", graph_has_type(graph, "coder_external_agent"));
+		json_array_foreach(sorted, i, item) if (is_listed(item))
+			json_array_append_new(list, resource_json(&m, item));
+		out = json_pack("{s:O, s:O, s:O, s:o, s:o, s:b, s:b}",
+						"resources",
+						list,
+						"parameters",
+						parameters,
+						"presets",
+						presets,
+						"external_auth_providers",
+						external_auth(&m),
+						"ai_tasks",
+						ai_tasks(&m),
+						"has_ai_tasks",
+						graph_has_type(graph, "coder_ai_task"),
+						"has_external_agents",
+						graph_has_type(graph, "coder_external_agent"));
 	}
 	*error = m.error;
 	json_decref(sorted);

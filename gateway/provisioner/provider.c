@@ -28,8 +28,24 @@ new_uuid(HclCtx *ctx)
 		hcl_raise(ctx, (HclPos){0}, "no randomness");
 	r[6] = (unsigned char) ((r[6] & 0x0f) | 0x40);
 	r[8] = (unsigned char) ((r[8] & 0x3f) | 0x80);
-	return hcl_printf(ctx, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", r[0], r[1], r[2], r[3], r[4], r[5],
-					  r[6], r[7], r[8], r[9], r[10], r[11], r[12], r[13], r[14], r[15]);
+	return hcl_printf(ctx,
+					  "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
+					  r[0],
+					  r[1],
+					  r[2],
+					  r[3],
+					  r[4],
+					  r[5],
+					  r[6],
+					  r[7],
+					  r[8],
+					  r[9],
+					  r[10],
+					  r[11],
+					  r[12],
+					  r[13],
+					  r[14],
+					  r[15]);
 }
 
 /* A text of the metadata, or def where it is missing or empty. */
@@ -93,7 +109,8 @@ data_workspace(Tpl *tpl, Item *item, HclValue *v)
 	}
 	(void) item;
 	v = set_string(tpl, v, "transition", transition);
-	v = hcl_with(tpl->ctx, v, "start_count", hcl_number(tpl->ctx, strcmp(transition, "start") == 0));
+	v = hcl_with(
+		tpl->ctx, v, "start_count", hcl_number(tpl->ctx, strcmp(transition, "start") == 0));
 	v = hcl_with(tpl->ctx, v, "is_prebuild", hcl_bool(tpl->ctx, prebuild));
 	v = hcl_with(tpl->ctx, v, "prebuild_count", hcl_number(tpl->ctx, prebuild));
 	v = hcl_with(tpl->ctx, v, "is_prebuild_claim", hcl_bool(tpl->ctx, strcmp(stage, "CLAIM") == 0));
@@ -103,10 +120,14 @@ data_workspace(Tpl *tpl, Item *item, HclValue *v)
 	v = set_string(tpl, v, "template_name", meta(tpl, "template_name", ""));
 	v = set_string(tpl, v, "template_version", meta(tpl, "template_version", ""));
 	v = set_string(tpl, v, "access_url", url);
-	return hcl_with(tpl->ctx, v, "access_port",
-					hcl_number(tpl->ctx, colon != NULL && isdigit((unsigned char) colon[1]) ? strtold(colon + 1, NULL)
-										 : strncmp(url, "https", 5) == 0					? 443
-																							: 80));
+	return hcl_with(tpl->ctx,
+					v,
+					"access_port",
+					hcl_number(tpl->ctx,
+							   colon != NULL && isdigit((unsigned char) colon[1])
+								   ? strtold(colon + 1, NULL)
+							   : strncmp(url, "https", 5) == 0 ? 443
+															   : 80));
 }
 
 static HclValue *
@@ -126,8 +147,10 @@ data_owner(Tpl *tpl, Item *item, HclValue *v)
 	v = set_secret(tpl, v, "session_token", meta(tpl, "workspace_owner_session_token", ""));
 	v = set_secret(tpl, v, "oidc_access_token", meta(tpl, "workspace_owner_oidc_access_token", ""));
 	v = set_string(tpl, v, "login_type", meta(tpl, "workspace_owner_login_type", NULL));
-	v = hcl_with(tpl->ctx, v, "groups", json_is_array(groups) ? hcl_from_json(tpl->ctx, groups) : none);
-	return hcl_with(tpl->ctx, v, "rbac_roles", json_is_array(roles) ? hcl_from_json(tpl->ctx, roles) : none);
+	v = hcl_with(
+		tpl->ctx, v, "groups", json_is_array(groups) ? hcl_from_json(tpl->ctx, groups) : none);
+	return hcl_with(
+		tpl->ctx, v, "rbac_roles", json_is_array(roles) ? hcl_from_json(tpl->ctx, roles) : none);
 }
 
 const char *
@@ -165,7 +188,8 @@ static HclValue *
 data_external_auth(Tpl *tpl, Item *item, HclValue *v)
 {
 	const char *id = hcl_get_string(tpl->ctx, v, "id");
-	const char *token = id != NULL ? json_string_value(json_object_get(tpl->input.external_auth, id)) : NULL;
+	const char *token =
+		id != NULL ? json_string_value(json_object_get(tpl->input.external_auth, id)) : NULL;
 
 	if (id == NULL && !tpl->input.dynamic)
 		hcl_raise(tpl->ctx, item->pos, "coder_external_auth needs \"id\"");
@@ -224,8 +248,13 @@ problem(Param *p, const char *code, const char *summary, const char *fmt, ...)
 		const char *copy = hcl_printf(p->tpl->ctx, "%s", detail != NULL ? detail : "");
 
 		free(detail);
-		hcl_raise(p->tpl->ctx, p->item->pos, "%s%s: parameter \"%s\": %s",
-				  strcmp(code, "required") == 0 ? "missing parameter: " : "", summary, p->name, copy);
+		hcl_raise(p->tpl->ctx,
+				  p->item->pos,
+				  "%s%s: parameter \"%s\": %s",
+				  strcmp(code, "required") == 0 ? "missing parameter: " : "",
+				  summary,
+				  p->name,
+				  copy);
 	}
 }
 
@@ -264,7 +293,11 @@ resolve_form(Param *p)
 	const char *given = hcl_get_string(p->tpl->ctx, p->config, "form_type");
 
 	if (!one_of(p->type, "string number bool list(string)"))
-		problem(p, "", "Invalid parameter type", "the type \"%s\" is not string, number, bool or list(string)", p->type);
+		problem(p,
+				"",
+				"Invalid parameter type",
+				"the type \"%s\" is not string, number, bool or list(string)",
+				p->type);
 	allowed = allowed_forms(p->type, p->options != NULL);
 	if (given == NULL || given[0] == '\0')
 		p->form_type = hcl_strndup(p->tpl->ctx, allowed, strcspn(allowed, " "));
@@ -272,8 +305,14 @@ resolve_form(Param *p)
 	{
 		p->form_type = given;
 		if (strcmp(given, "error") != 0 && !one_of(given, allowed))
-			problem(p, "", "Invalid form_type", "form_type \"%s\" does not go with type \"%s\" %s options; valid: %s", given, p->type,
-					p->options != NULL ? "with" : "without", allowed);
+			problem(p,
+					"",
+					"Invalid form_type",
+					"form_type \"%s\" does not go with type \"%s\" %s options; valid: %s",
+					given,
+					p->type,
+					p->options != NULL ? "with" : "without",
+					allowed);
 	}
 }
 
@@ -285,8 +324,7 @@ is_string_list(const char *s)
 	json_t *item;
 	size_t i;
 
-	json_array_foreach(j, i, item)
-		ok = ok && json_is_string(item);
+	json_array_foreach(j, i, item) ok = ok && json_is_string(item);
 	json_decref(j);
 	return ok;
 }
@@ -302,7 +340,8 @@ value_has_type(const char *s, const char *type)
 		return *s != '\0' && *end == '\0' && !isspace((unsigned char) *s);
 	}
 	if (strcmp(type, "bool") == 0)
-		return one_of(s, "1 t T TRUE true True 0 f F FALSE false False") && strchr(s, ' ') == NULL && *s != '\0';
+		return one_of(s, "1 t T TRUE true True 0 f F FALSE false False") &&
+			   strchr(s, ' ') == NULL && *s != '\0';
 	if (strcmp(type, "list(string)") == 0)
 		return is_string_list(s);
 	return true;
@@ -327,11 +366,18 @@ check_options(Param *p)
 			continue;
 		}
 		if (!value_has_type(value, option_type))
-			problem(p, "", "Invalid option", "the value \"%s\" of option \"%s\" is not a %s", value, name, option_type);
+			problem(p,
+					"",
+					"Invalid option",
+					"the value \"%s\" of option \"%s\" is not a %s",
+					value,
+					name,
+					option_type);
 		for (j = 0; j < i; j++)
 		{
 			const char *other = hcl_get_string(p->tpl->ctx, p->options->u.list.items[j], "name");
-			const char *other_value = hcl_get_string(p->tpl->ctx, p->options->u.list.items[j], "value");
+			const char *other_value =
+				hcl_get_string(p->tpl->ctx, p->options->u.list.items[j], "value");
 
 			if (other != NULL && strcmp(other, name) == 0)
 				problem(p, "", "Invalid option", "two options have the name \"%s\"", name);
@@ -375,15 +421,14 @@ check_choice(Param *p, const char *value)
 		return;
 	}
 	list = json_loads(value, 0, NULL);
-	json_array_foreach(list, i, item)
-		if (!is_option(p, json_string_value(item)))
-		{
-			const char *copy = hcl_printf(p->tpl->ctx, "%s", json_string_value(item));
+	json_array_foreach(list, i, item) if (!is_option(p, json_string_value(item)))
+	{
+		const char *copy = hcl_printf(p->tpl->ctx, "%s", json_string_value(item));
 
-			json_decref(list);
-			problem(p, "", "Value is not an option", "\"%s\" is none of the options", copy);
-			return;
-		}
+		json_decref(list);
+		problem(p, "", "Value is not an option", "\"%s\" is none of the options", copy);
+		return;
+	}
 	json_decref(list);
 }
 
@@ -455,15 +500,34 @@ check_number(Param *p, const char *value)
 
 	if (!whole_number(value, &n))
 	{
-		problem(p, "", "Value is not valid", "%s", custom_error(p, hcl_printf(p->tpl->ctx, "\"%s\" is not a whole number", value), value));
+		problem(
+			p,
+			"",
+			"Value is not valid",
+			"%s",
+			custom_error(p, hcl_printf(p->tpl->ctx, "\"%s\" is not a whole number", value), value));
 		return;
 	}
 	if (min != NULL && min->kind == HCL_NUMBER && (long double) n < min->u.number)
-		problem(p, "", "Value is not valid", "%s",
-				custom_error(p, hcl_printf(p->tpl->ctx, "%lld is less than the minimum %.0Lf", n, min->u.number), value));
+		problem(
+			p,
+			"",
+			"Value is not valid",
+			"%s",
+			custom_error(
+				p,
+				hcl_printf(p->tpl->ctx, "%lld is less than the minimum %.0Lf", n, min->u.number),
+				value));
 	if (max != NULL && max->kind == HCL_NUMBER && (long double) n > max->u.number)
-		problem(p, "", "Value is not valid", "%s",
-				custom_error(p, hcl_printf(p->tpl->ctx, "%lld is more than the maximum %.0Lf", n, max->u.number), value));
+		problem(
+			p,
+			"",
+			"Value is not valid",
+			"%s",
+			custom_error(
+				p,
+				hcl_printf(p->tpl->ctx, "%lld is more than the maximum %.0Lf", n, max->u.number),
+				value));
 	check_monotonic(p, value, n);
 }
 
@@ -497,7 +561,13 @@ check_regex(Param *p, const char *value, const char *pattern)
 	else if (!hcl_guard(p->tpl->ctx, match_regex, &rc))
 		problem(p, "", "Invalid validation", "%s", p->tpl->ctx->error.message);
 	else if (!rc.matches)
-		problem(p, "", "Value is not valid", "%s (value \"%s\" does not match \"%s\")", text, value, pattern);
+		problem(p,
+				"",
+				"Value is not valid",
+				"%s (value \"%s\" does not match \"%s\")",
+				text,
+				value,
+				pattern);
 }
 
 /* Step 7: the validation block; a missing value is the empty text. */
@@ -510,8 +580,9 @@ check_validation(Param *p, const char *value)
 	const char *monotonic = hcl_get_string(p->tpl->ctx, p->validation, "monotonic");
 	const bool number = strcmp(p->type, "number") == 0;
 
-	if (!number && ((min != NULL && min->kind != HCL_NULL) || (max != NULL && max->kind != HCL_NULL) ||
-					(monotonic != NULL && monotonic[0] != '\0')))
+	if (!number &&
+		((min != NULL && min->kind != HCL_NULL) || (max != NULL && max->kind != HCL_NULL) ||
+		 (monotonic != NULL && monotonic[0] != '\0')))
 		problem(p, "", "Invalid validation", "min, max and monotonic are for numbers");
 	if (regex != NULL && regex[0] != '\0' && strcmp(p->type, "string") != 0)
 		problem(p, "", "Invalid validation", "regex is for text");
@@ -519,7 +590,8 @@ check_validation(Param *p, const char *value)
 		check_regex(p, value, regex);
 	if (number)
 		check_number(p, value);
-	else if (strcmp(p->type, "bool") == 0 && strcmp(value, "true") != 0 && strcmp(value, "false") != 0)
+	else if (strcmp(p->type, "bool") == 0 && strcmp(value, "true") != 0 &&
+			 strcmp(value, "false") != 0)
 		problem(p, "", "Value is not valid", "\"%s\" is neither true nor false", value);
 	else if (strcmp(p->type, "list(string)") == 0 && !is_string_list(value))
 		problem(p, "", "Value is not valid", "\"%s\" must be a JSON array of strings", value);
@@ -530,7 +602,8 @@ first_block(const HclValue *config, const char *name)
 {
 	const HclValue *list = hcl_get(config, name);
 
-	return list != NULL && list->kind == HCL_LIST && list->u.list.n > 0 ? list->u.list.items[0] : NULL;
+	return list != NULL && list->kind == HCL_LIST && list->u.list.n > 0 ? list->u.list.items[0]
+																		: NULL;
 }
 
 static HclValue *
@@ -551,14 +624,18 @@ data_parameter(Tpl *tpl, Item *item, Instance *inst, HclValue *config)
 		hcl_raise(tpl->ctx, item->pos, "a parameter needs a name that is known");
 	p.type = hcl_get_string(tpl->ctx, config, "type");
 	p.type = p.type != NULL ? p.type : "string";
-	p.options = options != NULL && options->kind == HCL_LIST && options->u.list.n > 0 ? options : NULL;
+	p.options =
+		options != NULL && options->kind == HCL_LIST && options->u.list.n > 0 ? options : NULL;
 	p.validation = first_block(config, "validation");
 	if (hcl_get_bool(config, "ephemeral", false) && !hcl_get_bool(config, "mutable", false))
 		problem(&p, "", "Invalid parameter", "an ephemeral parameter must be mutable");
 	if (hcl_get_bool(config, "ephemeral", false) && (def == NULL || def->kind == HCL_NULL))
 		problem(&p, "", "Invalid parameter", "an ephemeral parameter needs a default");
 	if (def != NULL && def->kind != HCL_UNKNOWN && (def = hcl_to_string(tpl->ctx, def)) == NULL)
-		problem(&p, "", "Invalid default", "the default must be text, a number or a bool; lists need jsonencode()");
+		problem(&p,
+				"",
+				"Invalid default",
+				"the default must be text, a number or a bool; lists need jsonencode()");
 	resolve_form(&p);
 	check_options(&p);
 	value = json_string_value(json_object_get(tpl->input.parameters, p.name));
@@ -567,7 +644,11 @@ data_parameter(Tpl *tpl, Item *item, Instance *inst, HclValue *config)
 	if (value == NULL && tpl->input.dynamic)
 	{
 		if (def == NULL)
-			problem(&p, "required", "Required parameter not provided", "parameter \"%s\" has no value", p.name);
+			problem(&p,
+					"required",
+					"Required parameter not provided",
+					"parameter \"%s\" has no value",
+					p.name);
 	}
 	else if (value != NULL || p.validation != NULL)
 	{
@@ -581,9 +662,12 @@ data_parameter(Tpl *tpl, Item *item, Instance *inst, HclValue *config)
 			problem(&p, "", "Value is not valid", "\"%s\" is not a %s", text, p.type);
 	}
 	inst->bad = p.failed;
-	v = hcl_with(tpl->ctx, config, "value", value != NULL			? hcl_string(tpl->ctx, value)
-											: tpl->input.dynamic ? hcl_unknown(tpl->ctx)
-																	: hcl_string(tpl->ctx, ""));
+	v = hcl_with(tpl->ctx,
+				 config,
+				 "value",
+				 value != NULL		  ? hcl_string(tpl->ctx, value)
+				 : tpl->input.dynamic ? hcl_unknown(tpl->ctx)
+									  : hcl_string(tpl->ctx, ""));
 	v = hcl_with(tpl->ctx, v, "optional", hcl_bool(tpl->ctx, def != NULL && def->kind != HCL_NULL));
 	if (def != NULL)
 		v = hcl_with(tpl->ctx, v, "default", def);
@@ -622,9 +706,16 @@ form_options(Tpl *tpl, const HclValue *v)
 	{
 		const HclValue *option = options->u.list.items[i];
 
-		json_array_append_new(out, json_pack("{s:s, s:s, s:o, s:s}", "name", text_or_empty(tpl, option, "name"), "description",
-											 text_or_empty(tpl, option, "description"), "value", text_value(tpl, option, "value"),
-											 "icon", text_or_empty(tpl, option, "icon")));
+		json_array_append_new(out,
+							  json_pack("{s:s, s:s, s:o, s:s}",
+										"name",
+										text_or_empty(tpl, option, "name"),
+										"description",
+										text_or_empty(tpl, option, "description"),
+										"value",
+										text_value(tpl, option, "value"),
+										"icon",
+										text_or_empty(tpl, option, "icon")));
 	}
 	return out;
 }
@@ -648,10 +739,18 @@ form_validations(Tpl *tpl, const HclValue *v)
 	{
 		const HclValue *rule = list->u.list.items[i];
 
-		json_array_append_new(out, json_pack("{s:s, s:o, s:o, s:o, s:o}", "validation_error", text_or_empty(tpl, rule, "error"),
-											 "validation_regex", known_or_null(rule, "regex"), "validation_min",
-											 known_or_null(rule, "min"), "validation_max", known_or_null(rule, "max"),
-											 "validation_monotonic", known_or_null(rule, "monotonic")));
+		json_array_append_new(out,
+							  json_pack("{s:s, s:o, s:o, s:o, s:o}",
+										"validation_error",
+										text_or_empty(tpl, rule, "error"),
+										"validation_regex",
+										known_or_null(rule, "regex"),
+										"validation_min",
+										known_or_null(rule, "min"),
+										"validation_max",
+										known_or_null(rule, "max"),
+										"validation_monotonic",
+										known_or_null(rule, "monotonic")));
 	}
 	return out;
 }
@@ -683,7 +782,9 @@ provider_parameter_form(Tpl *tpl, const Instance *inst)
 	json_t *out = json_object();
 
 	json_object_set_new(out, "name", json_string(name));
-	json_object_set_new(out, "display_name", json_string(display != NULL ? text_or_empty(tpl, v, "display_name") : ""));
+	json_object_set_new(out,
+						"display_name",
+						json_string(display != NULL ? text_or_empty(tpl, v, "display_name") : ""));
 	json_object_set_new(out, "description", json_string(text_or_empty(tpl, v, "description")));
 	json_object_set_new(out, "type", json_string(text_or_empty(tpl, v, "type")));
 	json_object_set_new(out, "form_type", json_string(text_or_empty(tpl, v, "form_type")));
@@ -694,8 +795,11 @@ provider_parameter_form(Tpl *tpl, const Instance *inst)
 	json_object_set_new(out, "options", form_options(tpl, v));
 	json_object_set_new(out, "validations", form_validations(tpl, v));
 	json_object_set_new(out, "required", json_boolean(hcl_get(v, "default") == NULL));
-	json_object_set_new(out, "order",
-						json_integer(order != NULL && order->kind == HCL_NUMBER ? (json_int_t) order->u.number : 0));
+	json_object_set_new(out,
+						"order",
+						json_integer(order != NULL && order->kind == HCL_NUMBER
+										 ? (json_int_t) order->u.number
+										 : 0));
 	json_object_set_new(out, "ephemeral", json_boolean(hcl_get_bool(v, "ephemeral", false)));
 	json_object_set_new(out, "value", text_value(tpl, v, "value"));
 	json_object_set(out, "diagnostics", inst->diagnostics);
@@ -721,7 +825,14 @@ need_one_of(Tpl *tpl, const Item *item, const HclValue *v, const char *key, cons
 	const char *s = hcl_get_string(tpl->ctx, v, key);
 
 	if (s != NULL && !one_of(s, allowed))
-		hcl_raise(tpl->ctx, item->pos, "%s \"%s\": %s is \"%s\", not one of: %s", item->type, item->name, key, s, allowed);
+		hcl_raise(tpl->ctx,
+				  item->pos,
+				  "%s \"%s\": %s is \"%s\", not one of: %s",
+				  item->type,
+				  item->name,
+				  key,
+				  s,
+				  allowed);
 }
 
 static HclValue *
@@ -730,9 +841,10 @@ resource_agent(Tpl *tpl, Item *item, HclValue *v)
 	const char *os = need_string(tpl, item, v, "os");
 	const char *arch = need_string(tpl, item, v, "arch");
 	const json_t *running = json_object_get(tpl->input.metadata, "running_agent_auth_tokens");
-	const char *token = json_array_size(running) == 1
-							? json_string_value(json_object_get(json_array_get(running, 0), "token"))
-							: NULL;
+	const char *token =
+		json_array_size(running) == 1
+			? json_string_value(json_object_get(json_array_get(running, 0), "token"))
+			: NULL;
 	const char *auth;
 
 	v = set_default(tpl, v, "auth", hcl_string(tpl->ctx, "token"));
@@ -741,16 +853,22 @@ resource_agent(Tpl *tpl, Item *item, HclValue *v)
 	v = set_default(tpl, v, "api_key_scope", hcl_string(tpl->ctx, "all"));
 	need_one_of(tpl, item, v, "os", "linux darwin windows");
 	need_one_of(tpl, item, v, "arch", "amd64 armv7 arm64");
-	need_one_of(tpl, item, v, "auth", "token google-instance-identity aws-instance-identity azure-instance-identity");
+	need_one_of(tpl,
+				item,
+				v,
+				"auth",
+				"token google-instance-identity aws-instance-identity azure-instance-identity");
 	need_one_of(tpl, item, v, "startup_script_behavior", "blocking non-blocking");
 	need_one_of(tpl, item, v, "api_key_scope", "all no_user_data");
 	auth = hcl_get_string(tpl->ctx, v, "auth");
 	v = set_string(tpl, v, "id", new_uuid(tpl->ctx));
 	v = set_secret(tpl, v, "token", token != NULL ? token : new_uuid(tpl->ctx));
 	{
-		char *script = os != NULL && arch != NULL
-						   ? initscript_render(os, arch, meta(tpl, "coder_url", "https://mydeployment.coder.com"), auth)
-						   : NULL;
+		char *script =
+			os != NULL && arch != NULL
+				? initscript_render(
+					  os, arch, meta(tpl, "coder_url", "https://mydeployment.coder.com"), auth)
+				: NULL;
 
 		v = set_string(tpl, v, "init_script", script != NULL ? script : "");
 		free(script);
@@ -768,8 +886,12 @@ resource_app(Tpl *tpl, Item *item, HclValue *v)
 	need_string(tpl, item, v, "slug");
 	need_one_of(tpl, item, v, "share", "owner authenticated public");
 	need_one_of(tpl, item, v, "open_in", "tab slim-window");
-	if (has_command && (hcl_get(v, "url") != NULL || hcl_get(v, "subdomain") != NULL || hcl_get(v, "healthcheck") != NULL))
-		hcl_raise(tpl->ctx, item->pos, "coder_app \"%s\": command does not go with url, subdomain or healthcheck", item->name);
+	if (has_command && (hcl_get(v, "url") != NULL || hcl_get(v, "subdomain") != NULL ||
+						hcl_get(v, "healthcheck") != NULL))
+		hcl_raise(tpl->ctx,
+				  item->pos,
+				  "coder_app \"%s\": command does not go with url, subdomain or healthcheck",
+				  item->name);
 	v = set_default(tpl, v, "share", hcl_string(tpl->ctx, "owner"));
 	v = set_default(tpl, v, "open_in", hcl_string(tpl->ctx, "slim-window"));
 	v = set_default(tpl, v, "external", hcl_bool(tpl->ctx, false));
@@ -782,10 +904,17 @@ resource_script(Tpl *tpl, Item *item, HclValue *v)
 	need_string(tpl, item, v, "agent_id");
 	need_string(tpl, item, v, "display_name");
 	need_string(tpl, item, v, "script");
-	if (!hcl_get_bool(v, "run_on_start", false) && !hcl_get_bool(v, "run_on_stop", false) && hcl_get(v, "cron") == NULL)
-		hcl_raise(tpl->ctx, item->pos, "coder_script \"%s\" needs run_on_start, run_on_stop or cron", item->name);
+	if (!hcl_get_bool(v, "run_on_start", false) && !hcl_get_bool(v, "run_on_stop", false) &&
+		hcl_get(v, "cron") == NULL)
+		hcl_raise(tpl->ctx,
+				  item->pos,
+				  "coder_script \"%s\" needs run_on_start, run_on_stop or cron",
+				  item->name);
 	if (hcl_get_bool(v, "start_blocks_login", false) && !hcl_get_bool(v, "run_on_start", false))
-		hcl_raise(tpl->ctx, item->pos, "coder_script \"%s\": start_blocks_login needs run_on_start", item->name);
+		hcl_raise(tpl->ctx,
+				  item->pos,
+				  "coder_script \"%s\": start_blocks_login needs run_on_start",
+				  item->name);
 	v = set_default(tpl, v, "run_on_start", hcl_bool(tpl->ctx, false));
 	v = set_default(tpl, v, "run_on_stop", hcl_bool(tpl->ctx, false));
 	v = set_default(tpl, v, "start_blocks_login", hcl_bool(tpl->ctx, false));
@@ -826,8 +955,13 @@ resource_env(Tpl *tpl, Item *item, HclValue *v)
 	need_string(tpl, item, v, "agent_id");
 	need_one_of(tpl, item, v, "merge_strategy", "replace append prepend error");
 	for (i = 0; name != NULL && name[i] != '\0'; i++)
-		if (!(isalpha((unsigned char) name[i]) || name[i] == '_' || (i > 0 && isdigit((unsigned char) name[i]))))
-			hcl_raise(tpl->ctx, item->pos, "coder_env \"%s\": \"%s\" is not a variable's name", item->name, name);
+		if (!(isalpha((unsigned char) name[i]) || name[i] == '_' ||
+			  (i > 0 && isdigit((unsigned char) name[i]))))
+			hcl_raise(tpl->ctx,
+					  item->pos,
+					  "coder_env \"%s\": \"%s\" is not a variable's name",
+					  item->name,
+					  name);
 	return set_default(tpl, v, "merge_strategy", hcl_string(tpl->ctx, "replace"));
 }
 

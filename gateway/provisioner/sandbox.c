@@ -38,7 +38,7 @@
 #define LAST_UID 265535u
 #define READY_MS 10000
 #define STOP_MS 10000
-#define SHUTDOWN_MS 2500 /* when the server stops */
+#define SHUTDOWN_MS 1000 /* when the server stops */
 #define MAX_BACKOFF_MS 60000
 #define MAX_MESSAGE (1u << 20)
 #define MAX_WORKERS 64
@@ -133,7 +133,8 @@ sandbox_remove_worker(Supervisor *s, int fd)
 static void
 reply(int fd, const char *error)
 {
-	json_t *j = error == NULL ? json_pack("{s:b}", "ok", 1) : json_pack("{s:b, s:s}", "ok", 0, "error", error);
+	json_t *j = error == NULL ? json_pack("{s:b}", "ok", 1)
+							  : json_pack("{s:b, s:s}", "ok", 0, "error", error);
 	char *text = json_dumps(j, JSON_COMPACT);
 
 	if (fd >= 0 && send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
@@ -173,7 +174,8 @@ free_uid(const char *root)
 
 		snprintf(path, sizeof(path), "%s/%s/home", root, entry->d_name);
 		if (lstat(path, &st) == 0 && st.st_uid >= FIRST_UID && st.st_uid <= LAST_UID)
-			used[(st.st_uid - FIRST_UID) / 8] |= (unsigned char) (1u << ((st.st_uid - FIRST_UID) % 8));
+			used[(st.st_uid - FIRST_UID) / 8] |=
+				(unsigned char) (1u << ((st.st_uid - FIRST_UID) % 8));
 	}
 	if (dir != NULL)
 		closedir(dir);
@@ -202,7 +204,8 @@ make_dirs(const char *path, mode_t mode)
 
 /* The home of a workspace, made where it is missing; its owner is the sandbox's user. */
 static bool
-open_home(const Supervisor *s, const char *workspace, char *home, size_t size, uid_t *uid, char *why, size_t why_size)
+open_home(const Supervisor *s, const char *workspace, char *home, size_t size, uid_t *uid,
+		  char *why, size_t why_size)
 {
 	char dir[900];
 	char root[800];
@@ -221,7 +224,8 @@ open_home(const Supervisor *s, const char *workspace, char *home, size_t size, u
 		*uid = geteuid() == 0 ? free_uid(root) : geteuid();
 		if (*uid == 0 || mkdir(home, 0700) != 0 || (geteuid() == 0 && chown(home, *uid, *uid) != 0))
 		{
-			snprintf(why, why_size, "could not make the home folder \"%s\": %s", home, strerror(errno));
+			snprintf(
+				why, why_size, "could not make the home folder \"%s\": %s", home, strerror(errno));
 			return false;
 		}
 		return true;
@@ -267,7 +271,8 @@ remove_workspace(const Supervisor *s, const char *workspace)
 
 /* -- bubblewrap ---------------------------------------------------------- */
 
-/* Arguments, each followed by a zero byte, as bwrap --args reads them: a token must not show in ps. */
+/* Arguments, each followed by a zero byte, as bwrap --args reads them: a token must not show in ps.
+ */
 typedef struct Args
 {
 	char *data;
@@ -329,7 +334,8 @@ static void
 mounts(const Supervisor *s, Args *a, const char *home)
 {
 	static const char *const writable[] = {"/tmp", "/var/tmp", "/dev/shm"};
-	static const char *const parents[] = {"/var", "/run", "/home", "/opt", "/opt/coder", "/opt/coder/bin"};
+	static const char *const parents[] = {
+		"/var", "/run", "/home", "/opt", "/opt/coder", "/opt/coder/bin"};
 	char fd[16];
 	size_t i;
 
@@ -370,13 +376,19 @@ environment(Args *a, const json_t *spec)
 	arg3(a, "--setenv", "LOGNAME", "coder");
 	arg3(a, "--setenv", "SHELL", access("/bin/bash", X_OK) == 0 ? "/bin/bash" : "/bin/sh");
 	arg3(a, "--setenv", "LANG", "C.UTF-8");
-	arg3(a, "--setenv", "PATH", "/home/coder/.local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/coder/bin");
-	json_object_foreach(json_object_get(spec, "env"), key, value)
-		if (json_is_string(value) && key[0] != '\0' && strchr(key, '=') == NULL)
-			arg3(a, "--setenv", key, json_string_value(value));
+	arg3(
+		a,
+		"--setenv",
+		"PATH",
+		"/home/coder/.local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/coder/bin");
+	json_object_foreach(json_object_get(spec, "env"), key, value) if (json_is_string(value) &&
+																	  key[0] != '\0' &&
+																	  strchr(key, '=') == NULL)
+		arg3(a, "--setenv", key, json_string_value(value));
 }
 
-/* bwrap's own arguments: the process drops to the user, says that it is ready, waits, becomes the command. */
+/* bwrap's own arguments: the process drops to the user, says that it is ready, waits, becomes the
+ * command. */
 static void
 command(Args *a, const json_t *spec, uid_t uid)
 {
@@ -534,15 +546,23 @@ box_start(Supervisor *s, Box *box, char *why, size_t size)
 		return false;
 	if (access(s->options->agent_path, X_OK) != 0)
 	{
-		snprintf(why, size, "the agent's binary \"%s\" cannot be run: %s", s->options->agent_path, strerror(errno));
+		snprintf(why,
+				 size,
+				 "the agent's binary \"%s\" cannot be run: %s",
+				 s->options->agent_path,
+				 strerror(errno));
 		return false;
 	}
 	gid = geteuid() == 0 ? uid : getegid();
 	build_args(s, box, home, &args);
 	command(&words, box->spec, uid);
 	argv = as_argv(&words);
-	snprintf(passwd, sizeof(passwd), "root:x:0:0:root:/root:/usr/sbin/nologin\ncoder:x:%u:%u:coder:/home/coder:%s\n", (unsigned) uid,
-			 (unsigned) gid, access("/bin/bash", X_OK) == 0 ? "/bin/bash" : "/bin/sh");
+	snprintf(passwd,
+			 sizeof(passwd),
+			 "root:x:0:0:root:/root:/usr/sbin/nologin\ncoder:x:%u:%u:coder:/home/coder:%s\n",
+			 (unsigned) uid,
+			 (unsigned) gid,
+			 access("/bin/bash", X_OK) == 0 ? "/bin/bash" : "/bin/sh");
 	snprintf(group, sizeof(group), "root:x:0:\ntty:x:5:\ncoder:x:%u:\n", (unsigned) gid);
 	workspace_dir(s, box->workspace, path, sizeof(path));
 	strncat(path, "/sandbox.log", sizeof(path) - strlen(path) - 1);
@@ -615,7 +635,8 @@ box_free(Supervisor *s, Box *box)
 	free(box);
 }
 
-/* First process in the sandbox below bwrap's own: it gets SIGTERM, so that an agent runs its stop scripts. */
+/* First process in the sandbox below bwrap's own: it gets SIGTERM, so that an agent runs its stop
+ * scripts. */
 static pid_t
 inner_pid(pid_t bwrap)
 {
@@ -786,7 +807,10 @@ sandbox_child_exited(Supervisor *s, pid_t pid, int status)
 		char *workspace = strdup(box->workspace);
 
 		log_tail(s, workspace, tail, sizeof(tail));
-		snprintf(why, sizeof(why), "the sandbox could not be set up: %s", tail[0] != '\0' ? tail : "it ended at once");
+		snprintf(why,
+				 sizeof(why),
+				 "the sandbox could not be set up: %s",
+				 tail[0] != '\0' ? tail : "it ended at once");
 		box_free(s, box);
 		prepare_settled(s, waiter, workspace, why);
 		free(workspace);
@@ -799,7 +823,9 @@ sandbox_child_exited(Supervisor *s, pid_t pid, int status)
 		box->state = BOX_WAITING;
 		box->pid = 0;
 		box->due = now_ms() + (box->failures > 6 ? MAX_BACKOFF_MS : 500LL << box->failures);
-		fprintf(stderr, "provisioner: the sandbox of workspace %s ended; it starts again\n", box->workspace);
+		fprintf(stderr,
+				"provisioner: the sandbox of workspace %s ended; it starts again\n",
+				box->workspace);
 	}
 	else
 		box_free(s, box);
@@ -1039,8 +1065,8 @@ sandbox_request(int fd, const json_t *request, int timeout_ms)
 	json_t *answer = NULL;
 	ssize_t n;
 
-	if (send(fd, text, strlen(text), MSG_NOSIGNAL) == (ssize_t) strlen(text) && poll(&pfd, 1, timeout_ms) == 1 &&
-		(n = recv(fd, buf, sizeof(buf), 0)) > 0)
+	if (send(fd, text, strlen(text), MSG_NOSIGNAL) == (ssize_t) strlen(text) &&
+		poll(&pfd, 1, timeout_ms) == 1 && (n = recv(fd, buf, sizeof(buf), 0)) > 0)
 		answer = json_loadb(buf, (size_t) n, 0, NULL);
 	free(text);
 	return answer;

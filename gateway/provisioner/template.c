@@ -33,18 +33,21 @@ has_suffix(const char *s, const char *suffix)
 static bool
 is_config(const char *path)
 {
-	return strchr(path, '/') == NULL && path[0] != '.' && (has_suffix(path, ".tf") || has_suffix(path, ".tf.json"));
+	return strchr(path, '/') == NULL && path[0] != '.' &&
+		   (has_suffix(path, ".tf") || has_suffix(path, ".tf.json"));
 }
 
 /* Override files come last: they replace what was said before. */
 static bool
 is_override(const char *path)
 {
-	return strncmp(path, "override.", 9) == 0 || has_suffix(path, "_override.tf") || has_suffix(path, "_override.tf.json");
+	return strncmp(path, "override.", 9) == 0 || has_suffix(path, "_override.tf") ||
+		   has_suffix(path, "_override.tf.json");
 }
 
 static Item *
-add_item(Tpl *tpl, ItemKind kind, const char *type, const char *name, const HclBlock *block, HclPos pos)
+add_item(Tpl *tpl, ItemKind kind, const char *type, const char *name, const HclBlock *block,
+		 HclPos pos)
 {
 	Item *item = NULL;
 	size_t i;
@@ -56,8 +59,14 @@ add_item(Tpl *tpl, ItemKind kind, const char *type, const char *name, const HclB
 			break;
 	}
 	if (i < tpl->items.n && !tpl->override)
-		hcl_raise(tpl->ctx, pos, "%s%s\"%s\" is defined twice; first in %s:%d", type, type[0] != '\0' ? " " : "", name,
-				  item->pos.file, item->pos.line);
+		hcl_raise(tpl->ctx,
+				  pos,
+				  "%s%s\"%s\" is defined twice; first in %s:%d",
+				  type,
+				  type[0] != '\0' ? " " : "",
+				  name,
+				  item->pos.file,
+				  item->pos.line);
 	if (i == tpl->items.n)
 	{
 		item = hcl_alloc(tpl->ctx, sizeof(*item));
@@ -86,12 +95,18 @@ add_block(Tpl *tpl, const HclBlock *block)
 	}
 	else if (strcmp(block->type, "locals") == 0)
 		for (i = 0; i < block->body.nattrs; i++)
-			add_item(tpl, ITEM_LOCAL, "", block->body.attrs[i].name, block, block->body.attrs[i].pos)->expr =
-				block->body.attrs[i].expr;
+			add_item(
+				tpl, ITEM_LOCAL, "", block->body.attrs[i].name, block, block->body.attrs[i].pos)
+				->expr = block->body.attrs[i].expr;
 	else if (strcmp(block->type, "resource") == 0 || strcmp(block->type, "data") == 0)
 	{
 		need_labels(tpl, block, 2);
-		add_item(tpl, block->type[0] == 'd' ? ITEM_DATA : ITEM_RESOURCE, block->labels[0], block->labels[1], block, block->pos);
+		add_item(tpl,
+				 block->type[0] == 'd' ? ITEM_DATA : ITEM_RESOURCE,
+				 block->labels[0],
+				 block->labels[1],
+				 block,
+				 block->pos);
 	}
 	else if (strcmp(block->type, "module") == 0)
 	{
@@ -104,8 +119,9 @@ add_block(Tpl *tpl, const HclBlock *block)
 		add_item(tpl, ITEM_OUTPUT, "", block->labels[0], block, block->pos);
 	}
 	else if (strcmp(block->type, "terraform") != 0 && strcmp(block->type, "provider") != 0 &&
-			 strcmp(block->type, "moved") != 0 && strcmp(block->type, "removed") != 0 && strcmp(block->type, "import") != 0 &&
-			 strcmp(block->type, "check") != 0 && strcmp(block->type, "ephemeral") != 0 && strcmp(block->type, "action") != 0)
+			 strcmp(block->type, "moved") != 0 && strcmp(block->type, "removed") != 0 &&
+			 strcmp(block->type, "import") != 0 && strcmp(block->type, "check") != 0 &&
+			 strcmp(block->type, "ephemeral") != 0 && strcmp(block->type, "action") != 0)
 		hcl_raise(tpl->ctx, block->pos, "there is no block type \"%s\"", block->type);
 }
 
@@ -118,12 +134,16 @@ by_path(const void *a, const void *b)
 static void
 parse_file(Tpl *tpl, const ArchiveFile *file)
 {
-	HclBody *body = has_suffix(file->path, ".json") ? hcl_parse_json(tpl->ctx, file->path, file->data, file->len)
-													: hcl_parse(tpl->ctx, file->path, file->data, file->len);
+	HclBody *body = has_suffix(file->path, ".json")
+						? hcl_parse_json(tpl->ctx, file->path, file->data, file->len)
+						: hcl_parse(tpl->ctx, file->path, file->data, file->len);
 	size_t i;
 
 	for (i = 0; i < body->nattrs; i++)
-		hcl_raise(tpl->ctx, body->attrs[i].pos, "there is no attribute \"%s\" outside of blocks", body->attrs[i].name);
+		hcl_raise(tpl->ctx,
+				  body->attrs[i].pos,
+				  "there is no attribute \"%s\" outside of blocks",
+				  body->attrs[i].name);
 	for (i = 0; i < body->nblocks; i++)
 		add_block(tpl, body->blocks[i]);
 }
@@ -167,8 +187,14 @@ parse_files(void *arg)
 				continue;
 			if (!tpl->input.dynamic)
 				parse_file(tpl, fp.file);
-			else if (!hcl_guard(tpl->ctx, parse_one, &fp)) /* a form shows what the other files say */
-				tpl_diagnostic(tpl, tpl->diagnostics, "error", "A file of the template does not parse", hcl_error_text(tpl->ctx), "");
+			else if (!hcl_guard(
+						 tpl->ctx, parse_one, &fp)) /* a form shows what the other files say */
+				tpl_diagnostic(tpl,
+							   tpl->diagnostics,
+							   "error",
+							   "A file of the template does not parse",
+							   hcl_error_text(tpl->ctx),
+							   "");
 		}
 }
 
@@ -225,11 +251,21 @@ tpl_close(Tpl *tpl)
 
 /* Takes detail, which may be NULL. */
 void
-tpl_diagnostic(Tpl *tpl, json_t *list, const char *severity, const char *summary, char *detail, const char *code)
+tpl_diagnostic(Tpl *tpl, json_t *list, const char *severity, const char *summary, char *detail,
+			   const char *code)
 {
 	(void) tpl;
-	json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:{s:s}}", "severity", severity, "summary", summary, "detail",
-										  detail != NULL ? detail : "", "extra", "code", code));
+	json_array_append_new(list,
+						  json_pack("{s:s, s:s, s:s, s:{s:s}}",
+									"severity",
+									severity,
+									"summary",
+									summary,
+									"detail",
+									detail != NULL ? detail : "",
+									"extra",
+									"code",
+									code));
 	free(detail);
 }
 
@@ -340,9 +376,10 @@ variable_value(Tpl *tpl, Item *item)
 		const char *name = type != NULL ? type->expr->name : NULL;
 
 		v = hcl_string(tpl->ctx, given);
-		if (name != NULL && strcmp(name, "string") != 0 && strcmp(name, "bool") != 0 && strcmp(name, "number") != 0 &&
-			strcmp(name, "any") != 0)
-			v = hcl_eval(tpl->ctx, hcl_parse_expr(tpl->ctx, "variable", given, strlen(given)), NULL);
+		if (name != NULL && strcmp(name, "string") != 0 && strcmp(name, "bool") != 0 &&
+			strcmp(name, "number") != 0 && strcmp(name, "any") != 0)
+			v = hcl_eval(
+				tpl->ctx, hcl_parse_expr(tpl->ctx, "variable", given, strlen(given)), NULL);
 	}
 	else if (def != NULL)
 		v = hcl_eval(tpl->ctx, def->expr, NULL);
@@ -374,14 +411,16 @@ count_instances(Tpl *tpl, Item *item, const HclAttr *attr)
 	HclValue *n = hcl_to_number(tpl->ctx, hcl_eval(tpl->ctx, attr->expr, &tpl->scope));
 	long double i;
 
-	if (n == NULL || n->kind == HCL_NULL || (n->kind == HCL_NUMBER && (n->u.number < 0 || n->u.number > 1000)))
+	if (n == NULL || n->kind == HCL_NULL ||
+		(n->kind == HCL_NUMBER && (n->u.number < 0 || n->u.number > 1000)))
 		hcl_raise(tpl->ctx, attr->pos, "count must be a number from 0 to 1000");
 	if (n->kind == HCL_UNKNOWN)
 		n = hcl_number(tpl->ctx, 1); /* kept once */
 	for (i = 0; i < n->u.number; i++)
 	{
 		HclMember member = {"index", hcl_number(tpl->ctx, i)};
-		HclScope scope = {.parent = &tpl->scope, .name = "count", .value = hcl_object(tpl->ctx, &member, 1)};
+		HclScope scope = {
+			.parent = &tpl->scope, .name = "count", .value = hcl_object(tpl->ctx, &member, 1)};
 
 		add_instance(tpl, item, member.value, &scope);
 	}
@@ -406,7 +445,8 @@ each_instances(Tpl *tpl, Item *item, const HclAttr *attr)
 		HclMember members[2] = {{"key", NULL}, {"value", NULL}};
 		HclScope scope = {.parent = &tpl->scope, .name = "each"};
 
-		members[1].value = coll->kind == HCL_OBJECT ? coll->u.map.items[i].value : coll->u.list.items[i];
+		members[1].value =
+			coll->kind == HCL_OBJECT ? coll->u.map.items[i].value : coll->u.list.items[i];
 		members[0].value = coll->kind == HCL_OBJECT ? hcl_string(tpl->ctx, coll->u.map.items[i].key)
 													: hcl_to_string(tpl->ctx, members[1].value);
 		if (members[0].value == NULL || members[0].value->kind != HCL_STRING)
@@ -445,7 +485,8 @@ block_value(Tpl *tpl, Item *item)
 		items[i] = inst->value;
 		members[i] = (HclMember){each != NULL ? inst->key->u.str.data : "", inst->value};
 	}
-	return each != NULL ? hcl_object(tpl->ctx, members, item->instances.n) : hcl_list(tpl->ctx, items, item->instances.n);
+	return each != NULL ? hcl_object(tpl->ctx, members, item->instances.n)
+						: hcl_list(tpl->ctx, items, item->instances.n);
 }
 
 typedef struct ItemEval
@@ -553,10 +594,21 @@ variable_json(Tpl *tpl, const Item *item)
 		def_text = json_dumps(j, JSON_COMPACT | JSON_ENCODE_ANY);
 		json_decref(j);
 	}
-	out = json_pack("{s:s, s:s, s:s, s:s, s:b, s:b}", "name", item->name, "description",
-					hcl_get_string(tpl->ctx, meta, "description") != NULL ? hcl_get_string(tpl->ctx, meta, "description") : "",
-					"type", type_text != NULL ? type_text : "", "default_value", def_text != NULL ? def_text : "", "required",
-					value == NULL || value->kind == HCL_NULL, "sensitive", hcl_get_bool(meta, "sensitive", false));
+	out = json_pack("{s:s, s:s, s:s, s:s, s:b, s:b}",
+					"name",
+					item->name,
+					"description",
+					hcl_get_string(tpl->ctx, meta, "description") != NULL
+						? hcl_get_string(tpl->ctx, meta, "description")
+						: "",
+					"type",
+					type_text != NULL ? type_text : "",
+					"default_value",
+					def_text != NULL ? def_text : "",
+					"required",
+					value == NULL || value->kind == HCL_NULL,
+					"sensitive",
+					hcl_get_bool(meta, "sensitive", false));
 	free(type_text);
 	free(def_text);
 	return out;
@@ -611,10 +663,13 @@ gather_tag_sources(void *arg)
 			continue;
 		tags = hcl_attr(&item->block->body, "tags");
 		if (tags == NULL || tags->expr->kind != HX_OBJECT)
-			hcl_raise(g->tpl->ctx, item->pos, "coder_workspace_tags needs \"tags\", an object written out");
+			hcl_raise(g->tpl->ctx,
+					  item->pos,
+					  "coder_workspace_tags needs \"tags\", an object written out");
 		for (j = 0; j + 1 < tags->expr->n; j += 2)
 		{
-			HclValue *key = hcl_to_string(g->tpl->ctx, hcl_eval(g->tpl->ctx, tags->expr->kids[j], &g->tpl->scope));
+			HclValue *key = hcl_to_string(
+				g->tpl->ctx, hcl_eval(g->tpl->ctx, tags->expr->kids[j], &g->tpl->scope));
 			char *text = source_text(tags->expr->kids[j + 1]);
 
 			if (key != NULL && key->kind == HCL_STRING)
@@ -650,7 +705,10 @@ gather_tags(void *arg)
 			HclValue *v = hcl_to_string(g->tpl->ctx, tags->u.map.items[j].value);
 
 			if (v == NULL || v->kind == HCL_UNKNOWN)
-				hcl_raise(g->tpl->ctx, item->pos, "the value of tag \"%s\" is not known", tags->u.map.items[j].key);
+				hcl_raise(g->tpl->ctx,
+						  item->pos,
+						  "the value of tag \"%s\" is not known",
+						  tags->u.map.items[j].key);
 			if (v->kind == HCL_STRING)
 				json_object_set_new(g->out, tags->u.map.items[j].key, json_string(v->u.str.data));
 		}
@@ -669,7 +727,8 @@ static void add_references(Tpl *tpl, json_t *edges, const char *from, const HclE
 
 /* The block behind a chain of names; through locals to what they refer to. */
 static void
-add_reference(Tpl *tpl, json_t *edges, const char *from, const char *const *names, size_t n, int depth)
+add_reference(Tpl *tpl, json_t *edges, const char *from, const char *const *names, size_t n,
+			  int depth)
 {
 	Item *item = NULL;
 	const char *label = NULL;
@@ -735,7 +794,8 @@ static void
 add_state(Gathered *g, Item *item)
 {
 	Tpl *tpl = g->tpl;
-	const char *label = hcl_printf(tpl->ctx, "%s%s.%s", item->kind == ITEM_DATA ? "data." : "", item->type, item->name);
+	const char *label = hcl_printf(
+		tpl->ctx, "%s%s.%s", item->kind == ITEM_DATA ? "data." : "", item->type, item->name);
 	size_t i;
 
 	tpl_value(tpl, item);
@@ -755,9 +815,19 @@ add_state(Gathered *g, Item *item)
 			address = hcl_printf(tpl->ctx, "%s[%s]", label, key);
 			free(key);
 		}
-		entry = json_pack("{s:s, s:s, s:s, s:s, s:o, s:o*}", "address", address, "mode",
-						  item->kind == ITEM_DATA ? "data" : "managed", "type", item->type, "name", item->name, "values",
-						  hcl_to_json(inst->value), "index", index);
+		entry = json_pack("{s:s, s:s, s:s, s:s, s:o, s:o*}",
+						  "address",
+						  address,
+						  "mode",
+						  item->kind == ITEM_DATA ? "data" : "managed",
+						  "type",
+						  item->type,
+						  "name",
+						  item->name,
+						  "values",
+						  hcl_to_json(inst->value),
+						  "index",
+						  index);
 		json_array_append_new(g->out, entry);
 	}
 }
@@ -816,7 +886,8 @@ by_order(const void *a, const void *b)
 
 	if (dx != dy)
 		return dx < dy ? -1 : 1;
-	return strcmp(json_string_value(json_object_get(x, "name")), json_string_value(json_object_get(y, "name")));
+	return strcmp(json_string_value(json_object_get(x, "name")),
+				  json_string_value(json_object_get(y, "name")));
 }
 
 static json_t *
@@ -850,11 +921,13 @@ check_duplicates(Tpl *tpl, const json_t *list)
 			const char *name = json_string_value(json_object_get(json_array_get(list, i), "name"));
 			char *detail = NULL;
 
-			if (strcmp(name, json_string_value(json_object_get(json_array_get(list, j), "name"))) != 0)
+			if (strcmp(name, json_string_value(json_object_get(json_array_get(list, j), "name"))) !=
+				0)
 				continue;
 			if (asprintf(&detail, "Two parameters have the name \"%s\".", name) < 0)
 				detail = NULL;
-			tpl_diagnostic(tpl, tpl->diagnostics, "error", "Parameter names must be unique", detail, "");
+			tpl_diagnostic(
+				tpl, tpl->diagnostics, "error", "Parameter names must be unique", detail, "");
 		}
 }
 
@@ -875,15 +948,27 @@ gather_parameters(void *arg)
 		{
 			char *detail = NULL;
 
-			if (asprintf(&detail, "Module \"%s\" is not evaluated here, so its parameters are missing.", item->name) < 0)
+			if (asprintf(&detail,
+						 "Module \"%s\" is not evaluated here, so its parameters are missing.",
+						 item->name) < 0)
 				detail = NULL;
-			tpl_diagnostic(tpl, tpl->diagnostics, "warning", "Module is not loaded", detail, "module_not_loaded");
+			tpl_diagnostic(tpl,
+						   tpl->diagnostics,
+						   "warning",
+						   "Module is not loaded",
+						   detail,
+						   "module_not_loaded");
 		}
 		if (item->kind != ITEM_DATA || strcmp(item->type, "coder_parameter") != 0)
 			continue;
 		if (!hcl_guard(tpl->ctx, eval_one, &ie))
 		{
-			tpl_diagnostic(tpl, tpl->diagnostics, "error", "A parameter cannot be evaluated", hcl_error_text(tpl->ctx), "");
+			tpl_diagnostic(tpl,
+						   tpl->diagnostics,
+						   "error",
+						   "A parameter cannot be evaluated",
+						   hcl_error_text(tpl->ctx),
+						   "");
 			continue;
 		}
 		for (j = 0; j < item->instances.n; j++)
@@ -899,5 +984,6 @@ tpl_parameters(Tpl *tpl, char **error)
 
 	if (list == NULL)
 		return NULL;
-	return json_pack("{s:O, s:o}", "diagnostics", tpl->diagnostics, "parameters", sorted_parameters(list));
+	return json_pack(
+		"{s:O, s:o}", "diagnostics", tpl->diagnostics, "parameters", sorted_parameters(list));
 }

@@ -23,7 +23,7 @@ typedef struct TplInput
 	const json_t *previous;		 /* name -> text: values of the build before */
 	const json_t *variables;	 /* name -> text */
 	const json_t *external_auth; /* id -> token */
-	bool dynamic;				 /* for a form: the workspace is not known yet, errors are gathered */
+	bool dynamic; /* for a form: the workspace is not known yet, errors are gathered */
 	struct timespec now;
 } TplInput;
 
@@ -35,10 +35,10 @@ extern void tpl_close(Tpl *tpl);
 /* Why the native engine cannot run this template, or NULL if it can. */
 extern const char *tpl_needs_terraform(Tpl *tpl);
 
-extern json_t *tpl_variables(Tpl *tpl);							/* [TemplateVariable] */
-extern json_t *tpl_workspace_tags(Tpl *tpl, char **error);		/* {key: source text} */
-extern json_t *tpl_eval_tags(Tpl *tpl, char **error);			/* {key: value} */
+extern json_t *tpl_variables(Tpl *tpl);							  /* [TemplateVariable] */
+extern json_t *tpl_workspace_tags(Tpl *tpl, char **error);		  /* {key: source text} */
+extern json_t *tpl_eval_tags(Tpl *tpl, char **error);			  /* {key: value} */
 extern json_t *tpl_state(Tpl *tpl, json_t **edges, char **error); /* as terraform show -json */
-extern json_t *tpl_parameters(Tpl *tpl, char **error);			/* {diagnostics, parameters} */
+extern json_t *tpl_parameters(Tpl *tpl, char **error);			  /* {diagnostics, parameters} */
 
 #endif /* CODER_TEMPLATE_H */

@@ -62,10 +62,12 @@ struct Tpl
 	json_t *diagnostics;
 };
 
-extern HclValue *tpl_resolve(void *arg, const HclExpr *at, const char *const *names, size_t n, size_t *taken);
+extern HclValue *tpl_resolve(void *arg, const HclExpr *at, const char *const *names, size_t n,
+							 size_t *taken);
 extern Item *tpl_find(Tpl *tpl, ItemKind kind, const char *type, const char *name);
 extern HclValue *tpl_value(Tpl *tpl, Item *item);
-extern void tpl_diagnostic(Tpl *tpl, json_t *list, const char *severity, const char *summary, char *detail, const char *code);
+extern void tpl_diagnostic(Tpl *tpl, json_t *list, const char *severity, const char *summary,
+						   char *detail, const char *code);
 
 /* provider.c: the attributes that the coder provider and our own would compute */
 extern HclValue *provider_compute(Tpl *tpl, Item *item, Instance *inst, HclValue *config);

@@ -64,8 +64,7 @@ typedef struct List
 	size_t n;
 } List;
 
-static void
-add(List *list, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void add(List *list, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 static void
 add(List *list, const char *fmt, ...)
@@ -310,16 +309,26 @@ log_diagnostic(Run *run, const json_t *d)
 
 	if (json_is_object(range))
 	{
-		const json_int_t at = json_integer_value(json_object_get(json_object_get(range, "start"), "line"));
+		const json_int_t at =
+			json_integer_value(json_object_get(json_object_get(range, "start"), "line"));
 
-		snprintf(line, sizeof(line), "on %s line %lld%s%.500s:\n", str(range, "filename"), (long long) at,
-				 str(snippet, "context")[0] != '\0' ? ", in " : "", str(snippet, "context"));
+		snprintf(line,
+				 sizeof(line),
+				 "on %s line %lld%s%.500s:\n",
+				 str(range, "filename"),
+				 (long long) at,
+				 str(snippet, "context")[0] != '\0' ? ", in " : "",
+				 str(snippet, "context"));
 		put(&text, line, strlen(line));
 		snprintf(line, sizeof(line), "  %lld: %.1000s\n", (long long) at, str(snippet, "code"));
 		put(&text, line, strlen(line));
 		json_array_foreach(json_object_get(snippet, "values"), i, value)
 		{
-			snprintf(line, sizeof(line), "    %.400s %.400s\n", str(value, "traversal"), str(value, "statement"));
+			snprintf(line,
+					 sizeof(line),
+					 "    %.400s %.400s\n",
+					 str(value, "traversal"),
+					 str(value, "statement"));
 			put(&text, line, strlen(line));
 		}
 		put(&text, "\n", 1);
@@ -330,7 +339,12 @@ log_diagnostic(Run *run, const json_t *d)
 	{
 		const char *detail = str(d, "detail");
 
-		if (asprintf(&run->last_error, "%s%s%.*s", str(d, "summary"), detail[0] != '\0' ? ": " : "", 400, detail) < 0)
+		if (asprintf(&run->last_error,
+					 "%s%s%.*s",
+					 str(d, "summary"),
+					 detail[0] != '\0' ? ": " : "",
+					 400,
+					 detail) < 0)
 			run->last_error = NULL;
 	}
 	free(text.data);
@@ -368,7 +382,8 @@ note_timing(Run *run, const json_t *event)
 	json_t *start;
 
 	if (under == NULL || resource == NULL ||
-		(strncmp(type, "apply_", 6) != 0 && strncmp(type, "refresh_", 8) != 0 && strncmp(type, "provision_", 10) != 0))
+		(strncmp(type, "apply_", 6) != 0 && strncmp(type, "refresh_", 8) != 0 &&
+		 strncmp(type, "provision_", 10) != 0))
 		return;
 	snprintf(key, sizeof(key), "%.*s %.500s", (int) (under - type), type, str(resource, "addr"));
 	if (strcmp(under, "_start") == 0)
@@ -380,13 +395,23 @@ note_timing(Run *run, const json_t *event)
 	if (start == NULL || (strcmp(under, "_complete") != 0 && strcmp(under, "_errored") != 0))
 		return;
 	json_array_append_new(run->job->timings,
-						  json_pack("{s:o, s:o, s:s, s:s, s:s, s:s, s:s}", "start", rfc3339(json_integer_value(start)), "end",
-									rfc3339(event_time()), "action",
-									str(hook, "action")[0] != '\0'		   ? str(hook, "action")
+						  json_pack("{s:o, s:o, s:s, s:s, s:s, s:s, s:s}",
+									"start",
+									rfc3339(json_integer_value(start)),
+									"end",
+									rfc3339(event_time()),
+									"action",
+									str(hook, "action")[0] != '\0'		? str(hook, "action")
 									: strncmp(type, "refresh_", 8) == 0 ? "state refresh"
-																		   : "provision",
-									"source", str(resource, "implied_provider"), "resource", str(resource, "addr"), "stage", run->stage,
-									"state", strcmp(under, "_complete") == 0 ? "COMPLETED" : "FAILED"));
+																		: "provision",
+									"source",
+									str(resource, "implied_provider"),
+									"resource",
+									str(resource, "addr"),
+									"stage",
+									run->stage,
+									"state",
+									strcmp(under, "_complete") == 0 ? "COMPLETED" : "FAILED"));
 	json_object_del(run->started, key);
 }
 
@@ -498,13 +523,17 @@ watch_cancel(Run *run, pid_t pid, int64_t *interrupted)
 	if (*interrupted == 0 && (job->canceled || job->lost || prov_stopping))
 	{
 		if (job->canceled)
-			job_log(job, "PROVISIONER_DAEMON", "INFO", "The job was canceled: Terraform is asked to stop.");
+			job_log(job,
+					"PROVISIONER_DAEMON",
+					"INFO",
+					"The job was canceled: Terraform is asked to stop.");
 		else if (!job->lost)
 			job_fail(job, "the provisioner was shut down while this job ran");
 		kill(-pid, SIGINT);
 		*interrupted = now_ms();
 	}
-	else if (*interrupted > 0 && now_ms() - *interrupted > (prov_stopping ? 5000 : job->worker->options->cancel_grace_ms))
+	else if (*interrupted > 0 && now_ms() - *interrupted >
+									 (prov_stopping ? 5000 : job->worker->options->cancel_grace_ms))
 	{
 		kill(-pid, SIGKILL);
 		*interrupted = INT64_MAX;
@@ -598,7 +627,8 @@ run_free(Run *run)
 static bool
 terraform(Job *job, const char *stage, List env, Buf *capture, List *args)
 {
-	Run run = {.job = job, .stage = stage, .env = env, .capture = capture, .started = json_object()};
+	Run run = {
+		.job = job, .stage = stage, .env = env, .capture = capture, .started = json_object()};
 	const int64_t start = wall_ms();
 	const int status = run_command(&run, args->items);
 
@@ -607,7 +637,9 @@ terraform(Job *job, const char *stage, List env, Buf *capture, List *args)
 	if (status != 0)
 	{
 		if (status == 127)
-			job_fail(job, "this template needs Terraform, and \"terraform\" is not in the PATH of the provisioner");
+			job_fail(
+				job,
+				"this template needs Terraform, and \"terraform\" is not in the PATH of the provisioner");
 		else if (run.last_error != NULL)
 			job_fail(job, "terraform %s: %s", args->items[1], run.last_error);
 		else if (status < 0)
@@ -655,7 +687,9 @@ check_version(Job *job)
 	if (minor >= 0)
 		return true;
 	if (!in_path("terraform"))
-		return job_fail(job, "this template needs Terraform, and \"terraform\" is not in the PATH of the provisioner");
+		return job_fail(
+			job,
+			"this template needs Terraform, and \"terraform\" is not in the PATH of the provisioner");
 	add(&args, "terraform");
 	add(&args, "version");
 	add(&args, "-json");
@@ -665,7 +699,8 @@ check_version(Job *job)
 		return false;
 	}
 	j = json_loadb(out.data != NULL ? out.data : "", out.len, 0, NULL);
-	if (sscanf(str(j, "terraform_version"), "%d.%d", &major, &minor) != 2 || major < 1 || (major == 1 && minor < 1))
+	if (sscanf(str(j, "terraform_version"), "%d.%d", &major, &minor) != 2 || major < 1 ||
+		(major == 1 && minor < 1))
 	{
 		job_fail(job, "Terraform 1.1 or later is needed, not \"%s\"", str(j, "terraform_version"));
 		minor = -1;
@@ -791,7 +826,8 @@ planned(Job *job, const char *transition, Graph **graph, json_t **plan_json)
 	json_t *plan = NULL;
 	json_t *mapped = NULL;
 
-	if (step_plan(job, transition) && (plan = step_show(job, true)) != NULL && (*graph != NULL || (*graph = step_graph(job)) != NULL))
+	if (step_plan(job, transition) && (plan = step_show(job, true)) != NULL &&
+		(*graph != NULL || (*graph = step_graph(job)) != NULL))
 		mapped = map_json(job, plan, *graph);
 	if (plan_json != NULL)
 		*plan_json = plan;
@@ -820,10 +856,17 @@ modules_of(const Job *job)
 
 	snprintf(path, sizeof(path), "%s/.terraform/modules/modules.json", job->work_dir);
 	j = json_load_file(path, 0, NULL);
-	json_array_foreach(json_object_get(j, "Modules"), i, item)
-		if (str(item, "Source")[0] != '\0')
-			json_array_append_new(out, json_pack("{s:s, s:s, s:s, s:s}", "source", str(item, "Source"), "version", str(item, "Version"),
-												 "key", str(item, "Key"), "dir", str(item, "Dir")));
+	json_array_foreach(json_object_get(j, "Modules"), i, item) if (str(item, "Source")[0] != '\0')
+		json_array_append_new(out,
+							  json_pack("{s:s, s:s, s:s, s:s}",
+										"source",
+										str(item, "Source"),
+										"version",
+										str(item, "Version"),
+										"key",
+										str(item, "Key"),
+										"dir",
+										str(item, "Dir")));
 	json_decref(j);
 	return out;
 }
@@ -851,11 +894,25 @@ run_import(Job *job, json_t **completed)
 		char *text = json_dumps(plan, JSON_COMPACT);
 		char *hex = hex_encode(text, strlen(text));
 
-		*completed = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:O, s:O}", "start_resources", take(start, "resources"),
-							   "stop_resources", take(stop, "resources"), "rich_parameters", take(start, "parameters"),
-							   "external_auth_providers", take(start, "external_auth_providers"), "presets", take(start, "presets"),
-							   "start_modules", modules_of(job), "plan", hex, "has_ai_tasks", json_object_get(start, "has_ai_tasks"),
-							   "has_external_agents", json_object_get(start, "has_external_agents"));
+		*completed = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:O, s:O}",
+							   "start_resources",
+							   take(start, "resources"),
+							   "stop_resources",
+							   take(stop, "resources"),
+							   "rich_parameters",
+							   take(start, "parameters"),
+							   "external_auth_providers",
+							   take(start, "external_auth_providers"),
+							   "presets",
+							   take(start, "presets"),
+							   "start_modules",
+							   modules_of(job),
+							   "plan",
+							   hex,
+							   "has_ai_tasks",
+							   json_object_get(start, "has_ai_tasks"),
+							   "has_external_agents",
+							   json_object_get(start, "has_external_agents"));
 		free(hex);
 		free(text);
 	}
@@ -878,7 +935,8 @@ run_dry(Job *job, json_t **completed)
 		mapped = planned(job, "START", &graph, NULL);
 	}
 	if (mapped != NULL)
-		*completed = json_pack("{s:o, s:o}", "resources", take(mapped, "resources"), "modules", modules_of(job));
+		*completed = json_pack(
+			"{s:o, s:o}", "resources", take(mapped, "resources"), "modules", modules_of(job));
 	graph_free(graph);
 	json_decref(mapped);
 	return *completed != NULL;
@@ -935,7 +993,11 @@ leave_native(Job *job, const char *transition)
 
 	if (native == NULL)
 		return true;
-	request = json_pack("{s:s, s:s}", "op", destroy ? "delete" : "stop", "workspace", str(job->metadata, "workspace_id"));
+	request = json_pack("{s:s, s:s}",
+						"op",
+						destroy ? "delete" : "stop",
+						"workspace",
+						str(job->metadata, "workspace_id"));
 	answer = sandbox_request(job->worker->sandbox_fd, request, 20000);
 	if (!json_is_true(json_object_get(answer, "ok")))
 		job_fail(job, "could not stop the workspace's sandbox: %s", str(answer, "error"));
@@ -964,7 +1026,8 @@ plan_and_apply(Job *job, const char *transition)
 		return false;
 	if (strcmp(transition, "DESTROY") == 0 && job->state_len == 0)
 	{
-		job_log(job, "PROVISIONER", "INFO", "The workspace has no state: there is nothing to destroy.");
+		job_log(
+			job, "PROVISIONER", "INFO", "The workspace has no state: there is nothing to destroy.");
 		job->have_new_state = true;
 		return true;
 	}
@@ -990,8 +1053,14 @@ run_build(Job *job, json_t **completed)
 	if ((state = step_show(job, false)) != NULL && (graph = step_graph(job)) != NULL)
 		mapped = map_json(job, state, graph);
 	if (mapped != NULL)
-		*completed = json_pack("{s:o, s:o, s:[], s:o}", "resources", take(mapped, "resources"), "modules", modules_of(job),
-							   "resource_replacements", "ai_tasks", take(mapped, "ai_tasks"));
+		*completed = json_pack("{s:o, s:o, s:[], s:o}",
+							   "resources",
+							   take(mapped, "resources"),
+							   "modules",
+							   modules_of(job),
+							   "resource_replacements",
+							   "ai_tasks",
+							   take(mapped, "ai_tasks"));
 	graph_free(graph);
 	json_decref(state);
 	json_decref(mapped);

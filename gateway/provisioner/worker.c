@@ -198,7 +198,10 @@ register_worker(Worker *w)
 	char *why = NULL;
 
 	snprintf(name, sizeof(name), "%.50s-%d", w->options->name, w->index);
-	if (call_again(w, "SELECT coder.provisioner_register($1, $2, $3, $4)", 4, params, &answer, &why) != CALL_OK || answer == NULL)
+	if (call_again(
+			w, "SELECT coder.provisioner_register($1, $2, $3, $4)", 4, params, &answer, &why) !=
+			CALL_OK ||
+		answer == NULL)
 	{
 		fprintf(stderr, "provisioner: could not register: %s\n", why != NULL ? why : "no answer");
 		free(why);
@@ -225,8 +228,18 @@ job_log(Job *job, const char *source, const char *level, const char *fmt, ...)
 	if (n < 0)
 		return;
 	if (n == 0)
-		json_array_append_new(job->logs, json_pack("{s:s, s:s, s:I, s:s, s:s}", "source", source, "level", level, "created_at",
-												   (json_int_t) wall_ms(), "stage", job->stage, "output", ""));
+		json_array_append_new(job->logs,
+							  json_pack("{s:s, s:s, s:I, s:s, s:s}",
+										"source",
+										source,
+										"level",
+										level,
+										"created_at",
+										(json_int_t) wall_ms(),
+										"stage",
+										job->stage,
+										"output",
+										""));
 	else
 		job_log_lines(job, source, level, text, (size_t) n);
 	if (job->queued_at == 0)
@@ -267,8 +280,18 @@ job_log_lines(Job *job, const char *source, const char *level, const char *text,
 		if (n > 0 && line[n - 1] == '\r')
 			line[n - 1] = '\0';
 		make_utf8(line);
-		json_array_append_new(job->logs, json_pack("{s:s, s:s, s:I, s:s, s:s}", "source", source, "level", level, "created_at",
-												   (json_int_t) wall_ms(), "stage", job->stage, "output", line));
+		json_array_append_new(job->logs,
+							  json_pack("{s:s, s:s, s:I, s:s, s:s}",
+										"source",
+										source,
+										"level",
+										level,
+										"created_at",
+										(json_int_t) wall_ms(),
+										"stage",
+										job->stage,
+										"output",
+										line));
 		if (job->queued_at == 0)
 			job->queued_at = now_ms();
 		text = nl != NULL ? nl + 1 : end;
@@ -306,7 +329,8 @@ update(Job *job, json_t *extra)
 	json_object_set(body, "logs", job->logs);
 	params[2] = json_dumps(body, JSON_COMPACT);
 	json_decref(body);
-	status = call_again(job->worker, "SELECT coder.provisioner_update($1, $2, $3)", 3, params, &text, &why);
+	status = call_again(
+		job->worker, "SELECT coder.provisioner_update($1, $2, $3)", 3, params, &text, &why);
 	if (status == CALL_REFUSED)
 	{
 		job->lost = true; /* canceled and gone, or the reaper was faster */
@@ -336,7 +360,8 @@ job_tick(Job *job)
 	PQconsumeInput(w->db);
 	while ((note = PQnotifies(w->db)) != NULL)
 	{
-		if (strcmp(note->relname, "provisioner_job_cancel") == 0 && strcmp(note->extra, job->id) == 0)
+		if (strcmp(note->relname, "provisioner_job_cancel") == 0 &&
+			strcmp(note->extra, job->id) == 0)
 			job->canceled = true;
 		PQfreemem(note);
 	}
@@ -374,9 +399,22 @@ job_timing(Job *job, const char *stage, int64_t start_ms, int64_t end_ms, bool o
 	char resource[32];
 
 	snprintf(resource, sizeof(resource), "coder_stage_%s", stage);
-	json_array_append_new(job->timings, json_pack("{s:o, s:o, s:s, s:s, s:s, s:s, s:s}", "start", timestamp(start_ms), "end",
-												  timestamp(end_ms), "action", "terraform", "source", "coder", "resource", resource,
-												  "stage", stage, "state", ok ? "COMPLETED" : "FAILED"));
+	json_array_append_new(job->timings,
+						  json_pack("{s:o, s:o, s:s, s:s, s:s, s:s, s:s}",
+									"start",
+									timestamp(start_ms),
+									"end",
+									timestamp(end_ms),
+									"action",
+									"terraform",
+									"source",
+									"coder",
+									"resource",
+									resource,
+									"stage",
+									stage,
+									"state",
+									ok ? "COMPLETED" : "FAILED"));
 }
 
 /* -- a job --------------------------------------------------------------- */
@@ -403,13 +441,15 @@ static bool
 load_archive(Job *job)
 {
 	const char *params[] = {job->worker->slot->daemon, job->id};
-	PGresult *res = PQexecParams(job->worker->db, "SELECT coder.provisioner_file($1, $2)", 2, NULL, params, NULL, NULL, 1);
+	PGresult *res = PQexecParams(
+		job->worker->db, "SELECT coder.provisioner_file($1, $2)", 2, NULL, params, NULL, NULL, 1);
 	char *error = NULL;
 	bool ok = false;
 
 	if (PQresultStatus(res) != PGRES_TUPLES_OK || PQgetisnull(res, 0, 0))
 		job_fail(job, "could not load the template: %s", PQresultErrorMessage(res));
-	else if (!arc_read(&job->archive, PQgetvalue(res, 0, 0), (size_t) PQgetlength(res, 0, 0), &error))
+	else if (!arc_read(
+				 &job->archive, PQgetvalue(res, 0, 0), (size_t) PQgetlength(res, 0, 0), &error))
 		job_fail(job, "the template's archive is refused: %s", error);
 	else
 		ok = true;
@@ -427,7 +467,8 @@ job_make_work_dir(Job *job)
 
 	snprintf(job->work_dir, sizeof(job->work_dir), "%s/Session%s", job->worker->work_root, job->id);
 	if (mkdir(job->work_dir, 0700) != 0)
-		return job_fail(job, "could not make the work folder \"%s\": %s", job->work_dir, strerror(errno));
+		return job_fail(
+			job, "could not make the work folder \"%s\": %s", job->work_dir, strerror(errno));
 	fd = open(job->work_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0 || !arc_unpack(&job->archive, fd, &error))
 		job_fail(job, "%s", error != NULL ? error : "could not open the work folder");
@@ -457,9 +498,16 @@ parse_step(Job *job, Tpl *tpl)
 		free(hex);
 		return false;
 	}
-	answer = update(job, json_pack("{s:o, s:O?, s:s, s:o}", "template_variables", tpl_variables(tpl), "user_variable_values",
-								   json_object_get(job->part, "user_variable_values"), "readme", hex != NULL ? hex : "",
-								   "workspace_tags", tags));
+	answer = update(job,
+					json_pack("{s:o, s:O?, s:s, s:o}",
+							  "template_variables",
+							  tpl_variables(tpl),
+							  "user_variable_values",
+							  json_object_get(job->part, "user_variable_values"),
+							  "readme",
+							  hex != NULL ? hex : "",
+							  "workspace_tags",
+							  tags));
 	free(hex);
 	if (json_is_string(json_object_get(answer, "error")))
 		job_fail(job, "%s", json_string_value(json_object_get(answer, "error")));
@@ -483,7 +531,8 @@ has_terraform_state(const Job *job)
 static bool
 run_engine(Job *job, json_t **completed, bool *native)
 {
-	TplInput in = {.metadata = job->metadata, .variables = job->variables, .parameters = job->parameters};
+	TplInput in = {
+		.metadata = job->metadata, .variables = job->variables, .parameters = job->parameters};
 	char *error = NULL;
 	Tpl *tpl = tpl_open(&job->archive, &in, &error);
 	const char *why;
@@ -512,7 +561,9 @@ run_engine(Job *job, json_t **completed, bool *native)
 static const char *
 part_name(JobKind kind)
 {
-	return kind == JOB_BUILD ? "workspace_build" : kind == JOB_IMPORT ? "template_import" : "template_dry_run";
+	return kind == JOB_BUILD	? "workspace_build"
+		   : kind == JOB_IMPORT ? "template_import"
+								: "template_dry_run";
 }
 
 static const char *
@@ -520,7 +571,8 @@ error_code(const char *error)
 {
 	if (strstr(error, "missing parameter") != NULL)
 		return "MISSING_TEMPLATE_PARAMETER";
-	return strstr(error, "required template variables") != NULL ? "REQUIRED_TEMPLATE_VARIABLES" : "";
+	return strstr(error, "required template variables") != NULL ? "REQUIRED_TEMPLATE_VARIABLES"
+																: "";
 }
 
 static void
@@ -533,16 +585,26 @@ send_failure(Job *job)
 
 	if (job->kind == JOB_BUILD)
 	{
-		char *hex = hex_encode(job->have_new_state ? job->new_state : (const uint8_t *) "", job->have_new_state ? job->new_state_len : 0);
+		char *hex = hex_encode(job->have_new_state ? job->new_state : (const uint8_t *) "",
+							   job->have_new_state ? job->new_state_len : 0);
 
 		json_object_set_new(part, "state", json_string(hex));
 		json_object_set(part, "timings", job->timings);
 		free(hex);
 	}
-	body = json_pack("{s:s, s:s, s:s, s:o}", "job_id", job->id, "error", job->error, "error_code", error_code(job->error),
-					 part_name(job->kind), part);
+	body = json_pack("{s:s, s:s, s:s, s:o}",
+					 "job_id",
+					 job->id,
+					 "error",
+					 job->error,
+					 "error_code",
+					 error_code(job->error),
+					 part_name(job->kind),
+					 part);
 	params[2] = json_dumps(body, JSON_COMPACT);
-	if (call_again(job->worker, "SELECT coder.provisioner_fail($1, $2, $3)", 3, params, NULL, &why) != CALL_OK)
+	if (call_again(
+			job->worker, "SELECT coder.provisioner_fail($1, $2, $3)", 3, params, NULL, &why) !=
+		CALL_OK)
 		fprintf(stderr, "provisioner: job %s: could not store its failure: %s\n", job->id, why);
 	free((char *) (uintptr_t) params[2]);
 	json_decref(body);
@@ -559,14 +621,16 @@ send_completed(Job *job, json_t *completed)
 
 	if (job->kind == JOB_BUILD)
 	{
-		char *hex = hex_encode(job->new_state != NULL ? job->new_state : (const uint8_t *) "", job->new_state_len);
+		char *hex = hex_encode(job->new_state != NULL ? job->new_state : (const uint8_t *) "",
+							   job->new_state_len);
 
 		json_object_set_new(completed, "state", json_string(hex));
 		json_object_set(completed, "timings", job->timings);
 		free(hex);
 	}
 	params[2] = json_dumps(body, JSON_COMPACT);
-	status = call_again(job->worker, "SELECT coder.provisioner_complete($1, $2, $3)", 3, params, NULL, &why);
+	status = call_again(
+		job->worker, "SELECT coder.provisioner_complete($1, $2, $3)", 3, params, NULL, &why);
 	if (status != CALL_OK)
 		job_fail(job, "could not store the result: %s", why);
 	free((char *) (uintptr_t) params[2]);
@@ -620,7 +684,12 @@ job_begin(Job *job, Worker *w, const json_t *acquired)
 	const char *hex;
 	JobKind kind;
 
-	*job = (Job){.worker = w, .stage = "Setting up", .logs = json_array(), .timings = json_array(), .sent_at = now_ms(), .seen_at = now_ms()};
+	*job = (Job){.worker = w,
+				 .stage = "Setting up",
+				 .logs = json_array(),
+				 .timings = json_array(),
+				 .sent_at = now_ms(),
+				 .seen_at = now_ms()};
 	job->id = json_string_value(json_object_get(acquired, "job_id"));
 	for (kind = JOB_IMPORT; kind <= JOB_BUILD; kind++)
 		if (json_is_object(json_object_get(acquired, part_name(kind))))
@@ -633,8 +702,10 @@ job_begin(Job *job, Worker *w, const json_t *acquired)
 		job->metadata = json_object();
 	job->variables = by_name(json_object_get(job->part, "variable_values"), "name", "value");
 	job->parameters = by_name(json_object_get(job->part, "rich_parameter_values"), "name", "value");
-	job->previous = by_name(json_object_get(job->part, "previous_parameter_values"), "name", "value");
-	job->external_auth = by_name(json_object_get(job->part, "external_auth_providers"), "id", "access_token");
+	job->previous =
+		by_name(json_object_get(job->part, "previous_parameter_values"), "name", "value");
+	job->external_auth =
+		by_name(json_object_get(job->part, "external_auth_providers"), "id", "access_token");
 	hex = json_string_value(json_object_get(job->part, "state"));
 	if (hex != NULL)
 		job->state = hex_decode(hex, &job->state_len);
@@ -689,7 +760,8 @@ next_job(Worker *w)
 	char *text = NULL;
 	char *why = NULL;
 	json_t *acquired;
-	const CallStatus status = call(w, "SELECT coder.provisioner_acquire($1)", 1, params, &text, &why);
+	const CallStatus status =
+		call(w, "SELECT coder.provisioner_acquire($1)", 1, params, &text, &why);
 
 	if (status == CALL_LOST)
 		reconnect(w);
@@ -785,7 +857,8 @@ end_leftover(const char *dir)
 	if (f != NULL)
 		fclose(f);
 	unlink(path);
-	/* The kernel has sent SIGINT when the worker died; a second one would make Terraform give up its state. */
+	/* The kernel has sent SIGINT when the worker died; a second one would make Terraform give up
+	 * its state. */
 	while (pid > 1 && works_in(pid, dir) && now_ms() - start < 10000 && !prov_stopping)
 		poll(NULL, 0, 20);
 	kill_workers_in(dir);
@@ -800,10 +873,16 @@ static void
 fail_leftovers(Worker *w)
 {
 	const char *params[3] = {w->slot->daemon, NULL, NULL};
-	PGresult *res = PQexecParams(w->db,
-								 "SELECT j.id, j.type FROM coder.provisioner_jobs j WHERE j.worker_id = $1::pg_catalog.uuid "
-								 "AND j.completed_at IS NULL AND j.started_at IS NOT NULL",
-								 1, NULL, params, NULL, NULL, 0);
+	PGresult *res = PQexecParams(
+		w->db,
+		"SELECT j.id, j.type FROM coder.provisioner_jobs j WHERE j.worker_id = $1::pg_catalog.uuid "
+		"AND j.completed_at IS NULL AND j.started_at IS NOT NULL",
+		1,
+		NULL,
+		params,
+		NULL,
+		NULL,
+		0);
 	int i;
 
 	for (i = 0; PQresultStatus(res) == PGRES_TUPLES_OK && i < PQntuples(res); i++)
@@ -816,9 +895,14 @@ fail_leftovers(Worker *w)
 		snprintf(dir, sizeof(dir), "%s/Session%s", w->work_root, params[1]);
 		end_leftover(dir);
 		hex = leftover_state(w, params[1]);
-		body = json_pack("{s:s, s:s}", "job_id", params[1], "error", "the provisioner ended while this job ran; try again");
+		body = json_pack("{s:s, s:s}",
+						 "job_id",
+						 params[1],
+						 "error",
+						 "the provisioner ended while this job ran; try again");
 		if (strcmp(PQgetvalue(res, i, 1), "workspace_build") == 0)
-			json_object_set_new(body, "workspace_build", json_pack("{s:s, s:[]}", "state", hex, "timings"));
+			json_object_set_new(
+				body, "workspace_build", json_pack("{s:s, s:[]}", "state", hex, "timings"));
 		params[2] = json_dumps(body, JSON_COMPACT);
 		call_again(w, "SELECT coder.provisioner_fail($1, $2, $3)", 3, params, NULL, NULL);
 		free((char *) (uintptr_t) params[2]);

@@ -31,13 +31,17 @@ typedef struct Form
 	Archive archive;
 	bool loaded;
 	json_t *plan;
-	json_t *metadata;	/* the owner, as the evaluator wants it */
-	json_t *variables;	/* name -> text */
+	json_t *metadata;			  /* the owner, as the evaluator wants it */
+	json_t *variables;			  /* name -> text */
 	json_t *waiting[MAX_WAITING]; /* requests that came before the archive */
 	int n_waiting;
 } Form;
 
-static const GwStatement load_file = {"parameters_file", "SELECT f.data FROM coder.files f WHERE f.id = $1::pg_catalog.uuid", 1, NULL};
+static const GwStatement load_file = {
+	"parameters_file",
+	"SELECT f.data FROM coder.files f WHERE f.id = $1::pg_catalog.uuid",
+	1,
+	NULL};
 
 /* The plan's owner under the names of provisioner.Metadata. */
 static json_t *
@@ -93,9 +97,18 @@ send_json(Form *form, json_t *answer, json_int_t id)
 static json_t *
 owner_not_found(void)
 {
-	return json_pack("{s:[{s:s, s:s, s:s, s:{s:s}}], s:n}", "diagnostics", "severity", "error", "summary",
-					 "Failed to fetch workspace owner", "detail", "Please check your permissions or the user may not exist.", "extra",
-					 "code", "owner_not_found", "parameters");
+	return json_pack("{s:[{s:s, s:s, s:s, s:{s:s}}], s:n}",
+					 "diagnostics",
+					 "severity",
+					 "error",
+					 "summary",
+					 "Failed to fetch workspace owner",
+					 "detail",
+					 "Please check your permissions or the user may not exist.",
+					 "extra",
+					 "code",
+					 "owner_not_found",
+					 "parameters");
 }
 
 /* What the import stored, with a warning that it is not computed anew. */
@@ -111,9 +124,19 @@ fallback(const Form *form, const char *why)
 		answer = json_pack("{s:n}", "parameters");
 	}
 	list = json_array();
-	json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:{s:s}}", "severity", "warning", "summary",
-										  "This template version is missing required metadata to support dynamic parameters.", "detail",
-										  why, "extra", "code", ""));
+	json_array_append_new(
+		list,
+		json_pack(
+			"{s:s, s:s, s:s, s:{s:s}}",
+			"severity",
+			"warning",
+			"summary",
+			"This template version is missing required metadata to support dynamic parameters.",
+			"detail",
+			why,
+			"extra",
+			"code",
+			""));
 	json_object_set_new(answer, "diagnostics", list);
 	return answer;
 }
@@ -134,7 +157,8 @@ has_parameter(const json_t *list, const char *name)
 	return false;
 }
 
-/* Parameters of modules, which are not evaluated here: as the import stored them, with the client's values. */
+/* Parameters of modules, which are not evaluated here: as the import stored them, with the client's
+ * values. */
 static void
 add_stored(const Form *form, json_t *answer, const json_t *inputs)
 {
@@ -153,7 +177,10 @@ add_stored(const Form *form, json_t *answer, const json_t *inputs)
 		copy = json_deep_copy(item);
 		if (json_is_string(json_object_get(inputs, name)))
 		{
-			json_object_set_new(copy, "value", json_pack("{s:O, s:b}", "value", json_object_get(inputs, name), "valid", 1));
+			json_object_set_new(
+				copy,
+				"value",
+				json_pack("{s:O, s:b}", "value", json_object_get(inputs, name), "valid", 1));
 			json_object_set_new(copy, "diagnostics", json_array());
 		}
 		json_array_append_new(list, copy);
@@ -168,7 +195,8 @@ has_modules(const json_t *answer)
 
 	json_array_foreach(json_object_get(answer, "diagnostics"), i, item)
 	{
-		const char *code = json_string_value(json_object_get(json_object_get(item, "extra"), "code"));
+		const char *code =
+			json_string_value(json_object_get(json_object_get(item, "extra"), "code"));
 
 		if (code != NULL && strcmp(code, "module_not_loaded") == 0)
 			return true;
@@ -179,7 +207,10 @@ has_modules(const json_t *answer)
 static json_t *
 evaluate(const Form *form, const json_t *inputs)
 {
-	TplInput in = {.metadata = form->metadata, .variables = form->variables, .parameters = inputs, .dynamic = true};
+	TplInput in = {.metadata = form->metadata,
+				   .variables = form->variables,
+				   .parameters = inputs,
+				   .dynamic = true};
 	char *error = NULL;
 	json_t *answer = NULL;
 	Tpl *tpl;
@@ -205,7 +236,8 @@ answer_request(Form *form, const json_t *request)
 	const json_int_t id = json_integer_value(json_object_get(request, "id"));
 
 	if (!json_is_object(json_object_get(form->plan, "owner")) ||
-		(owner != NULL && owner[0] != '\0' && strcmp(owner, NIL_UUID) != 0 && (ours == NULL || strcmp(owner, ours) != 0)))
+		(owner != NULL && owner[0] != '\0' && strcmp(owner, NIL_UUID) != 0 &&
+		 (ours == NULL || strcmp(owner, ours) != 0)))
 		send_json(form, owner_not_found(), id);
 	else if (form->archive.n == 0)
 		send_json(form, fallback(form, "The template's archive is gone."), id);

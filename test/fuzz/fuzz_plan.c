@@ -19,7 +19,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const uint8_t *zero = size > 0 ? memchr(data, 0, size) : NULL;
 	const size_t n = zero != NULL ? (size_t) (zero - data) : size;
 	json_t *j = json_loadb((const char *) data, n, 0, NULL);
-	Graph *graph = zero != NULL ? graph_parse((const char *) zero + 1, size - n - 1) : graph_create();
+	Graph *graph =
+		zero != NULL ? graph_parse((const char *) zero + 1, size - n - 1) : graph_create();
 	char *error = NULL;
 
 	if (j != NULL)

@@ -234,8 +234,11 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_good),	  cmocka_unit_test(test_hostile), cmocka_unit_test(test_bombs),
-		cmocka_unit_test(test_truncated), cmocka_unit_test(test_unpack),
+		cmocka_unit_test(test_good),
+		cmocka_unit_test(test_hostile),
+		cmocka_unit_test(test_bombs),
+		cmocka_unit_test(test_truncated),
+		cmocka_unit_test(test_unpack),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,25 +12,28 @@
 
 #include "provisioner/plan.c"
 
-static const char dot[] = "digraph {\n"
-						  "\tcompound = \"true\"\n"
-						  "\tsubgraph \"root\" {\n"
-						  "\t\t\"[root] coder_agent.main (expand)\" [label = \"coder_agent.main\", shape = \"box\"]\n"
-						  "\t\t\"[root] coder_app.web (expand)\" [label = \"coder_app.web\", shape = \"box\"]\n"
-						  "\t\t\"[root] coder_metadata.m (expand)\" [label = \"coder_metadata.m\", shape = \"box\"]\n"
-						  "\t\t\"[root] docker_container.ws (expand)\" [label = \"docker_container.ws\", shape = \"box\"]\n"
-						  "\t\t\"[root] docker_volume.home (expand)\" [label = \"docker_volume.home\", shape = \"box\"]\n"
-						  "\t\t\"[root] provider[\\\"registry.terraform.io/coder/coder\\\"]\" [label = \"provider\", shape = \"diamond\"]\n"
-						  "\t\t\"[root] coder_app.web (expand)\" -> \"[root] coder_agent.main (expand)\"\n"
-						  "\t\t\"[root] docker_container.ws (expand)\" -> \"[root] coder_agent.main (expand)\"\n"
-						  "\t\t\"[root] docker_container.ws (expand)\" -> \"[root] docker_volume.home (expand)\"\n"
-						  "\t\t\"[root] coder_metadata.m (expand)\" -> \"[root] docker_container.ws (expand)\"\n"
-						  "\t}\n}\n";
+static const char dot[] =
+	"digraph {\n"
+	"\tcompound = \"true\"\n"
+	"\tsubgraph \"root\" {\n"
+	"\t\t\"[root] coder_agent.main (expand)\" [label = \"coder_agent.main\", shape = \"box\"]\n"
+	"\t\t\"[root] coder_app.web (expand)\" [label = \"coder_app.web\", shape = \"box\"]\n"
+	"\t\t\"[root] coder_metadata.m (expand)\" [label = \"coder_metadata.m\", shape = \"box\"]\n"
+	"\t\t\"[root] docker_container.ws (expand)\" [label = \"docker_container.ws\", shape = \"box\"]\n"
+	"\t\t\"[root] docker_volume.home (expand)\" [label = \"docker_volume.home\", shape = \"box\"]\n"
+	"\t\t\"[root] provider[\\\"registry.terraform.io/coder/coder\\\"]\" [label = \"provider\", shape = \"diamond\"]\n"
+	"\t\t\"[root] coder_app.web (expand)\" -> \"[root] coder_agent.main (expand)\"\n"
+	"\t\t\"[root] docker_container.ws (expand)\" -> \"[root] coder_agent.main (expand)\"\n"
+	"\t\t\"[root] docker_container.ws (expand)\" -> \"[root] docker_volume.home (expand)\"\n"
+	"\t\t\"[root] coder_metadata.m (expand)\" -> \"[root] docker_container.ws (expand)\"\n"
+	"\t}\n}\n";
 
-#define RES(type, name, values) \
-	"{\"address\":\"" type "." name "\",\"mode\":\"managed\",\"type\":\"" type "\",\"name\":\"" name "\",\"values\":" values "}"
-#define AGENT(ids) RES("coder_agent", "main", "{\"os\":\"linux\",\"arch\":\"amd64\",\"auth\":\"token\"" ids "}")
-#define WS                                                                                                                             \
+#define RES(type, name, values)                                                                    \
+	"{\"address\":\"" type "." name "\",\"mode\":\"managed\",\"type\":\"" type                     \
+	"\",\"name\":\"" name "\",\"values\":" values "}"
+#define AGENT(ids)                                                                                 \
+	RES("coder_agent", "main", "{\"os\":\"linux\",\"arch\":\"amd64\",\"auth\":\"token\"" ids "}")
+#define WS                                                                                         \
 	"{\"address\":\"docker_container.ws[0]\",\"mode\":\"managed\",\"type\":\"docker_container\",\"name\":\"ws\",\"index\":0,\"values\":{}}"
 
 static json_t *
@@ -54,9 +57,9 @@ resource(const json_t *mapped, const char *name)
 	const json_t *item;
 	size_t i;
 
-	json_array_foreach(json_object_get(mapped, "resources"), i, item)
-		if (strcmp(str(item, "name"), name) == 0)
-			return item;
+	json_array_foreach(json_object_get(mapped, "resources"),
+					   i,
+					   item) if (strcmp(str(item, "name"), name) == 0) return item;
 	return NULL;
 }
 
@@ -65,10 +68,15 @@ static void
 test_plan_time(void **state)
 {
 	char *error;
-	json_t *m = map("[" AGENT("") "," WS "," RES("docker_volume", "home", "{}") ","
-					RES("coder_app", "web", "{\"slug\":\"web\",\"share\":\"public\",\"open_in\":\"tab\"}") ","
-					RES("coder_metadata", "m", "{\"daily_cost\":7,\"icon\":\"/i\",\"item\":[{\"key\":\"k\",\"value\":\"v\"}]}") "]",
-					dot, &error);
+	json_t *m = map(
+		"[" AGENT(
+			"") "," WS
+				"," RES("docker_volume", "home", "{}") "," RES("coder_app", "web", "{\"slug\":\"web\",\"share\":\"public\",\"open_in\":\"tab\"}") "," RES(
+					"coder_metadata",
+					"m",
+					"{\"daily_cost\":7,\"icon\":\"/i\",\"item\":[{\"key\":\"k\",\"value\":\"v\"}]}") "]",
+		dot,
+		&error);
 	const json_t *ws = resource(m, "ws");
 	const json_t *agent = json_array_get(json_object_get(ws, "agents"), 0);
 	const json_t *app = json_array_get(json_object_get(agent, "apps"), 0);
@@ -91,10 +99,15 @@ static void
 test_apply_time(void **state)
 {
 	char *error;
-	json_t *m = map("[" AGENT(",\"id\":\"A\",\"token\":\"T\",\"startup_script\":\"x\"") "," WS ","
-					RES("coder_app", "web", "{\"slug\":\"web\",\"agent_id\":\"B\"}") ","
-					RES("coder_script", "s", "{\"agent_id\":\"A\",\"script\":\"y\",\"run_on_start\":true}") "]",
-					dot, &error);
+	json_t *m = map(
+		"[" AGENT(",\"id\":\"A\",\"token\":\"T\",\"startup_script\":\"x\"") "," WS "," RES(
+			"coder_app",
+			"web",
+			"{\"slug\":\"web\",\"agent_id\":\"B\"}") "," RES("coder_script",
+															 "s",
+															 "{\"agent_id\":\"A\",\"script\":\"y\",\"run_on_start\":true}") "]",
+		dot,
+		&error);
 	const json_t *agent = json_array_get(json_object_get(resource(m, "ws"), "agents"), 0);
 
 	(void) state;
@@ -123,22 +136,28 @@ test_errors(void **state)
 	(void) state;
 	fails("[" RES("coder_agent", "a_b", "{}") "]", dot, "underscore");
 	fails("[" AGENT("") "," RES("coder_app", "x", "{\"slug\":\"A b\"}") "]", dot, "slug");
-	fails("[" AGENT("") "," RES("coder_app", "x", "{\"slug\":\"s\"}") "," RES("coder_app", "y", "{\"slug\":\"s\"}") "]", dot,
+	fails("[" AGENT("") "," RES("coder_app", "x", "{\"slug\":\"s\"}") "," RES(
+			  "coder_app", "y", "{\"slug\":\"s\"}") "]",
+		  dot,
 		  "two apps");
 	fails("[" AGENT("") "]", "digraph {}", "not in the graph");
-	fails("[{\"mode\":\"data\",\"type\":\"coder_parameter\",\"address\":\"a\",\"values\":{\"name\":\"p\"}},"
-		  "{\"mode\":\"data\",\"type\":\"coder_parameter\",\"address\":\"b\",\"values\":{\"name\":\"p\"}}]",
-		  dot, "two parameters");
+	fails(
+		"[{\"mode\":\"data\",\"type\":\"coder_parameter\",\"address\":\"a\",\"values\":{\"name\":\"p\"}},"
+		"{\"mode\":\"data\",\"type\":\"coder_parameter\",\"address\":\"b\",\"values\":{\"name\":\"p\"}}]",
+		dot,
+		"two parameters");
 }
 
 static void
 test_parameters(void **state)
 {
 	char *error;
-	json_t *m = map("[{\"mode\":\"data\",\"type\":\"coder_parameter\",\"address\":\"a\",\"values\":{\"name\":\"p\",\"type\":\"number\","
-					"\"optional\":true,\"default\":\"2\",\"form_type\":\"slider\",\"validation\":[{\"min\":1,\"max\":9,"
-					"\"min_disabled\":false,\"max_disabled\":true,\"regex\":\"\"}]}}]",
-					dot, &error);
+	json_t *m = map(
+		"[{\"mode\":\"data\",\"type\":\"coder_parameter\",\"address\":\"a\",\"values\":{\"name\":\"p\",\"type\":\"number\","
+		"\"optional\":true,\"default\":\"2\",\"form_type\":\"slider\",\"validation\":[{\"min\":1,\"max\":9,"
+		"\"min_disabled\":false,\"max_disabled\":true,\"regex\":\"\"}]}}]",
+		dot,
+		&error);
 	const json_t *p = json_array_get(json_object_get(m, "parameters"), 0);
 
 	(void) state;
@@ -183,8 +202,12 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_plan_time),  cmocka_unit_test(test_apply_time),	   cmocka_unit_test(test_errors),
-		cmocka_unit_test(test_parameters), cmocka_unit_test(test_truncated_graph), cmocka_unit_test(test_module_path),
+		cmocka_unit_test(test_plan_time),
+		cmocka_unit_test(test_apply_time),
+		cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_parameters),
+		cmocka_unit_test(test_truncated_graph),
+		cmocka_unit_test(test_module_path),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

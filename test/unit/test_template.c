@@ -96,7 +96,8 @@ test_expressions(void **state)
 		{"{a = 1, \"b\" : 2, (\"c\") = 3}", "{\"a\":1,\"b\":2,\"c\":3}"},
 		{"[for x in [1, 2, 3] : x * 2 if x != 2]", "[2,6]"},
 		{"{for k, v in {a = 1, b = 2} : v => k}", "{\"1\":\"a\",\"2\":\"b\"}"},
-		{"{for x in [\"aa\", \"ab\", \"b\"] : substr(x, 0, 1) => x...}", "{\"a\":[\"aa\",\"ab\"],\"b\":[\"b\"]}"},
+		{"{for x in [\"aa\", \"ab\", \"b\"] : substr(x, 0, 1) => x...}",
+		 "{\"a\":[\"aa\",\"ab\"],\"b\":[\"b\"]}"},
 		{"[{a = 1}, {a = 2}][*].a", "[1,2]"},
 		{"[{a = 1}, {a = 2}].*.a", "[1,2]"},
 		{"[{a = [5]}][*].a[0]", "[5]"},
@@ -176,8 +177,18 @@ test_limits(void **state)
 static TplInput
 build_input(json_t **meta)
 {
-	*meta = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "coder_url", "http://127.0.0.1:7080", "workspace_transition", "START",
-					  "workspace_name", "dev", "workspace_owner", "ada", "workspace_owner_name", "Ada L.", "workspace_id",
+	*meta = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}",
+					  "coder_url",
+					  "http://127.0.0.1:7080",
+					  "workspace_transition",
+					  "START",
+					  "workspace_name",
+					  "dev",
+					  "workspace_owner",
+					  "ada",
+					  "workspace_owner_name",
+					  "Ada L.",
+					  "workspace_id",
 					  "11111111-2222-4333-8444-555555555555");
 	return (TplInput){.metadata = *meta};
 }
@@ -233,12 +244,19 @@ test_starter_state(void **state)
 	values = tpl_state(tpl, &edges, &error);
 	if (values == NULL)
 		fail_msg("%s", error);
-	json_array_foreach(json_object_get(json_object_get(json_object_get(values, "values"), "root_module"), "resources"), i, item)
+	json_array_foreach(
+		json_object_get(json_object_get(json_object_get(values, "values"), "root_module"),
+						"resources"),
+		i,
+		item)
 	{
-		if (strcmp(json_string_value(json_object_get(item, "address")), "sandbox_process.workspace[0]") != 0)
+		if (strcmp(json_string_value(json_object_get(item, "address")),
+				   "sandbox_process.workspace[0]") != 0)
 			continue;
 		sandboxes++;
-		assert_int_equal(strlen(json_string_value(json_object_get(json_object_get(item, "values"), "agent_token"))), 36);
+		assert_int_equal(strlen(json_string_value(
+							 json_object_get(json_object_get(item, "values"), "agent_token"))),
+						 36);
 	}
 	assert_int_equal(sandboxes, 1);
 	json_decref(values);
@@ -328,7 +346,9 @@ test_engine(void **state)
 static void
 test_circle(void **state)
 {
-	Archive a = one_file("main.tf", "locals {\n  a = local.b\n  b = local.a\n}\ndata \"coder_workspace_tags\" \"t\" {\n  tags = { x = local.a }\n}\n");
+	Archive a = one_file(
+		"main.tf",
+		"locals {\n  a = local.b\n  b = local.a\n}\ndata \"coder_workspace_tags\" \"t\" {\n  tags = { x = local.a }\n}\n");
 	TplInput in = {0};
 	char *error;
 	Tpl *tpl = tpl_open(&a, &in, &error);
@@ -344,8 +364,10 @@ test_circle(void **state)
 static void
 test_json_syntax(void **state)
 {
-	Archive a = one_file("main.tf.json", "{\"data\":{\"coder_parameter\":{\"p\":{\"name\":\"p\",\"default\":\"${1+1}\",\"option\":"
-										 "[{\"name\":\"a\",\"value\":\"2\"}]}}}}");
+	Archive a = one_file(
+		"main.tf.json",
+		"{\"data\":{\"coder_parameter\":{\"p\":{\"name\":\"p\",\"default\":\"${1+1}\",\"option\":"
+		"[{\"name\":\"a\",\"value\":\"2\"}]}}}}");
 	TplInput in = {.dynamic = true};
 	char *error = NULL;
 	Tpl *tpl = tpl_open(&a, &in, &error);
@@ -354,7 +376,9 @@ test_json_syntax(void **state)
 	(void) state;
 	assert_non_null(tpl);
 	form = tpl_parameters(tpl, &error);
-	assert_string_equal(json_string_value(json_object_get(json_object_get(param(form, "p"), "value"), "value")), "2");
+	assert_string_equal(
+		json_string_value(json_object_get(json_object_get(param(form, "p"), "value"), "value")),
+		"2");
 	assert_int_equal(json_array_size(json_object_get(param(form, "p"), "diagnostics")), 0);
 	json_decref(form);
 	tpl_close(tpl);
@@ -365,9 +389,14 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_expressions), cmocka_unit_test(test_limits),		 cmocka_unit_test(test_truncated),
-		cmocka_unit_test(test_starter_state), cmocka_unit_test(test_form),		 cmocka_unit_test(test_engine),
-		cmocka_unit_test(test_circle),		cmocka_unit_test(test_json_syntax),
+		cmocka_unit_test(test_expressions),
+		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_truncated),
+		cmocka_unit_test(test_starter_state),
+		cmocka_unit_test(test_form),
+		cmocka_unit_test(test_engine),
+		cmocka_unit_test(test_circle),
+		cmocka_unit_test(test_json_syntax),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
