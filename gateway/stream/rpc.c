@@ -245,12 +245,17 @@ on_call(void *arg, RpcCall *call, const char *name)
 		return;
 	}
 	if (conn->is_agent && strncmp(name, AGENT_SERVICE, sizeof(AGENT_SERVICE) - 1) == 0)
+	{
 		for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++)
 			if (strcmp(methods[i].name, name + sizeof(AGENT_SERVICE) - 1) == 0)
 			{
 				begin_agent_call(conn, call, &methods[i]);
 				return;
 			}
+		/* A call of a newer agent, which does without it only after this answer. */
+		rpc_fail(call, RPC_UNIMPLEMENTED, "Unimplemented");
+		return;
+	}
 	stream_fail_unknown(call, name);
 }
 
