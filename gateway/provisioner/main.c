@@ -49,6 +49,29 @@ env_or(const char *name, const char *def)
 	return s != NULL && s[0] != '\0' ? s : def;
 }
 
+/* "10m0s", "90s" or a number of seconds, in milliseconds; -1 where it is none of them. */
+static int
+duration_ms(const char *s)
+{
+	double seconds = 0;
+
+	if (*s == '\0')
+		return -1;
+	while (*s != '\0')
+	{
+		char *end;
+		const double n = isdigit((unsigned char) *s) ? strtod(s, &end) : -1;
+
+		if (n < 0)
+			return -1;
+		s = end;
+		seconds += n * (*s == 'h' ? 3600 : *s == 'm' ? 60 : 1);
+		if (*s == 'h' || *s == 'm' || *s == 's')
+			s++;
+	}
+	return seconds <= 86400 ? (int) (seconds * 1000) : -1;
+}
+
 static void
 usage(void)
 {
@@ -64,8 +87,8 @@ usage(void)
 		"  --name NAME, $CODER_PROVISIONER_DAEMON_NAME      default: the host's name\n"
 		"  --daemons N, $CODER_PROVISIONER_DAEMONS          jobs at a time (default 3)\n"
 		"  --agent FILE, $CODER_AGENT_BINARY                the agent that sandboxes run\n"
-		"  --force-cancel SECONDS, $CODER_PROVISIONER_FORCE_CANCEL_INTERVAL\n"
-		"                                                   Terraform's time to stop (default 180)\n"
+		"  --force-cancel DURATION, $CODER_PROVISIONER_FORCE_CANCEL_INTERVAL\n"
+		"                                                   Terraform's time to stop (default 3m)\n"
 		"  -h, --help");
 }
 
@@ -191,7 +214,7 @@ parse_options(int argc, char **argv, ProvOptions *o)
 	o->data_dir = env_or("CODER_CONFIG_DIR", NULL);
 	o->name = env_or("CODER_PROVISIONER_DAEMON_NAME", name);
 	o->workers = atoi(env_or("CODER_PROVISIONER_DAEMONS", "3"));
-	o->cancel_grace_ms = atoi(env_or("CODER_PROVISIONER_FORCE_CANCEL_INTERVAL", "180")) * 1000;
+	o->cancel_grace_ms = duration_ms(env_or("CODER_PROVISIONER_FORCE_CANCEL_INTERVAL", "3m"));
 	o->agent_path = find_agent();
 	optind = 1;
 	while ((c = getopt_long(argc, argv, "h", flags, NULL)) != -1)
@@ -216,7 +239,7 @@ parse_options(int argc, char **argv, ProvOptions *o)
 				o->agent_path = optarg;
 				break;
 			case 'f':
-				o->cancel_grace_ms = atoi(optarg) * 1000;
+				o->cancel_grace_ms = duration_ms(optarg);
 				break;
 			case 'h':
 				usage();
@@ -232,6 +255,11 @@ parse_options(int argc, char **argv, ProvOptions *o)
 	if (o->conninfo == NULL)
 	{
 		fputs("provisioner: --postgres-url is needed\n", stderr);
+		return false;
+	}
+	if (o->cancel_grace_ms < 0)
+	{
+		fputs("provisioner: --force-cancel must be a duration such as 90s or 10m\n", stderr);
 		return false;
 	}
 	if (o->workers < 1 || o->workers > MAX_DAEMONS || optind < argc)
