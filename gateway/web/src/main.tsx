@@ -79,6 +79,12 @@ function Header({ session }: { session: Session }) {
   );
 }
 
+/** "/@owner/workspace" and what follows: a parameter behind "@" needs a regular expression. */
+const workspacePath = (rest: string) => new RegExp(`^/@(?<owner>[^/]+)/(?<workspace>[^/]+)${rest}/?$`);
+const TERMINAL = workspacePath("/terminal");
+const WORKSPACE = workspacePath("");
+const BUILD = workspacePath("/builds/(?<number>[0-9]+)");
+
 /** Keys that work everywhere: / goes to the page's search, g w and g t to the two lists. */
 function useKeys() {
   const [, navigate] = useLocation();
@@ -108,7 +114,7 @@ function SignedIn({ session }: { session: Session }) {
   return (
     <SessionContext.Provider value={session}>
       <Switch>
-        <Route path="/@:owner/:workspace/terminal" component={TerminalPage} />
+        <Route path={TERMINAL} component={TerminalPage} />
         <Route>
           <a class="skip" href="#main">
             Skip to the content
@@ -121,8 +127,8 @@ function SignedIn({ session }: { session: Session }) {
               <Route path="/templates/new" component={NewTemplate} />
               <Route path="/templates/:organization/:template" component={TemplatePage} />
               <Route path="/templates/:organization/:template/workspace" component={CreateWorkspace} />
-              <Route path="/@:owner/:workspace" component={WorkspacePage} />
-              <Route path="/@:owner/:workspace/builds/:number" component={Build} />
+              <Route path={WORKSPACE} component={WorkspacePage} />
+              <Route path={BUILD} component={Build} />
               <Route path="/users" component={Users} />
               <Route path="/settings/tokens" component={Tokens} />
               <Route path="/about" component={About} />

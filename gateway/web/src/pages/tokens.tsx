@@ -12,9 +12,11 @@ const DAY_NS = 24 * 3600 * 1e9;
 export function Tokens() {
   useTitle("Tokens");
   const tokens = useApi<ApiKey[] | null>("/api/v2/users/me/keys/tokens");
+  const config = useApi<{ max_token_lifetime: number }>("/api/v2/users/me/keys/tokens/tokenconfig");
+  const most = config.data ? Math.max(1, Math.floor(config.data.max_token_lifetime / DAY_NS)) : 30;
   const [adding, setAdding] = useState(false);
   const [name, setName] = useState("");
-  const [days, setDays] = useState("30");
+  const [days, setDays] = useState<string>();
   const [secret, setSecret] = useState<string>();
   const close = () => {
     setAdding(false);
@@ -22,7 +24,7 @@ export function Tokens() {
     setName("");
   };
   const create = async () => {
-    const { key } = await api.post<{ key: string }>("/api/v2/users/me/keys/tokens", { token_name: name, lifetime: Number(days) * DAY_NS });
+    const { key } = await api.post<{ key: string }>("/api/v2/users/me/keys/tokens", { token_name: name, lifetime: Number(days ?? Math.min(30, most)) * DAY_NS });
     setSecret(key);
     await tokens.reload();
   };
@@ -31,6 +33,8 @@ export function Tokens() {
     await tokens.reload();
   };
   const loaded = tokens.data !== undefined;
+  // A running workspace holds a token of its own; it is no token of the person's.
+  const own = tokens.data?.filter((t) => !t.token_name.endsWith("_session_token")) ?? [];
   return (
     <>
       <div class="head">
@@ -41,8 +45,8 @@ export function Tokens() {
       </div>
       <ErrorBox error={tokens.error} />
       {!loaded && !tokens.error && <Loading />}
-      {loaded && !tokens.data?.length && <Empty>You have no tokens. A token lets a program act as you.</Empty>}
-      {!!tokens.data?.length && (
+      {loaded && own.length === 0 && <Empty>You have no tokens. A token lets a program act as you.</Empty>}
+      {own.length > 0 && (
         <table>
           <thead>
             <tr>
@@ -55,7 +59,7 @@ export function Tokens() {
             </tr>
           </thead>
           <tbody>
-            {tokens.data.map((t) => (
+            {own.map((t) => (
               <tr key={t.id}>
                 <td>{t.token_name}</td>
                 <td>
@@ -96,7 +100,7 @@ export function Tokens() {
             {(error) => (
               <>
                 <Field label="Name" name="token_name" autoFocus value={name} onInput={(e) => setName(e.currentTarget.value)} problem={error?.field("token_name")} />
-                <Field label="Days until it expires" name="lifetime" type="number" min={1} value={days} onInput={(e) => setDays(e.currentTarget.value)} problem={error?.field("lifetime")} />
+                <Field label="Days until it expires" name="lifetime" type="number" min={1} max={most} value={days ?? String(Math.min(30, most))} onInput={(e) => setDays(e.currentTarget.value)} problem={error?.field("lifetime")} help={`At most ${most}.`} />
               </>
             )}
           </Form>
