@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -294,6 +295,7 @@ cli_tunnel_open(Cli *cli, const json_t *agent)
 
 	if (t == NULL || (t->loop = loop_create()) == NULL)
 		cli_fail("out of memory");
+	signal(SIGPIPE, SIG_IGN); /* OpenSSL writes without MSG_NOSIGNAL */
 	t->cli = cli;
 	t->backoff_ms = BACKOFF_MIN_MS;
 	parse_id(t->agent, id);

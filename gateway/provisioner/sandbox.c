@@ -330,6 +330,15 @@ system_dirs(Args *a)
 	arg3(a, "--ro-bind-try", "/var/lib/ca-certificates", "/var/lib/ca-certificates");
 }
 
+/* The certificates that the server was told to trust: its agents trust them, too. */
+static const char *
+certificates(void)
+{
+	const char *file = getenv("SSL_CERT_FILE");
+
+	return file != NULL && access(file, R_OK) == 0 ? file : NULL;
+}
+
 static void
 mounts(const Supervisor *s, Args *a, const char *home)
 {
@@ -355,6 +364,8 @@ mounts(const Supervisor *s, Args *a, const char *home)
 	}
 	arg3(a, "--bind", home, "/home/coder");
 	arg3(a, "--ro-bind", s->options->agent_path, "/opt/coder/bin/coder");
+	if (certificates() != NULL)
+		arg3(a, "--ro-bind", certificates(), "/opt/coder/certificates.pem");
 	snprintf(fd, sizeof(fd), "%d", FD_PASSWD);
 	arg3(a, "--perms", "0644", NULL);
 	arg3(a, "--ro-bind-data", fd, "/etc/passwd");
@@ -376,6 +387,8 @@ environment(Args *a, const json_t *spec)
 	arg3(a, "--setenv", "LOGNAME", "coder");
 	arg3(a, "--setenv", "SHELL", access("/bin/bash", X_OK) == 0 ? "/bin/bash" : "/bin/sh");
 	arg3(a, "--setenv", "LANG", "C.UTF-8");
+	if (certificates() != NULL)
+		arg3(a, "--setenv", "SSL_CERT_FILE", "/opt/coder/certificates.pem");
 	arg3(
 		a,
 		"--setenv",

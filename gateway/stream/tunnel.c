@@ -49,6 +49,7 @@ static struct
 	CoordPeer *peer;
 	char host[256];
 	int port;
+	bool tls;
 } self = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* The coordinator ------------------------------------------------------------ */
@@ -160,9 +161,14 @@ static void
 find_own_address(void)
 {
 	const char *address = gw_server.options.http_address;
-	const char *colon = address != NULL ? strrchr(address, ':') : NULL;
-	size_t n = colon != NULL ? (size_t) (colon - address) : 0;
+	const char *colon;
+	size_t n;
 
+	self.tls = address == NULL || *address == '\0';
+	if (self.tls)
+		address = gw_server.options.tls_address;
+	colon = strrchr(address, ':');
+	n = colon != NULL ? (size_t) (colon - address) : 0;
 	self.port = colon != NULL ? atoi(colon + 1) : 80;
 	if (n > 2 && address[0] == '[')
 	{
@@ -180,7 +186,8 @@ find_own_address(void)
 static void
 set_relay(void)
 {
-	TunnelDerpNode node = {.host = self.host, .port = self.port, .force_http = true};
+	/* Its own certificate need not name the address; what the relay carries is encrypted anyway. */
+	TunnelDerpNode node = {.host = self.host, .port = self.port, .force_http = !self.tls, .insecure = true};
 	TunnelDerpRegion region = {.id = RELAY_REGION, .embedded = true, .nodes = &node, .nnodes = 1};
 	TunnelDerpMap map = {&region, 1};
 

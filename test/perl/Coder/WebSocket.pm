@@ -7,14 +7,36 @@ use strict;
 use warnings FATAL => 'all';
 use IO::Select;
 use IO::Socket::INET;
+use POSIX ();
+use Socket qw(AF_UNIX SOCK_STREAM PF_UNSPEC);
 use Time::HiRes qw(time);
 
-# Coder::WebSocket->open($url, $path, token => ..., headers => {}): undef with $@ if the answer is not 101.
+# A socket of TLS, by openssl: $ca is the file of the certificate to trust.
+sub tls_socket
+{
+	my ($host, $ca) = @_;
+	my ($ours, $theirs) = IO::Socket->socketpair(AF_UNIX, SOCK_STREAM, PF_UNSPEC) or die "socketpair: $!";
+
+	my $pid = fork // die "fork: $!";
+	if ($pid == 0)
+	{
+		CORE::open STDIN,  '<&', $theirs;
+		CORE::open STDOUT, '>&', $theirs;
+		CORE::open STDERR, '>', '/dev/null';
+		close $ours;
+		exec 'openssl', 's_client', '-quiet', '-connect', $host, '-CAfile', $ca, '-verify_return_error' or POSIX::_exit(127);
+	}
+	close $theirs;
+	return $ours;
+}
+
+# Coder::WebSocket->open($url, $path, token => ..., headers => {}, ca => file): undef with $@ if the answer is not 101.
 sub open
 {
 	my ($class, $url, $path, %args) = @_;
-	my ($host) = $url =~ m{^http://([^/]+)};
-	my $socket = IO::Socket::INET->new(PeerAddr => $host) or die "connect $host: $!";
+	my ($scheme, $host) = $url =~ m{^(https?)://([^/]+)};
+	my $socket = $scheme eq 'https' ? tls_socket($host, $args{ca}) : IO::Socket::INET->new(PeerAddr => $host);
+	die "connect $host: $!" unless $socket;
 	my %headers = (
 		Host => $host, Upgrade => 'websocket', Connection => 'Upgrade', 'Sec-WebSocket-Version' => 13,
 		'Sec-WebSocket-Key' => 'dGhlIHNhbXBsZSBub25jZQ==', %{ $args{headers} // {} });
