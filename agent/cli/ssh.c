@@ -18,6 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <termios.h>
 #include <time.h>
@@ -252,6 +254,31 @@ workspace_of_host(Cli *cli, const char *host)
 	return name;
 }
 
+static int stdio_fd = -1;
+
+/* ssh ends its proxy with SIGHUP: the end of the stream ends the pump, and the agent is told. */
+static void
+on_stdio_signal(int signal_number)
+{
+	(void) signal_number;
+	shutdown(stdio_fd, SHUT_RDWR);
+}
+
+static int
+run_stdio(CliTunnel *tunnel)
+{
+	stdio_fd = cli_tunnel_dial(tunnel, AGENT_SSH_PORT, DIAL_TIMEOUT_MS);
+	if (stdio_fd < 0)
+		cli_fail("could not reach the agent: %s", strerror(-stdio_fd));
+	signal(SIGHUP, on_stdio_signal);
+	signal(SIGTERM, on_stdio_signal);
+	signal(SIGINT, on_stdio_signal);
+	cli_pump(STDIN_FILENO, STDOUT_FILENO, stdio_fd);
+	close(stdio_fd);
+	cli_tunnel_close(tunnel);
+	return 0;
+}
+
 static int
 run_ssh(Cli *cli)
 {
@@ -273,16 +300,7 @@ run_ssh(Cli *cli)
 	tunnel = cli_tunnel_open(cli, agent);
 	signal(SIGPIPE, SIG_IGN);
 	if (cli_switch(cli, "stdio"))
-	{
-		int fd = cli_tunnel_dial(tunnel, AGENT_SSH_PORT, DIAL_TIMEOUT_MS);
-
-		if (fd < 0)
-			cli_fail("could not reach the agent: %s", strerror(-fd));
-		cli_pump(STDIN_FILENO, STDOUT_FILENO, fd);
-		cli_tunnel_close(tunnel);
-		return 0;
-	}
-
+		return run_stdio(tunnel);
 	session = connect_ssh(tunnel);
 	command = remote_command(cli);
 	pty = isatty(STDIN_FILENO) && (command[0] == '\0' || cli_switch(cli, "tty"));
@@ -438,6 +456,15 @@ run_config_ssh(Cli *cli)
 	return 0;
 }
 
+static volatile sig_atomic_t ping_ended;
+
+static void
+on_ping_signal(int signal_number)
+{
+	(void) signal_number;
+	ping_ended = 1;
+}
+
 static int
 run_ping(Cli *cli)
 {
@@ -448,13 +475,14 @@ run_ping(Cli *cli)
 
 	cli_need_login(cli);
 	tunnel = cli_tunnel_open(cli, cli_ready_agent(cli, cli_arg(cli, 0), false, false));
-	for (long i = 0; count == 0 || i < count; i++)
+	signal(SIGINT, on_ping_signal);
+	for (long i = 0; (count == 0 || i < count) && !ping_ended; i++)
 	{
 		CliPing ping;
 		struct timespec second = {1, 0};
 
-		if (i > 0)
-			nanosleep(&second, NULL);
+		if (i > 0 && nanosleep(&second, NULL) != 0)
+			break;
 		if (cli_tunnel_ping(tunnel, 5000, &ping) != 0)
 		{
 			puts("no answer within 5 s");
@@ -572,12 +600,30 @@ accept_forward(CliTunnel *tunnel, const Forward *forward)
 	pthread_detach(thread);
 }
 
+/* A descriptor that is readable once the process is to end; threads inherit that nothing interrupts them. */
+static int
+end_signals(void)
+{
+	sigset_t set;
+	int fd;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	fd = signalfd(-1, &set, SFD_CLOEXEC);
+	if (fd < 0)
+		cli_fail("could not wait for signals: %s", strerror(errno));
+	return fd;
+}
+
 static int
 run_port_forward(Cli *cli)
 {
 	const char *values[CLI_MAX_VALUES];
 	Forward forwards[CLI_MAX_VALUES];
-	struct pollfd fds[CLI_MAX_VALUES];
+	struct pollfd fds[CLI_MAX_VALUES + 1];
 	int n = cli_flag_all(cli, "tcp", values, CLI_MAX_VALUES);
 	CliTunnel *tunnel;
 
@@ -588,6 +634,7 @@ run_port_forward(Cli *cli)
 		forwards[i] = parse_forward(values[i]);
 	tunnel = cli_tunnel_open(cli, cli_ready_agent(cli, cli_arg(cli, 0), true, true));
 	signal(SIGPIPE, SIG_IGN);
+	fds[n] = (struct pollfd){end_signals(), POLLIN, 0};
 	for (int i = 0; i < n; i++)
 	{
 		listen_forward(&forwards[i]);
@@ -595,10 +642,17 @@ run_port_forward(Cli *cli)
 	}
 	puts("Ready; Ctrl-C ends it.");
 	fflush(stdout);
-	while (poll(fds, (nfds_t) n, -1) >= 0 || errno == EINTR)
+	while (poll(fds, (nfds_t) n + 1, -1) >= 0 || errno == EINTR)
+	{
+		if (fds[n].revents & POLLIN)
+		{
+			cli_tunnel_close(tunnel);
+			return 0;
+		}
 		for (int i = 0; i < n; i++)
 			if (fds[i].revents & POLLIN)
 				accept_forward(tunnel, &forwards[i]);
+	}
 	cli_fail("could not wait for connections: %s", strerror(errno));
 }
 

@@ -24,6 +24,8 @@
 
 #define BACKOFF_MIN_MS 50
 #define BACKOFF_MAX_MS 10000
+#define FLUSH_MS 1000 /* at the end, for what was written to reach the agent */
+#define FLUSH_CHECK_MS 2
 #define GOODBYE_MS 1000
 
 struct CliTunnel
@@ -40,6 +42,8 @@ struct CliTunnel
 	RpcSession *rpc;
 	Coord *coord;
 	LoopTimer timer; /* next attempt to connect, or the end of a goodbye */
+	LoopTimer flush_timer;
+	int64_t flush_until; /* ns */
 	int64_t backoff_ms;
 	bool opened; /* once */
 	bool closing;
@@ -292,6 +296,8 @@ cli_tunnel_open(Cli *cli, const json_t *agent)
 	json_t *info = cli_get(cli, cli_format("/api/v2/workspaceagents/%s/connection", id));
 	TunnelConfig config = {0};
 	uint8_t self[TUNNEL_ID_LEN];
+	sigset_t all;
+	sigset_t before;
 
 	if (t == NULL || (t->loop = loop_create()) == NULL)
 		cli_fail("out of memory");
@@ -314,8 +320,12 @@ cli_tunnel_open(Cli *cli, const json_t *agent)
 	t->coordinate_url = cli_format("%s/api/v2/workspaceagents/%s/coordinate?version=2.0", cli->url, id);
 	t->headers = cli_format("Coder-Session-Token: %s\r\n", cli->token);
 	connect_coordinator(t);
+	/* Signals are the command's: they interrupt what it waits for. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
 	if (pthread_create(&t->thread, NULL, run_loop, t) != 0)
 		cli_fail("could not start a thread");
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return t;
 }
 
@@ -386,10 +396,8 @@ on_goodbye_timeout(void *arg)
 }
 
 static void
-start_goodbye(void *arg)
+say_goodbye(CliTunnel *t)
 {
-	CliTunnel *t = arg;
-
 	t->closing = true;
 	if (t->coord == NULL || t->ws == NULL)
 	{
@@ -398,8 +406,31 @@ start_goodbye(void *arg)
 	}
 	coord_disconnect(t->coord);
 	net_ws_close(t->ws, 1000, "bye");
+	loop_timer_stop(&t->timer);
 	loop_timer_init(&t->timer, t->loop, on_goodbye_timeout, t);
 	loop_timer_start(&t->timer, GOODBYE_MS);
+}
+
+/* The agent ends the streams of a peer that said goodbye: their last bytes go before that. */
+static void
+flush_streams(void *arg)
+{
+	CliTunnel *t = arg;
+
+	if (tunnel_flushed(t->tunnel) || loop_now(t->loop) >= t->flush_until)
+		say_goodbye(t);
+	else
+		loop_timer_start(&t->flush_timer, FLUSH_CHECK_MS);
+}
+
+static void
+start_goodbye(void *arg)
+{
+	CliTunnel *t = arg;
+
+	loop_timer_init(&t->flush_timer, t->loop, flush_streams, t);
+	t->flush_until = loop_now(t->loop) + FLUSH_MS * INT64_C(1000000);
+	flush_streams(t);
 }
 
 void

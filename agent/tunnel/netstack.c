@@ -19,6 +19,7 @@
 #include <lwip/netif.h>
 #include <lwip/priv/tcp_priv.h>
 #include <lwip/tcp.h>
+#include <poll.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -797,6 +798,60 @@ netstack_dial_cancel(NetstackDial *d)
 	if (d->result >= 0)
 		close(d->result);
 	dial_free(d);
+}
+
+/* A connection that lwIP is left alone with: its stream was closed. */
+static bool
+is_orphan(const Netstack *ns, const struct tcp_pcb *pcb)
+{
+	return pcb->callback_arg == NULL && pcb->state > SYN_RCVD && pcb->netif_idx == netif_get_index(&ns->netif);
+}
+
+static bool
+is_to(const struct tcp_pcb *pcb, const uint8_t address[static 16])
+{
+	return memcmp(ip_2_ip6(&pcb->remote_ip)->addr, address, 16) == 0;
+}
+
+void
+netstack_abort_peer(Netstack *ns, const uint8_t address[16])
+{
+	Stream *next_stream;
+	struct tcp_pcb *next;
+
+	for (Stream *s = ns->streams; s != NULL; s = next_stream)
+	{
+		next_stream = s->next;
+		if (s->pcb != NULL && is_to(s->pcb, address))
+			stream_abort(s);
+	}
+	for (struct tcp_pcb *pcb = tcp_active_pcbs; pcb != NULL; pcb = next)
+	{
+		next = pcb->next;
+		if (is_orphan(ns, pcb) && is_to(pcb, address))
+			tcp_abort(pcb);
+	}
+}
+
+/* The owner has closed its end, though the loop may not have come to it. */
+static bool
+is_closed(const Stream *s)
+{
+	struct pollfd fd = {s->fd, 0, 0};
+
+	return s->watch == NULL || (poll(&fd, 1, 0) > 0 && (fd.revents & POLLHUP) != 0);
+}
+
+bool
+netstack_flushed(const Netstack *ns)
+{
+	for (const Stream *s = ns->streams; s != NULL; s = s->next)
+		if (is_closed(s))
+			return false;
+	for (const struct tcp_pcb *pcb = tcp_active_pcbs; pcb != NULL; pcb = pcb->next)
+		if (is_orphan(ns, pcb) && (pcb->unsent != NULL || pcb->unacked != NULL))
+			return false;
+	return true;
 }
 
 void

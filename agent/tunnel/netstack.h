@@ -55,6 +55,12 @@ NetstackDial *netstack_dial(Netstack *ns, const uint8_t address[16], uint16_t po
 							NetstackDialFn fn, void *arg);
 void netstack_dial_cancel(NetstackDial *dial);
 
+/* The peer is gone: its streams end, and what lwIP still wants to send it is forgotten. */
+void netstack_abort_peer(Netstack *ns, const uint8_t address[16]);
+
+/* All that was written before a close of its stream has arrived; streams still open do not count. */
+bool netstack_flushed(const Netstack *ns);
+
 size_t netstack_streams(const Netstack *ns);
 
 #endif

@@ -864,12 +864,22 @@ peer_drop_session(Peer *peer)
 	peer->wg = NULL;
 }
 
+/* Nobody is left who knows of its streams. */
+static void
+peer_abort_streams(const Peer *peer)
+{
+	for (size_t i = 0; i < peer->naddresses; i++)
+		if (peer->tunnel->netstack != NULL)
+			netstack_abort_peer(peer->tunnel->netstack, peer->addresses[i]);
+}
+
 static void
 peer_remove(Peer *peer)
 {
 	Tunnel *t = peer->tunnel;
 
 	tell_state(peer, TUNNEL_PEER_GONE);
+	peer_abort_streams(peer);
 	if (t->last_hit == peer)
 		t->last_hit = NULL;
 	if (peer->prev != NULL)
@@ -990,7 +1000,11 @@ peer_set_node(Peer *peer, const TunnelNode *node)
 
 	if (peer->has_node && (memcmp(peer->key, node->key, TUNNEL_KEY_LEN) != 0 ||
 						   memcmp(peer->disco, node->disco, TUNNEL_KEY_LEN) != 0))
+	{
 		peer_drop_session(peer); /* it has started anew */
+		if (memcmp(peer->key, node->key, TUNNEL_KEY_LEN) != 0)
+			peer_abort_streams(peer);
+	}
 	memcpy(peer->key, node->key, TUNNEL_KEY_LEN);
 	memcpy(peer->disco, node->disco, TUNNEL_KEY_LEN);
 	memcpy(disco_private, t->config.disco_private, TUNNEL_KEY_LEN);
@@ -1139,6 +1153,12 @@ tunnel_dial_cancel(TunnelDial *dial)
 	free(dial);
 }
 
+bool
+tunnel_flushed(const Tunnel *t)
+{
+	return netstack_flushed(t->netstack);
+}
+
 static bool
 on_may_accept(void *arg, const uint8_t peer[16], uint16_t port)
 {
@@ -1257,6 +1277,7 @@ tunnel_close(Tunnel *t)
 		on_ping_limit(t->pings);
 	}
 	netstack_destroy(t->netstack); /* its resets still go out */
+	t->netstack = NULL;
 	while (t->peers != NULL)
 		peer_remove(t->peers);
 	wg_device_destroy(t->wg);

@@ -64,7 +64,7 @@ typedef enum TunnelPeerState
 {
 	TUNNEL_PEER_ADDED, /* is a WireGuard peer now */
 	TUNNEL_PEER_UP, /* a handshake completed (each time) */
-	TUNNEL_PEER_GONE /* removed: disconnected, or lost for 15 minutes */
+	TUNNEL_PEER_GONE /* removed: disconnected, or lost for 15 minutes; its streams end */
 } TunnelPeerState;
 
 typedef struct TunnelConfig
@@ -162,6 +162,9 @@ typedef struct TunnelDial TunnelDial;
 TunnelDial *tunnel_dial(Tunnel *tunnel, const uint8_t address[TUNNEL_ADDR_LEN], uint16_t port,
 						int timeout_ms, TunnelDialFn fn, void *arg);
 void tunnel_dial_cancel(TunnelDial *dial);
+
+/* Nothing of streams that were closed is on its way any more: a good moment for tunnel_close. */
+bool tunnel_flushed(const Tunnel *tunnel);
 
 typedef enum TunnelPingKind
 {

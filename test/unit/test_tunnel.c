@@ -336,6 +336,49 @@ test_stats_and_leave(void **state)
 	assert_int_equal(tunnel_stats(ends[0].tunnel, &stats, 1), 0);
 }
 
+/* A peer that is said to be gone takes its streams along; the other side hears of it. */
+static void
+test_gone_peer_ends_streams(void **state)
+{
+	int fd = dial(4242);
+	char byte;
+
+	(void) state;
+	assert_true(fd >= 0);
+	WAIT_FOR(ends[1].accepted >= 0);
+	assert_int_equal(recv(ends[1].accepted, &byte, 1, MSG_DONTWAIT), -1);
+	tunnel_peer_update(ends[1].tunnel, ends[0].id, TUNNEL_PEER_DISCONNECTED, NULL);
+	assert_int_equal(recv(ends[1].accepted, &byte, 1, MSG_DONTWAIT), 0);
+	WAIT_FOR(recv(fd, &byte, 1, MSG_DONTWAIT) == 0);
+	close(fd);
+}
+
+/* A stream that is open does not keep a tunnel from ending, one that was closed does until all has arrived. */
+static void
+test_flushed(void **state)
+{
+	static const char text[100000];
+	int fd = dial(4242);
+	size_t got = 0;
+	char block[4096];
+
+	(void) state;
+	assert_true(fd >= 0);
+	WAIT_FOR(ends[1].accepted >= 0);
+	WAIT_FOR(tunnel_flushed(ends[0].tunnel));
+	assert_int_equal(send(fd, text, sizeof(text), MSG_DONTWAIT), 100000);
+	close(fd);
+	assert_false(tunnel_flushed(ends[0].tunnel));
+	WAIT_FOR(tunnel_flushed(ends[0].tunnel));
+	for (ssize_t n; (n = recv(ends[1].accepted, block, sizeof(block), MSG_DONTWAIT)) > 0;)
+		got += (size_t) n;
+	assert_true(got > 0);
+	tunnel_peer_update(ends[1].tunnel, ends[0].id, TUNNEL_PEER_DISCONNECTED, NULL);
+	for (ssize_t n; (n = recv(ends[1].accepted, block, sizeof(block), MSG_DONTWAIT)) != 0;)
+		got += n > 0 ? (size_t) n : 0;
+	assert_int_equal(got, 100000);
+}
+
 static void
 test_texts(void **state)
 {
@@ -367,6 +410,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_close_after_write, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_back_pressure, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stats_and_leave, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_gone_peer_ends_streams, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_flushed, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
