@@ -80,6 +80,7 @@ resource "coder_agent" "main" {
     #!/bin/sh
     set -eu
     [ -e "$HOME/.bashrc" ] || cp /etc/skel/.bashrc "$HOME/.bashrc" 2>/dev/null || : > "$HOME/.bashrc"
+    [ -e "$HOME/.profile" ] || printf '%s\n' '[ -z "$BASH" ] || . "$HOME/.bashrc"' > "$HOME/.profile"
     if ! grep -q CODER_WORKSPACE_PROMPT "$HOME/.bashrc"; then
       cat >> "$HOME/.bashrc" <<'BASHRC'
 
