@@ -1,10 +1,13 @@
 /*
  * event.c -- coder.emit() and coder.events_after(): an ordered log of events and its readers.
  *
- * A sequence number is taken before its transaction commits, so a reader that
- * has seen 7 may meet a 6 later.  events_after therefore stops below the oldest
- * transaction that is still running: rows carry their transaction's id, and only
- * those below the xmin of a new snapshot are given out.
+ * Sequence numbers and transaction ids are both taken before a commit, so
+ * neither is the order in which rows become visible.  What is final is the set
+ * of rows below the xmin of a snapshot: every transaction below it has ended.
+ * A reader's position is therefore a transaction id, the first that it has not
+ * looked at; events_after gives out whole transactions from there up to xmin,
+ * ordered by sequence number within one answer, and moves the position behind
+ * them.  No row can appear below a position that was given out.
  *
  * Readers wait on a condition variable that a commit with events wakes; without
  * shared memory (not preloaded) they poll.
@@ -13,6 +16,8 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
@@ -28,11 +33,12 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 #include "utils/wait_event.h"
+#include "utils/xid8.h"
 
 #include "coder.h"
 #include "compat.h"
 
-#define BATCH 1000 /* rows of one answer */
+#define BATCH 1000 /* rows of one answer, and what is left of the last one's transaction */
 #define POLL_MS 50 /* without shared memory, or while a transaction is in the way */
 #define MAX_TIMEOUT_MS 60000
 
@@ -110,48 +116,75 @@ coder_emit(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(seq);
 }
 
-static const Oid after_args[] = {INT8OID, INT4OID};
+static const Oid after_args[] = {XID8OID, INT4OID};
 
-/* The last column tells whether a row was left out because a transaction is running. */
+/*
+ * Whole transactions from $1 on, all of which have ended, to the one that holds
+ * row $2; it is the last column, NULL where xmin is the limit.
+ */
 static CoderPlan after_plan = {
-	"SELECT e.seq, e.channel, e.payload,"
-	"       e.xid OPERATOR(pg_catalog.<) pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())"
-	"  FROM coder.events e WHERE e.seq OPERATOR(pg_catalog.>) $1 ORDER BY e.seq LIMIT $2",
+	"SELECT pg_catalog.pg_snapshot_xmin(s.now), e.seq, e.channel, e.payload, s.last"
+	"  FROM (SELECT c.now,"
+	"               (SELECT l.xid FROM coder.events l"
+	"                 WHERE l.xid OPERATOR(pg_catalog.>=) $1"
+	"                   AND l.xid OPERATOR(pg_catalog.<) pg_catalog.pg_snapshot_xmin(c.now)"
+	"                 ORDER BY l.xid, l.seq OFFSET $2 LIMIT 1) AS last"
+	"          FROM pg_catalog.pg_current_snapshot() AS c(now)) AS s"
+	"  JOIN coder.events e"
+	"    ON e.xid OPERATOR(pg_catalog.>=) $1"
+	"   AND e.xid OPERATOR(pg_catalog.<) pg_catalog.pg_snapshot_xmin(s.now)"
+	"   AND (s.last IS NULL OR e.xid OPERATOR(pg_catalog.<=) s.last)"
+	" ORDER BY e.seq",
 	2,
 	after_args,
 	NULL};
 
-/*
- * Puts the safe rows after a number into the store.  Returns their count and
- * sets held when a row had to stay behind: all rows after it stay, too.
- */
-static int
-read_events(int64 after, Tuplestorestate *store, TupleDesc desc, bool *held)
-{
-	Datum args[2] = {Int64GetDatum(after), Int32GetDatum(BATCH)};
-	int n = 0;
+/* Is there a row behind $1 at all?  It is held back by a transaction that is running. */
+static CoderPlan held_plan = {
+	"SELECT FROM coder.events e WHERE e.xid OPERATOR(pg_catalog.>=) $1 LIMIT 1",
+	1,
+	after_args,
+	NULL};
 
-	*held = false;
+/* Puts the final rows from a position on into the store; their count. */
+static int
+read_events(Datum position, Tuplestorestate *store, TupleDesc desc)
+{
+	Datum args[2] = {position, Int32GetDatum(BATCH - 1)};
+	int n;
+
 	SPI_connect();
 	coder_execute(&after_plan, args, NULL, false, 0);
-	for (uint64 i = 0; i < SPI_processed && !*held; i++)
+	n = (int) SPI_processed;
+	for (int i = 0; i < n; i++)
 	{
-		Datum values[4];
-		bool nulls[4];
+		Datum values[5];
+		bool nulls[5];
 
-		for (int c = 0; c < 4; c++)
-			values[c] =
-				SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, c + 1, &nulls[c]);
-		if (!DatumGetBool(values[3]))
-			*held = true;
-		else
+		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, values, nulls);
+		if (!nulls[4])
 		{
-			tuplestore_putvalues(store, desc, values, nulls);
-			n++;
+			FullTransactionId next = DatumGetFullTransactionId(values[4]);
+
+			FullTransactionIdAdvance(&next);
+			values[0] = FullTransactionIdGetDatum(next);
 		}
+		tuplestore_putvalues(store, desc, values, nulls);
 	}
 	SPI_finish();
 	return n;
+}
+
+static bool
+is_held(Datum position)
+{
+	bool held;
+
+	SPI_connect();
+	coder_execute(&held_plan, &position, NULL, false, 1);
+	held = SPI_processed > 0;
+	SPI_finish();
+	return held;
 }
 
 /* Waits for a commit with events; true when ms have passed. */
@@ -170,32 +203,32 @@ wait_commit(long ms)
 }
 
 /*
- * coder.events_after(after bigint, timeout_ms int)
- *     RETURNS SETOF (seq bigint, channel text, payload text)
+ * coder.events_after(position xid8, timeout_ms int)
+ *     RETURNS SETOF (next xid8, seq bigint, channel text, payload text)
  *
- * The next events behind a sequence number, in order, as soon as there are any;
- * nothing after timeout_ms.  Needs READ COMMITTED: each look is a new snapshot.
+ * The next events from a position on as soon as there are any, and the position
+ * behind them; nothing after timeout_ms.  Needs READ COMMITTED: each look is a
+ * new snapshot.
  */
 Datum
 coder_events_after(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	int64 after = PG_GETARG_INT64(0);
+	Datum position = PG_GETARG_DATUM(0);
 	int timeout = Min(Max(PG_GETARG_INT32(1), 0), MAX_TIMEOUT_MS);
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout);
-	bool held;
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (shared != NULL)
 		ConditionVariablePrepareToSleep(&shared->committed);
-	while (read_events(after, rsinfo->setResult, rsinfo->setDesc, &held) == 0)
+	while (read_events(position, rsinfo->setResult, rsinfo->setDesc) == 0)
 	{
 		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 
 		if (left <= 0)
 			break;
 		/* A transaction in the way may end without an event of its own. */
-		wait_commit(held ? Min(left, POLL_MS) : left);
+		wait_commit(is_held(position) ? Min(left, POLL_MS) : left);
 	}
 	if (shared != NULL)
 		ConditionVariableCancelSleep();

@@ -4,7 +4,9 @@
  * The polling connection lives on one loop.  A batch of events is posted to
  * every loop, where it is given to the subscribers; each loop also keeps the last
  * events, for subscriptions from a position: a stream learns its channels from
- * the answer of a statement, and an event may come between the two.
+ * the answer of a statement, and an event may come between the two.  Positions
+ * in this process are numbers of its own, counted as events arrive: the
+ * database's order is one of transactions (extension/event.c).
  *
  * SPDX-License-Identifier: MIT
  */
@@ -24,7 +26,7 @@
 
 typedef struct Event
 {
-	int64_t seq;
+	int64_t number;
 	char *channel;
 	char *payload;
 	size_t len;
@@ -33,7 +35,7 @@ typedef struct Event
 typedef struct Batch
 {
 	atomic_int refs; /* loops that have not yet let go */
-	bool reset;		 /* events may be missing before this one */
+	int64_t reset;	 /* not 0: events may be missing before this number */
 	int n;
 	Event *events;
 	char *text;
@@ -55,6 +57,7 @@ typedef struct GwEvents GwEvents;
 struct GwEvents
 {
 	int64_t position;
+	int64_t reset; /* the last number that stands for missing events */
 	int count;
 	h2o_linklist_t buckets[BUCKETS];
 	struct
@@ -75,7 +78,8 @@ static struct
 	bool started;  /* position is known */
 	bool starting; /* the statement asks for it */
 	bool stopping;
-	int64_t after;
+	uint64_t after;	 /* the database's position: a transaction */
+	int64_t number;	 /* of the last event that was posted */
 	GwTimer timer;
 } poller;
 
@@ -135,10 +139,10 @@ deliver(GwEvents *events, h2o_linklist_t *bucket, const Event *event)
 		events->cursor = node->next;
 		if (event == NULL)
 			sub->cb(sub->arg, 0, NULL, 0);
-		else if (sub->after < event->seq && strcmp(sub->channel, event->channel) == 0)
+		else if (sub->after < event->number && strcmp(sub->channel, event->channel) == 0)
 		{
-			sub->after = event->seq;
-			sub->cb(sub->arg, event->seq, event->payload, event->len);
+			sub->after = event->number;
+			sub->cb(sub->arg, event->number, event->payload, event->len);
 		}
 		node = events->cursor;
 	}
@@ -151,13 +155,13 @@ on_batch(GwLoop *loop, void *arg)
 	GwEvents *events = loop->events;
 	Batch *batch = arg;
 
-	if (batch->reset)
+	if (batch->reset != 0)
 	{
-		events->position = 0;
+		events->position = events->reset = batch->reset;
 		for (int i = 0; i < BUCKETS; i++)
 		{
 			for (h2o_linklist_t *n = events->buckets[i].next; n != &events->buckets[i]; n = n->next)
-				H2O_STRUCT_FROM_MEMBER(GwSubscription, link, n)->after = 0;
+				H2O_STRUCT_FROM_MEMBER(GwSubscription, link, n)->after = batch->reset;
 			deliver(events, &events->buckets[i], NULL);
 		}
 	}
@@ -170,10 +174,17 @@ on_batch(GwLoop *loop, void *arg)
 		atomic_fetch_add(&batch->refs, 1);
 		events->recent[slot].batch = batch;
 		events->recent[slot].index = i;
-		events->position = batch->events[i].seq;
+		events->position = batch->events[i].number;
 		deliver(events, &events->buckets[bucket_of(batch->events[i].channel)], &batch->events[i]);
 	}
 	batch_unref(batch);
+}
+
+/* The event of a slot of the ring. */
+static const Event *
+recent_event(const GwEvents *events, unsigned i)
+{
+	return &events->recent[i % RECENT].batch->events[events->recent[i % RECENT].index];
 }
 
 /* Gives a new subscription what came after its position, apart from the subscriber's own call. */
@@ -186,23 +197,22 @@ on_replay(void *arg)
 	h2o_linklist_t *bucket = &events->buckets[bucket_of(sub->channel)];
 	bool alive = true;
 
-	if (n == RECENT && events->recent[events->n_recent % RECENT].batch != NULL &&
-		events->recent[events->n_recent % RECENT].batch->events[events->recent[events->n_recent % RECENT].index].seq >
-			sub->after + 1)
+	if (sub->after < events->reset ||
+		(n == RECENT && recent_event(events, events->n_recent)->number > sub->after + 1))
 	{
-		/* Older than what is kept: the subscriber must look for itself. */
+		/* Missing, or older than what is kept: the subscriber must look for itself. */
 		sub->after = events->position;
 		sub->cb(sub->arg, 0, NULL, 0);
 		return;
 	}
 	for (unsigned i = events->n_recent - n; i != events->n_recent && alive; i++)
 	{
-		const Event *event = &events->recent[i % RECENT].batch->events[events->recent[i % RECENT].index];
+		const Event *event = recent_event(events, i);
 
-		if (event->seq <= sub->after || strcmp(event->channel, sub->channel) != 0)
+		if (event->number <= sub->after || strcmp(event->channel, sub->channel) != 0)
 			continue;
-		sub->after = event->seq;
-		sub->cb(sub->arg, event->seq, event->payload, event->len);
+		sub->after = event->number;
+		sub->cb(sub->arg, event->number, event->payload, event->len);
 		alive = false;
 		for (h2o_linklist_t *node = bucket->next; node != bucket && !alive; node = node->next)
 			alive = node == &sub->link;
@@ -288,14 +298,14 @@ post_rows(PGresult *result)
 	{
 		Event *event = &batch->events[i];
 
-		event->seq = strtoll(PQgetvalue(result, i, 0), NULL, 10);
+		event->number = ++poller.number;
 		event->channel = strcpy(p, PQgetvalue(result, i, 1));
 		p += PQgetlength(result, i, 1) + 1;
 		event->payload = strcpy(p, PQgetvalue(result, i, 2));
 		event->len = (size_t) PQgetlength(result, i, 2);
 		p += event->len + 1;
-		poller.after = event->seq;
 	}
+	poller.after = strtoull(PQgetvalue(result, 0, 0), NULL, 10);
 	batch->n = n;
 	atomic_store(&batch->refs, gw_server.n_loops);
 	for (int i = 0; i < gw_server.n_loops; i++)
@@ -307,7 +317,7 @@ post_reset(void)
 {
 	Batch *batch = calloc(1, sizeof(*batch));
 
-	batch->reset = true;
+	batch->reset = ++poller.number;
 	atomic_store(&batch->refs, gw_server.n_loops);
 	for (int i = 0; i < gw_server.n_loops; i++)
 		gw_loop_post(gw_server.loops[i], on_batch, batch);
@@ -320,15 +330,15 @@ poller_ask(void)
 	const char *values[] = {after};
 	int ok;
 
-	/* Each start compares with the newest row: a number that went back means another history. */
+	/* Each start compares with where the database stands: what went back is another history. */
 	poller.starting = !poller.starting && PQtransactionStatus(poller.pg) == PQTRANS_IDLE && poller.sock == NULL;
-	snprintf(after, sizeof(after), "%lld", (long long) poller.after);
+	snprintf(after, sizeof(after), "%llu", (unsigned long long) poller.after);
 	if (poller.starting)
-		ok = PQsendQuery(poller.pg, "SELECT coalesce(max(seq), 0) FROM coder.events");
+		ok = PQsendQuery(poller.pg, "SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())");
 	else
 		ok = PQsendQueryParams(poller.pg,
-							   "SELECT e.seq, e.channel, e.payload FROM coder.events_after($1::bigint, " POLL_MS ") e", 1,
-							   NULL, values, NULL, NULL, 0);
+							   "SELECT e.next, e.channel, e.payload FROM coder.events_after($1::pg_catalog.xid8, " POLL_MS ") e",
+							   1, NULL, values, NULL, NULL, 0);
 	if (ok)
 		gw_timer_start(&poller.timer, poller.loop, SILENCE_MS, on_silence, NULL);
 }
@@ -336,13 +346,13 @@ poller_ask(void)
 static void
 take_start(PGresult *result)
 {
-	int64_t newest = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+	uint64_t position = strtoull(PQgetvalue(result, 0, 0), NULL, 10);
 
-	if (!poller.started || newest < poller.after)
+	if (!poller.started || position < poller.after)
 	{
 		if (poller.started)
 			post_reset();
-		poller.after = newest;
+		poller.after = position;
 		poller.started = true;
 	}
 }

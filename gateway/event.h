@@ -2,7 +2,7 @@
  * event.h -- coder.events to whoever waits in this process.
  *
  * One connection of the process long-polls coder.events_after() and gives each
- * event to the subscribers of its channel, on their own loops, in commit order.
+ * event to the subscribers of its channel, on their own loops, in one order.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -14,11 +14,11 @@
 typedef struct GwSubscription GwSubscription;
 
 /*
- * An event of the channel.  payload is valid during the call (NUL-terminated).
+ * An event of the channel; number is its place in this process.  payload is valid during the call (NUL-terminated).
  * payload NULL: events may have been missed (the database was restored or
  * promoted): read the state again.
  */
-typedef void (*GwEventCallback)(void *arg, int64_t seq, const char *payload, size_t len);
+typedef void (*GwEventCallback)(void *arg, int64_t number, const char *payload, size_t len);
 
 /* The subscription holds from now on.  The callback may unsubscribe. */
 GwSubscription *gw_event_subscribe(GwLoop *loop, const char *channel, GwEventCallback cb, void *arg);

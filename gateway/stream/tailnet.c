@@ -561,9 +561,9 @@ ask_updates(Updates *updates)
 }
 
 static void
-on_owner_event(void *arg, int64_t seq, const char *payload, size_t len)
+on_owner_event(void *arg, int64_t number, const char *payload, size_t len)
 {
-	(void) seq;
+	(void) number;
 	(void) payload;
 	(void) len;
 	ask_updates(arg);

@@ -246,11 +246,11 @@ send_frame(Watch *watch, const char *json, size_t len)
 }
 
 static void
-on_event(void *arg, int64_t seq, const char *payload, size_t len)
+on_event(void *arg, int64_t number, const char *payload, size_t len)
 {
 	Watch *watch = arg;
 
-	(void) seq;
+	(void) number;
 	if (watch->closing)
 		return;
 	if (watch->forward)

@@ -404,8 +404,8 @@ RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	DELETE FROM coder.events e WHERE e.seq IN (
-		SELECT o.seq FROM coder.events o WHERE o.created_at < now() - interval '10 minutes' ORDER BY o.seq LIMIT 10000);
+	DELETE FROM coder.events e WHERE (e.xid, e.seq) IN (
+		SELECT o.xid, o.seq FROM coder.events o WHERE o.created_at < now() - interval '10 minutes' ORDER BY o.xid, o.seq LIMIT 10000);
 END
 $$;
 

@@ -10,36 +10,77 @@ $node->append_conf('postgresql.conf', "shared_preload_libraries = 'coder'");
 $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION coder');
 
+# A reader's position, kept from call to call.
+my $at;
+
+sub start_here
+{
+	$at = $node->safe_psql('postgres', 'SELECT pg_snapshot_xmin(pg_current_snapshot())');
+}
+
+sub rows_after
+{
+	my ($ms) = @_;
+	return map { [split /\|/] } split /\n/, $node->safe_psql('postgres', "SELECT next, seq, payload FROM coder.events_after('$at', $ms)");
+}
+
 sub after
 {
-	my ($seq, $ms) = @_;
-	return $node->safe_psql('postgres', "SELECT coalesce(string_agg(payload, ' '), '') FROM coder.events_after($seq, $ms)");
+	my ($ms) = @_;
+	my @rows = rows_after($ms);
+	$at = $rows[0][0] if @rows;
+	return join ' ', map { $_->[2] } @rows;
 }
 
 # The first transaction takes the lower number and commits last.
 my $one = $node->background_psql('postgres');
 my $two = $node->background_psql('postgres');
+start_here();
 $one->query_safe("BEGIN; SELECT coder.emit('a', 'first')");
 $two->query_safe("BEGIN; SELECT coder.emit('a', 'second')");
 $two->query_safe('COMMIT');
-is(after(0, 0), '', 'a committed event waits for a lower one that is not decided');
+is(after(0), '', 'a committed event waits for a transaction before it that is not decided');
 $one->query_safe('COMMIT');
-is(after(0, 0), 'first second', 'then both come, in order');
+is(after(0), 'first second', 'then both come, in order');
 
 # A transaction that ends without its event does not hold up the others.
 $one->query_safe("BEGIN; SELECT coder.emit('a', 'never')");
 $two->query_safe("SELECT coder.emit('a', 'third')");
-is(after(2, 0), '', 'an undecided event holds up what follows');
+is(after(0), '', 'an undecided event holds up what follows');
 $one->query_safe('ROLLBACK');
-is(after(2, 0), 'third', 'until it is rolled back');
+is(after(0), 'third', 'until it is rolled back');
+
+# The older transaction takes the higher number and ends first: it must not
+# carry the reader past the lower number of the one that is still running.
+$one->query_safe('BEGIN; SELECT pg_current_xact_id()');
+$two->query_safe("BEGIN; SELECT coder.emit('a', 'lower')");
+$one->query_safe("SELECT coder.emit('a', 'higher')");
+$one->query_safe('COMMIT');
+is(after(0), 'higher', 'an older transaction with a higher number comes when it has ended');
+$two->query_safe('COMMIT');
+is(after(0), 'lower', 'and the lower number of the younger one is not lost');
+is(after(0), '', 'none of it comes again');
+
+# A reader that begins while a transaction with events is running gets them.
+$one->query_safe("BEGIN; SELECT coder.emit('a', 'running')");
+start_here();
+$two->query_safe("SELECT coder.emit('a', 'later')");
+$one->query_safe('COMMIT');
+is(after(0), 'running later', 'what was running at the start of a reader reaches it');
+
+# An answer is limited, but a transaction is never split.
+$one->query_safe("SELECT coder.emit('b', 'one' || i) FROM generate_series(1, 600) i");
+$one->query_safe("SELECT coder.emit('b', 'two' || i) FROM generate_series(1, 900) i");
+$one->query_safe("SELECT coder.emit('b', 'three')");
+is(scalar(split / /, after(0)), 1500, 'the limit falls into a transaction, which is whole');
+is(after(0), 'three', 'the next answer begins behind it');
 
 # A waiting reader is woken by the commit, not by its timeout; a rollback wakes nobody.
-my $last = $node->safe_psql('postgres', 'SELECT max(seq) FROM coder.events');
 my $out = '';
 my $reader = IPC::Run::start(
-	['psql', '-XqAt', '-d', $node->connstr('postgres'), '-c', "SELECT payload FROM coder.events_after($last, 20000)"],
+	['psql', '-XqAt', '-d', $node->connstr('postgres'), '-c', "SELECT payload FROM coder.events_after('$at', 20000)"],
 	'>', \$out);
-ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE '%events_after($last, 20000)%' AND wait_event_type = 'Extension'"),
+ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE '%events_after(%20000)%' AND wait_event_type = 'Extension'"),
 	'a reader waits');
 my $start = time;
 $one->query_safe("BEGIN; SELECT coder.emit('a', 'lost')");
@@ -48,14 +89,15 @@ $one->query_safe("SELECT coder.emit('a', 'woken')");
 $reader->finish;
 is($out, "woken\n", 'it gets the event');
 cmp_ok(time - $start, '<', 10, 'long before its timeout');
-is(after(999999, 100), '', 'nothing comes where nothing is');
+is(after(0), 'woken', 'as every reader does');
+is(after(100), '', 'nothing comes where nothing is');
 
-# Readers that follow the numbers of many writers miss nothing and see nothing twice.
+# Readers that follow many writers miss nothing and see nothing twice.
 my ($writers, $each) = (4, 100);
-$last = $node->safe_psql('postgres', 'SELECT max(seq) FROM coder.events');
 my @writers = map {
 	my $w = $_;
-	my $sql = join '', map { "BEGIN; SELECT coder.emit('w', '$w.$_'); SELECT pg_sleep(0.001 * ($_ % 3)); "
+	my $sql = join '', map { "BEGIN; " . ($_ % 2 ? "SELECT pg_current_xact_id(), pg_sleep(0.001); " : '')
+			. "SELECT coder.emit('w', '$w.$_'); SELECT pg_sleep(0.001 * ($_ % 3)); "
 			. ($_ % 10 == 9 ? 'ROLLBACK;' : 'COMMIT;') . "\n" } 1 .. $each;
 	my $file = $node->basedir . "/writer$w.sql";
 	PostgreSQL::Test::Utils::append_to_file($file, $sql);
@@ -64,21 +106,25 @@ my @writers = map {
 my $wanted = $writers * $each * 9 / 10;
 my (%seen, $twice);
 my $backwards = 0;
+my $moved = $at;
 my $deadline = time + 60;
 while (keys %seen < $wanted && time < $deadline)
 {
-	for (split /\n/, $node->safe_psql('postgres', "SELECT seq, payload FROM coder.events_after($last, 500)"))
+	my $last = 0;
+	for (rows_after(500))
 	{
-		my ($seq, $payload) = split /\|/;
+		my ($next, $seq, $payload) = @$_;
 		$twice = $payload if $seen{$payload}++;
-		$backwards++ if $seq <= $last;
+		$backwards++ if $seq <= $last || $next < $at;
 		$last = $seq;
+		$moved = $next;
 	}
+	$at = $moved;
 }
 $_->finish for @writers;
 is(scalar(keys %seen), $wanted, 'all committed events were read');
 is($twice, undef, 'none twice');
-is($backwards, 0, 'and in order');
+is($backwards, 0, 'and in order within each answer');
 
 # The background worker runs once however often it is asked for, and ends with the extension.
 ok($node->safe_psql('postgres', 'SELECT coder.ensure_worker()') eq 't', 'the worker starts');
