@@ -69,17 +69,17 @@ sub frame
 
 	while (1)
 	{
-		my $b = $self->{buffer};
-		my $n = length $b >= 2 ? ord(substr $b, 1, 1) & 127 : 0;
+		my $b = \$self->{buffer};    # not copied: it may hold megabytes
+		my $n = length $$b >= 2 ? ord(substr $$b, 1, 1) & 127 : 0;
 		my $header = $n == 126 ? 4 : $n == 127 ? 10 : 2;
-		if (length $b >= $header)
+		if (length $$b >= $header)
 		{
-			$n = unpack 'n',  substr $b, 2, 2 if $n == 126;
-			$n = unpack 'Q>', substr $b, 2, 8 if $n == 127;
-			if (length $b >= $header + $n)
+			$n = unpack 'n',  substr $$b, 2, 2 if $n == 126;
+			$n = unpack 'Q>', substr $$b, 2, 8 if $n == 127;
+			if (length $$b >= $header + $n)
 			{
-				$self->{buffer} = substr $b, $header + $n;
-				return (ord($b) & 15, substr $b, $header, $n);
+				my $frame = substr $$b, 0, $header + $n, '';
+				return (ord($frame) & 15, substr $frame, $header);
 			}
 		}
 		my $left = $deadline - time;
