@@ -5,9 +5,15 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -16,16 +22,96 @@
 #include "error.h"
 #include "json.h"
 
-static const Oid me_args[] = {UUIDOID};
+/* The columns that are read, with their numbers in the table. */
+typedef enum MeColumn
+{
+	ME_ID,
+	ME_USERNAME,
+	ME_NAME,
+	ME_AVATAR,
+	ME_EMAIL,
+	ME_CREATED,
+	ME_UPDATED,
+	ME_SEEN,
+	ME_STATUS,
+	ME_LOGIN,
+	ME_SERVICE,
+	ME_COLUMNS
+} MeColumn;
 
-static CoderPlan me_plan = {
-	"SELECT u.username, u.name, u.avatar_url, u.email, u.created_at, u.updated_at,"
-	"       u.last_seen_at, u.status::pg_catalog.text, u.login_type::pg_catalog.text,"
-	"       u.is_service_account"
-	"  FROM coder.users u WHERE u.id OPERATOR(pg_catalog.=) $1",
-	1,
-	me_args,
-	NULL};
+static const char *const me_names[ME_COLUMNS] = {"id",
+												 "username",
+												 "name",
+												 "avatar_url",
+												 "email",
+												 "created_at",
+												 "updated_at",
+												 "last_seen_at",
+												 "status",
+												 "login_type",
+												 "is_service_account"};
+static AttrNumber me_numbers[ME_COLUMNS];
+
+/* The number of a column: the one of last time, unless the table has been altered. */
+static AttrNumber
+me_number(Relation users, MeColumn column)
+{
+	TupleDesc desc = RelationGetDescr(users);
+	AttrNumber *number = &me_numbers[column];
+
+	if (*number == InvalidAttrNumber || *number > desc->natts ||
+		namestrcmp(&TupleDescAttr(desc, *number - 1)->attname, me_names[column]) != 0)
+		*number = get_attnum(RelationGetRelid(users), me_names[column]);
+	if (*number == InvalidAttrNumber)
+		elog(ERROR, "coder.users has no column \"%s\"", me_names[column]);
+	return *number;
+}
+
+/*
+ * The subject's row, by the primary key and without a plan: an executor's start
+ * and end would cost more than all the rest of the answer.  Values by reference
+ * are copied into the current context.
+ */
+static void
+read_me(Datum *values)
+{
+	Relation users = table_open(get_relname_relid("users", coder_namespace()), AccessShareLock);
+	TupleDesc desc = RelationGetDescr(users);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	ScanKeyInit(&key,
+				me_number(users, ME_ID),
+				BTEqualStrategyNumber,
+				F_UUID_EQ,
+				UUIDPGetDatum(&coder_current_subject->rbac.id));
+	scan = systable_beginscan(
+		users, RelationGetPrimaryKeyIndex(users), true, GetActiveSnapshot(), 1, &key);
+	tuple = systable_getnext(scan);
+	if (!HeapTupleIsValid(tuple))
+		coder_raise_not_found();
+	for (int i = 0; i < ME_COLUMNS; i++)
+	{
+		AttrNumber number = me_number(users, (MeColumn) i);
+		Form_pg_attribute attribute = TupleDescAttr(desc, number - 1);
+		bool isnull;
+		Datum value = heap_getattr(tuple, number, desc, &isnull);
+
+		if (isnull) /* every one is NOT NULL */
+			elog(ERROR, "coder.users.%s is null", me_names[i]);
+		values[i] = datumCopy(value, attribute->attbyval, attribute->attlen);
+	}
+	systable_endscan(scan);
+	table_close(users, AccessShareLock);
+}
+
+/* The label of an enum. */
+static void
+put_label(StringInfo body, const char *key, Datum value)
+{
+	json_str(body, key, DatumGetCString(DirectFunctionCall1(enum_out, value)));
+}
 
 /* A member that is left out when empty. */
 static void
@@ -37,39 +123,31 @@ put_text_unless_empty(StringInfo body, const char *key, Datum value)
 		json_strn(body, key, VARDATA_ANY(t), (int) VARSIZE_ANY_EXHDR(t));
 }
 
-/* User of the current subject: the row is read, roles and organizations are the subject's. */
+/* User of the current subject: roles and organizations are the subject's. */
 static int
 put_me(StringInfo body)
 {
 	CoderSubject *subject = coder_current_subject;
-	Datum id = UUIDPGetDatum(&subject->rbac.id);
-	Datum v[10];
-	bool isnull;
+	Datum v[ME_COLUMNS];
 
-	SPI_connect();
-	coder_execute(&me_plan, &id, NULL, true, 1);
-	if (SPI_processed == 0)
-		coder_raise_not_found();
-	for (int i = 0; i < (int) lengthof(v); i++)
-		v[i] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1, &isnull);
+	read_me(v);
 	appendStringInfoChar(body, '{');
 	json_uuid(body, "id", &subject->rbac.id);
-	json_text(body, "username", v[0]);
-	put_text_unless_empty(body, "name", v[1]);
-	put_text_unless_empty(body, "avatar_url", v[2]);
-	json_text(body, "email", v[3]);
-	json_time(body, "created_at", DatumGetTimestampTz(v[4]));
-	json_time(body, "updated_at", DatumGetTimestampTz(v[5]));
-	json_time(body, "last_seen_at", DatumGetTimestampTz(v[6]));
-	json_text(body, "status", v[7]);
-	json_text(body, "login_type", v[8]);
-	if (DatumGetBool(v[9]))
+	json_text(body, "username", v[ME_USERNAME]);
+	put_text_unless_empty(body, "name", v[ME_NAME]);
+	put_text_unless_empty(body, "avatar_url", v[ME_AVATAR]);
+	json_text(body, "email", v[ME_EMAIL]);
+	json_time(body, "created_at", DatumGetTimestampTz(v[ME_CREATED]));
+	json_time(body, "updated_at", DatumGetTimestampTz(v[ME_UPDATED]));
+	json_time(body, "last_seen_at", DatumGetTimestampTz(v[ME_SEEN]));
+	put_label(body, "status", v[ME_STATUS]);
+	put_label(body, "login_type", v[ME_LOGIN]);
+	if (DatumGetBool(v[ME_SERVICE]))
 		json_bool(body, "is_service_account", true);
 	json_raw(body, "organization_ids", subject->orgs_json, (int) strlen(subject->orgs_json));
 	json_raw(body, "roles", subject->roles_json, (int) strlen(subject->roles_json));
 	json_bool(body, "has_ai_seat", false);
 	appendStringInfoChar(body, '}');
-	SPI_finish();
 	return 200;
 }
 

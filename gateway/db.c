@@ -16,10 +16,12 @@
 #include <unistd.h>
 
 #include "db.h"
+#include "request.h"
 
 #define MAX_PARAMS 16
 #define MAX_STATEMENTS 64
 #define MAX_PIPELINE 128	 /* statements in flight on a fast connection */
+#define SPILL_US 2000		 /* work ahead on a fast connection that opens the next one */
 #define MAX_PENDING 4096	 /* waiting for a connection, per pool */
 /* More than there are connections: when all have died, each is met once before it is noticed. */
 #define MAX_RETRIES 6
@@ -62,6 +64,8 @@ struct DbConn
 	bool cancelling; /* a thread sends a cancel: nothing new until it is back */
 	bool in_results;
 	int running;
+	unsigned service_us; /* of one statement, the mean of late */
+	uint64_t moved;		 /* when results last came, or work for an idle connection */
 	unsigned backoff_ms;
 	uint64_t prepared; /* bit = index of the statement */
 	h2o_linklist_t queue;
@@ -171,7 +175,8 @@ conn_send(DbConn *conn, GwQuery *query)
 	ok = ok && PQpipelineSync(conn->pg);
 	query->conn = conn;
 	h2o_linklist_insert(&conn->queue, &query->link);
-	conn->running++;
+	if (conn->running++ == 0)
+		conn->moved = gw_micros();
 	db->stats.sent++;
 	left = ok ? PQflush(conn->pg) : -1;
 	if (left < 0)
@@ -185,20 +190,59 @@ conn_send(DbConn *conn, GwQuery *query)
 	return true;
 }
 
+/* Microseconds until a new statement would begin: those before it, and how long the first has taken already. */
+static uint64_t
+work_ahead(const DbConn *conn, uint64_t now)
+{
+	uint64_t estimate = (uint64_t) conn->running * conn->service_us;
+	uint64_t stuck = conn->running > 0 && now > conn->moved ? now - conn->moved : 0;
+
+	return estimate > stuck ? estimate : stuck;
+}
+
+/*
+ * A connection for a statement, or NULL.  Each wake-up of a backend should serve
+ * many short statements, so a fast connection is filled before the next one is
+ * used, until what waits on it is worth more than a wake-up.
+ */
 static DbConn *
 pick(GwDb *db, GwDbPool pool)
 {
 	int cap = pool == GW_DB_FAST ? MAX_PIPELINE : 1;
+	uint64_t now = pool == GW_DB_FAST ? gw_micros() : 0;
+	uint64_t least = UINT64_MAX;
 	DbConn *best = NULL;
 
 	for (int i = 0; i < db->n_conns[pool]; i++)
 	{
 		DbConn *conn = &db->conns[pool][i];
+		uint64_t ahead;
 
-		if (conn->up && !conn->cancelling && conn->running < cap && (best == NULL || conn->running < best->running))
+		if (!conn->up || conn->cancelling || conn->running >= cap)
+			continue;
+		ahead = pool == GW_DB_FAST ? work_ahead(conn, now) : 0;
+		if (ahead < SPILL_US)
+			return conn;
+		if (ahead < least)
+		{
+			least = ahead;
 			best = conn;
+		}
 	}
 	return best;
+}
+
+/* Results came: how long does a statement take?  done of them, since the last ones or since there was work. */
+static void
+note_service(DbConn *conn, int done)
+{
+	uint64_t now = gw_micros();
+	uint64_t each = (now - conn->moved) / (unsigned) done;
+
+	if (each > 1000000)
+		each = 1000000;
+	conn->service_us = (unsigned) ((conn->service_us * 7 + each) / 8);
+	conn->moved = now;
 }
 
 /* Waiting queries to free connections. */
@@ -468,6 +512,7 @@ on_readable(h2o_socket_t *sock, const char *err)
 	DbConn *conn = sock->data;
 	PGconn *pg = conn->pg;
 	int nothing = 0;
+	int done = 0;
 
 	if (err != NULL || !PQconsumeInput(pg))
 	{
@@ -490,11 +535,14 @@ on_readable(h2o_socket_t *sock, const char *err)
 		{
 			PQclear(result);
 			complete_head(conn, query);
+			done++;
 		}
 		else
 			take_result(conn, query, result);
 	}
 	conn->in_results = false;
+	if (done > 0)
+		note_service(conn, done);
 	if (PQstatus(pg) != CONNECTION_OK)
 		conn_lost(conn, PQerrorMessage(pg));
 	else
