@@ -12,6 +12,7 @@
 
 #include "cli/cli.h"
 #include "net/net.h"
+#include "version.h"
 
 #define TIMEOUT_MS 60000
 
@@ -50,7 +51,7 @@ cli_call_raw(Cli *cli, const char *method, const char *path, const char *type, c
 	char error[300];
 	char *full = cli_format("%s%s", cli->url, path);
 	char *headers = cli_format("User-Agent: coder-cli/%s\r\nAccept: application/json\r\n%s%s%s%s%s%s",
-							   "v2.32.0",
+							   CODER_VERSION,
 							   cli->token ? "Coder-Session-Token: " : "",
 							   cli->token ? cli->token : "",
 							   cli->token ? "\r\n" : "",

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "run/agent.h"
+#include "version.h"
 
 /* Beside this program, in the build's own place, or on PATH. */
 static int
@@ -42,7 +43,7 @@ static int
 run_version(Cli *cli)
 {
 	(void) cli;
-	puts("Coder " AGENT_VERSION);
+	puts("Coder " CODER_VERSION);
 	return 0;
 }
 

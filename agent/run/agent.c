@@ -8,6 +8,7 @@
  * SPDX-License-Identifier: MIT
  */
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,16 +20,21 @@
 
 #include "run/start.h"
 #include "serve/serve.h"
+#include "version.h"
 
 #define BACKOFF_FIRST_MS 100
 #define BACKOFF_MAX_MS 10000
 #define KEEPALIVE_MS 30000
+#define TRIM_MS 3000
+#define ARENAS 1
+#define TRIM_BYTES ((size_t) 256 << 10)
 #define STOP_POLL_MS 50
 #define STOP_LIMIT_NS ((int64_t) 5 * 1000000000)
 #define LOG_MAX ((off_t) 5 << 20)
 
 static bool dropping; /* the connection is being closed: no new calls */
 static LoopTimer keepalive;
+static LoopTimer trim;
 
 void
 agent_log(const Agent *agent, const char *format, ...)
@@ -267,7 +273,7 @@ tell_startup(Agent *agent)
 	Coder__Agent__V2__UpdateStartupRequest request = CODER__AGENT__V2__UPDATE_STARTUP_REQUEST__INIT;
 	Coder__Agent__V2__Startup startup = CODER__AGENT__V2__STARTUP__INIT;
 
-	startup.version = (char *) (uintptr_t) AGENT_VERSION;
+	startup.version = (char *) (uintptr_t) CODER_VERSION;
 	startup.expanded_directory = agent->directory;
 	request.startup = &startup;
 	agent_call(agent, "UpdateStartup", &request.base, on_startup_told, agent);
@@ -403,7 +409,7 @@ on_connect(void *arg)
 	snprintf(url, sizeof(url), "%s/api/v2/workspaceagents/me/rpc?role=agent&version=" AGENT_API_VERSION, agent->options.url);
 	snprintf(headers,
 			 sizeof(headers),
-			 "Coder-Session-Token: %s\r\nUser-Agent: coder-agent/" AGENT_VERSION "\r\n",
+			 "Coder-Session-Token: %s\r\nUser-Agent: coder-agent/" CODER_VERSION "\r\n",
 			 agent->options.token);
 	agent->ws = net_ws_connect(agent->loop, url, headers, &ws_handlers, agent);
 	if (agent->ws == NULL)
@@ -449,12 +455,23 @@ on_stop_signal(void *arg, int signo)
 	scripts_run(agent, SCRIPT_STOP, on_stop_scripts_done);
 }
 
+/* What a large transfer needed goes back to the system: an agent is idle most of its life. */
+static void
+on_trim(void *arg)
+{
+	(void) arg;
+	if (mallinfo2().fordblks > TRIM_BYTES)
+		malloc_trim(0);
+	loop_timer_start(&trim, TRIM_MS);
+}
+
 int
 agent_run(const AgentOptions *options)
 {
 	static Agent agent; /* threads of connections may still look at it when this ends */
 	ssize_t n;
 
+	mallopt(M_ARENA_MAX, ARENAS);
 	agent.options = *options;
 	agent.loop = loop_create();
 	if (agent.loop == NULL)
@@ -471,7 +488,9 @@ agent_run(const AgentOptions *options)
 	loop_timer_init(&agent.stop_timer, agent.loop, on_stop_time, &agent);
 	loop_timer_init(&keepalive, agent.loop, on_keepalive, &agent);
 	loop_timer_start(&keepalive, KEEPALIVE_MS);
-	agent_log(&agent, "agent %s starts", AGENT_VERSION);
+	loop_timer_init(&trim, agent.loop, on_trim, NULL);
+	loop_timer_start(&trim, TRIM_MS);
+	agent_log(&agent, "agent " CODER_VERSION " starts");
 	on_connect(&agent);
 	loop_run(agent.loop);
 	agent_log(&agent, "agent ends");

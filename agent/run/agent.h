@@ -21,7 +21,6 @@
 #include "wire/rpc.h"
 
 #define AGENT_API_VERSION "2.8"
-#define AGENT_VERSION "v2.32.0"
 
 typedef Coder__Agent__V2__Manifest Manifest;
 typedef Coder__Agent__V2__WorkspaceAgentScript Script;
