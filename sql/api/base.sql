@@ -10,6 +10,7 @@ BEGIN
 END
 $$;
 
+-- The same of json, whose order of members stays.
 CREATE OR REPLACE FUNCTION coder.reply(status int4, body json)
 RETURNS coder.response LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
@@ -282,6 +283,7 @@ BEGIN
 END
 $$;
 
+-- A query parameter that is a UUID, def where it is not given; errors: 400.
 CREATE OR REPLACE FUNCTION coder.query_uuid(req coder.request, name text, def uuid DEFAULT NULL)
 RETURNS uuid LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp

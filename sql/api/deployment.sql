@@ -10,6 +10,7 @@ BEGIN
 END
 $$;
 
+-- Sets a value of the site.
 CREATE OR REPLACE FUNCTION coder.site_config_set(key text, value text)
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

@@ -42,6 +42,7 @@ BEGIN
 END
 $$;
 
+-- How many messages of a user are unread.
 CREATE OR REPLACE FUNCTION coder.inbox_unread(uid uuid)
 RETURNS bigint LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp

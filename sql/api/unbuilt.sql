@@ -404,6 +404,16 @@ SELECT 'unbuilt', u.method, u.pattern, 'not_built', CASE WHEN u.pattern LIKE '/a
 	('POST', '/api/v2/workspaces/{workspace}/usage'),
 	('GET', '/api/v2/workspaces/{workspace}/watch'),
 	('GET', '/api/v2/workspaces/{workspace}/watch-ws'),
+	('*', '/%40{user}/{workspace}/apps/{app}'),
+	('*', '/%40{user}/{workspace}/apps/{app}/{rest...}'),
+	('GET', '/.well-known/oauth-authorization-server'),
+	('GET', '/.well-known/oauth-authorization-server/{rest...}'),
+	('GET', '/.well-known/oauth-protected-resource'),
+	('GET', '/.well-known/oauth-protected-resource/{rest...}'),
+	('*', '/@{user}/{workspace}/apps/{app}'),
+	('*', '/@{user}/{workspace}/apps/{app}/{rest...}'),
+	('GET', '/external-auth/{id}/callback'),
+	('GET', '/gitauth/{id}/callback'),
 	('GET', '/oauth2/authorize'),
 	('POST', '/oauth2/authorize'),
 	('DELETE', '/oauth2/clients/{client_id}'),
@@ -418,6 +428,8 @@ SELECT 'unbuilt', u.method, u.pattern, 'not_built', CASE WHEN u.pattern LIKE '/a
 	('POST', '/scim/v2/Users'),
 	('GET', '/scim/v2/Users/{id}'),
 	('PATCH', '/scim/v2/Users/{id}'),
-	('PUT', '/scim/v2/Users/{id}')) u (method, pattern)
+	('PUT', '/scim/v2/Users/{id}'),
+	('GET', '/swagger'),
+	('GET', '/swagger/{rest...}')) u (method, pattern)
  WHERE NOT EXISTS (SELECT 1 FROM coder.routes r WHERE r.method = u.method
 	AND regexp_replace(r.pattern, '\{[^}]*\}', '{}', 'g') = regexp_replace(u.pattern, '\{[^}]*\}', '{}', 'g'));

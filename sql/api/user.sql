@@ -786,6 +786,7 @@ BEGIN
 END
 $$;
 
+-- Sets one of a user's settings.
 CREATE OR REPLACE FUNCTION coder.user_config_set(uid uuid, key text, value text)
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

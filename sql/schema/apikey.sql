@@ -19,4 +19,6 @@ CREATE TABLE coder.api_keys (
 CREATE UNIQUE INDEX idx_api_key_name ON coder.api_keys (user_id, token_name) WHERE login_type = 'token';
 CREATE INDEX idx_api_keys_user ON coder.api_keys (user_id);
 
+COMMENT ON TABLE coder.api_keys IS 'Sessions and tokens: "<id>-<secret>", of which only the SHA-256 of the secret is stored.';
+
 SELECT pg_extension_config_dump('coder.api_keys', '');

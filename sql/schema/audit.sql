@@ -31,4 +31,6 @@ CREATE INDEX idx_audit_log_user_id ON coder.audit_logs (user_id);
 CREATE INDEX idx_audit_log_organization_id ON coder.audit_logs (organization_id);
 CREATE INDEX idx_audit_log_resource_id ON coder.audit_logs (resource_id);
 
+COMMENT ON TABLE coder.audit_logs IS 'Who changed what, from where; diff holds the old and new values.';
+
 SELECT pg_extension_config_dump('coder.audit_logs', '');

@@ -85,6 +85,11 @@ INSERT INTO coder.notification_templates (id, name, title_template, body_templat
 
 -- The templates above come with the extension; only the method that an administrator chose is theirs, and
 -- it is kept as a setting of the site.
+COMMENT ON TABLE coder.notification_templates IS 'Kinds of messages, and by which way they go.';
+COMMENT ON TABLE coder.notification_preferences IS 'Whether a user wants a kind of message.';
+COMMENT ON TABLE coder.inbox_notifications IS 'Messages to users, with what they are about; read_at is unset while unread.';
+COMMENT ON TABLE coder.webpush_subscriptions IS 'Browsers that want a user''s messages pushed.';
+
 SELECT pg_extension_config_dump('coder.notification_templates', 'WHERE false');
 SELECT pg_extension_config_dump('coder.notification_preferences', '');
 SELECT pg_extension_config_dump('coder.inbox_notifications', '');

@@ -18,4 +18,6 @@ CREATE TABLE coder.organizations (
 CREATE UNIQUE INDEX idx_organization_name_lower ON coder.organizations (lower(name)) WHERE NOT deleted;
 CREATE UNIQUE INDEX organizations_single_default_org ON coder.organizations (is_default) WHERE is_default;
 
+COMMENT ON TABLE coder.organizations IS 'Organizations; exactly one is the default. Deleted ones keep their rows.';
+
 SELECT pg_extension_config_dump('coder.organizations', '');

@@ -19,12 +19,16 @@ CREATE UNIQUE INDEX idx_custom_roles_name_lower_organization_id ON coder.custom_
 	(lower(name), coalesce(organization_id, '00000000-0000-0000-0000-000000000000'));
 CREATE INDEX idx_custom_roles_id ON coder.custom_roles (id);
 
+COMMENT ON TABLE coder.custom_roles IS 'Roles that administrators made, of the site or of an organization, as the API''s permissions.';
+
 SELECT pg_extension_config_dump('coder.custom_roles', '');
 
 -- Always empty.  Its invalidation, not a row, tells all backends to forget their subjects, so that
 -- plans over the real tables stay.
 CREATE TABLE coder.auth_epoch ();
+COMMENT ON TABLE coder.auth_epoch IS 'Always empty: its invalidation tells all backends to forget the subjects they hold.';
 
+-- Trigger: the subjects that backends hold are forgotten at commit (extension/subject.c).
 CREATE FUNCTION coder.auth_changed() RETURNS trigger LANGUAGE C
 AS 'MODULE_PATHNAME', 'coder_auth_changed';
 

@@ -40,6 +40,7 @@ CREATE TABLE coder.routes (
 );
 COMMENT ON TABLE coder.routes IS 'the HTTP API: each row is one endpoint and the function that answers it';
 
+-- Trigger: backends read the table again at commit (extension/handle.c).
 CREATE FUNCTION coder.routes_changed() RETURNS trigger LANGUAGE C
 AS 'MODULE_PATHNAME', 'coder_routes_changed';
 
@@ -88,6 +89,7 @@ RETURNS text LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_ts0
 CREATE FUNCTION coder.compact(jsonb)
 RETURNS text LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_compact_jsonb';
 
+-- The same of json, whose order of members stays.
 CREATE FUNCTION coder.compact(json)
 RETURNS text LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_compact_json';
 
@@ -147,6 +149,7 @@ RETURNS text LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'co
 CREATE FUNCTION coder.random_key(length int4)
 RETURNS text LANGUAGE C VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_random_key';
 
+-- Bytes from the system's randomness.
 CREATE FUNCTION coder.random_bytes(length int4)
 RETURNS bytea LANGUAGE C VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_random_bytes';
 

@@ -119,6 +119,17 @@ CREATE TABLE coder.group_members (
 );
 CREATE INDEX group_members_group_id_idx ON coder.group_members (group_id);
 
+COMMENT ON TABLE coder.users IS 'People, service accounts and system users; deleted ones keep their rows, passwords are argon2id.';
+COMMENT ON TABLE coder.user_configs IS 'A user''s settings by key: appearance, preferences, dismissed hints.';
+COMMENT ON TABLE coder.user_links IS 'Links of users to outside logins and their tokens.';
+COMMENT ON TABLE coder.user_status_changes IS 'Each change of a user''s status, for the statistics over time.';
+COMMENT ON TABLE coder.user_deleted IS 'When a user was deleted, for the statistics over time.';
+COMMENT ON TABLE coder.user_secrets IS 'A user''s named secrets for workspaces.';
+COMMENT ON TABLE coder.gitsshkeys IS 'A user''s SSH key for git; the private half is given to agents only.';
+COMMENT ON TABLE coder.organization_members IS 'Who belongs to which organization, with the roles there.';
+COMMENT ON TABLE coder.groups IS 'Groups of an organization''s members; the one whose id is the organization''s is "Everyone".';
+COMMENT ON TABLE coder.group_members IS 'Who is in which group; every member of an organization is in "Everyone" without a row.';
+
 SELECT pg_extension_config_dump('coder.users', '');
 SELECT pg_extension_config_dump('coder.user_configs', '');
 SELECT pg_extension_config_dump('coder.user_links', '');
