@@ -2,9 +2,9 @@
 DEPS_BUILD = \
 	gcc make pkg-config ca-certificates xz-utils \
 	postgresql-$(PG_MAJOR) postgresql-server-dev-$(PG_MAJOR) libpq-dev \
-	libh2o-evloop-dev libwslay-dev libssl-dev libsodium-dev zlib1g-dev \
+	libh2o-evloop-dev libssl-dev libsodium-dev zlib1g-dev \
 	libarchive-dev libpcre2-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler \
-	libssh-dev libhttp-parser-dev libcurl4-openssl-dev bubblewrap nodejs npm
+	libssh-dev libhttp-parser-dev bubblewrap nodejs npm
 
 DEPS_TEST = \
 	postgresql-$(PG_MAJOR)-pgtap libtap-parser-sourcehandler-pgtap-perl libipc-run-perl \
