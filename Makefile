@@ -23,12 +23,12 @@ deps-test: deps
 	@test/deps $(DEPS_TEST)
 
 build: deps
-	@$(MAKE) --no-print-directory -C extension
+	@$(MAKE) $(if $(V),,-s) --no-print-directory -C extension
 	@$(MAKE) --no-print-directory -C agent
 	@$(MAKE) --no-print-directory -C gateway
 
 install: build
-	@$(MAKE) --no-print-directory -C extension install
+	@$(MAKE) $(if $(V),,-s) --no-print-directory -C extension install
 
 serve: build
 	@test/serve
