@@ -117,7 +117,8 @@ open_stream(ApiCall *call, const GwAnswer *answer)
 		json_decref(plan);
 		return;
 	}
-	call->request->upgraded = true;
+	/* These two answer like any request. */
+	call->request->upgraded = strcmp(format, "app") != 0 && strcmp(format, "ports") != 0;
 	if (strcmp(format, "sse") == 0 || strcmp(format, "ws") == 0 || strcmp(format, "wsjson") == 0 ||
 		strcmp(format, "wsbinary") == 0)
 		gw_watch_open(call->request, &call->args, plan, call->position);
@@ -129,6 +130,8 @@ open_stream(ApiCall *call, const GwAnswer *answer)
 			open = gw_stream_pty;
 		else if (strcmp(format, "app") == 0)
 			open = gw_stream_app;
+		else if (strcmp(format, "ports") == 0)
+			open = gw_stream_ports;
 		else if (strcmp(format, "parameters") == 0)
 			open = gw_stream_parameters;
 		if (open != NULL)

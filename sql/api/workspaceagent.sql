@@ -1257,6 +1257,35 @@ $$;
 COMMENT ON FUNCTION coder.workspaceagent_tunnel(coder.request) IS
 	'Routes that ask the agent through the tunnel: 400 unless it is connected, else 501.';
 
+CREATE OR REPLACE FUNCTION coder.url_port(url text) RETURNS integer
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	m text[] := regexp_match(url, '^(https?)://(?:\[[0-9a-f:.]+\]|[^/?#@:\s]+)(?::(\d{1,5}))?(?=[/?#]|$)', 'i');
+	v_port integer := coalesce(m[2]::integer, CASE lower(m[1]) WHEN 'https' THEN 443 WHEN 'http' THEN 80 END);
+BEGIN
+	RETURN CASE WHEN v_port BETWEEN 1 AND 65535 THEN v_port END;
+END
+$$;
+COMMENT ON FUNCTION coder.url_port(text) IS 'Port of an http or https URL; NULL where it is no such URL.';
+
+CREATE OR REPLACE FUNCTION coder.workspaceagent_ports(req coder.request) RETURNS coder.response
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	c coder.agent_context := coder.param_agent(req);
+	v_hidden integer[];
+BEGIN
+	PERFORM coder.agent_must_be_connected(c);
+	-- Ports of apps have a button of their own; those of well-known services are no web pages.
+	SELECT array_agg(coder.url_port(a.url)) FILTER (WHERE coder.url_port(a.url) IS NOT NULL) INTO v_hidden
+	  FROM coder.workspace_apps a WHERE a.agent_id = (c.agent).id;
+	RETURN coder.reply(101, jsonb_build_object('format', 'ports', 'agent_id', (c.agent).id,
+		'hidden', to_jsonb(coalesce(v_hidden, '{}') || '{20, 21, 22, 23, 25, 53, 110, 143, 179, 389, 465, 587, 636,
+			989, 990, 993, 995, 3306, 3389, 5432, 27017, 27018, 27019, 28017}'::integer[])));
+END
+$$;
+COMMENT ON FUNCTION coder.workspaceagent_ports(coder.request) IS
+	'GET /workspaceagents/{workspaceagent}/listening-ports: asked of the agent; 400 unless it is connected.';
+
 -- ---- routes of the agent itself ----
 
 CREATE OR REPLACE FUNCTION coder.agent_self() RETURNS coder.agent_context
@@ -1420,7 +1449,7 @@ INSERT INTO coder.routes (area, method, pattern, function, auth) VALUES
 	('workspaceagent', 'GET', '/api/v2/workspaceagents/{workspaceagent}/startup-logs', 'workspaceagent_logs', 'session'),
 	('workspaceagent', 'GET', '/api/v2/workspaceagents/{workspaceagent}/watch-metadata', 'workspaceagent_watch_metadata', 'session'),
 	('workspaceagent', 'GET', '/api/v2/workspaceagents/{workspaceagent}/watch-metadata-ws', 'workspaceagent_watch_metadata_ws', 'session'),
-	('workspaceagent', 'GET', '/api/v2/workspaceagents/{workspaceagent}/listening-ports', 'workspaceagent_tunnel', 'session'),
+	('workspaceagent', 'GET', '/api/v2/workspaceagents/{workspaceagent}/listening-ports', 'workspaceagent_ports', 'session'),
 	('workspaceagent', 'GET', '/api/v2/workspaceagents/{workspaceagent}/containers', 'workspaceagent_tunnel', 'session'),
 	('workspaceagent', 'GET', '/api/v2/workspaceagents/{workspaceagent}/containers/watch', 'workspaceagent_tunnel', 'session'),
 	('workspaceagent', 'DELETE', '/api/v2/workspaceagents/{workspaceagent}/containers/devcontainers/{devcontainer}', 'not_built', 'session'),
