@@ -135,6 +135,40 @@ test("the workspace stops, starts again with its home, and is found by search", 
   await page.getByText("No workspace matches.").waitFor();
 });
 
+const NATIVE = `
+terraform {
+  required_providers {
+    coder = { source = "coder/coder" }
+  }
+}
+data "coder_parameter" "size" {
+  name    = "size"
+  type    = "number"
+  default = 3
+}
+resource "coder_agent" "main" {
+  os   = "linux"
+  arch = "amd64"
+}
+`;
+
+const upload = (name, text) => ({ name, mimeType: "text/plain", buffer: Buffer.from(text) });
+
+test("a template is uploaded; one that does not parse shows why", async () => {
+  await page.getByRole("link", { name: "Templates", exact: true }).click();
+  await page.getByRole("link", { name: "New template" }).click();
+  await page.getByLabel("Name", { exact: true }).fill("uploaded");
+  await page.getByLabel("Terraform files").setInputFiles([upload("main.tf", "resource {{{")]);
+  await page.getByRole("button", { name: "Upload and import" }).click();
+  await page.getByRole("alert").filter({ hasText: "main.tf" }).waitFor();
+  await picture("failed-import");
+  await page.getByLabel("Terraform files").setInputFiles([upload("main.tf", NATIVE), upload("README.md", "# By hand")]);
+  await page.getByRole("button", { name: "Upload and import" }).click();
+  await page.getByRole("heading", { name: "uploaded" }).waitFor({ timeout: 60_000 });
+  await page.getByText("# By hand").waitFor();
+  await picture("template");
+});
+
 test("users and tokens", async () => {
   await page.getByRole("link", { name: "Users" }).click();
   await page.getByText(OWNER.email).waitFor();
