@@ -13,7 +13,7 @@ use Cwd qw(abs_path);
 use File::Basename qw(dirname);
 
 my $root = abs_path(dirname(__FILE__) . '/../../..');
-my $data = "$root/test/documents";
+our $data = "$root/test/documents";
 
 our $QUERY = q{SELECT concat_ws(E'\t', method, pattern, area, function, auth, pool, rate, max_body, raw_body, read_only)
 	FROM coder.routes ORDER BY area, pattern, method};
