@@ -421,7 +421,7 @@ BEGIN
 END
 $$;
 
--- A setting that is a duration in seconds.
+-- A setting that is a duration, in seconds: "86400", or as in "24h", "1h30m", "7d"; def where it is not set, or no duration.
 CREATE OR REPLACE FUNCTION coder.setting_seconds(name text, def bigint)
 RETURNS bigint LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -429,7 +429,14 @@ AS $$
 DECLARE
 	value CONSTANT text := coder.setting(name);
 BEGIN
-	RETURN CASE WHEN value ~ '^[0-9]{1,12}$' THEN value::bigint ELSE def END;
+	IF value ~ '^[0-9]{1,12}$' THEN
+		RETURN value::bigint;
+	ELSIF coalesce(value, '') !~ '^([0-9]{1,9}(\.[0-9]{1,9})?(ms|s|m|h|d))+$' THEN
+		RETURN def;
+	END IF;
+	RETURN (SELECT floor(sum(p[1]::numeric * CASE p[2] WHEN 'ms' THEN 0.001 WHEN 's' THEN 1 WHEN 'm' THEN 60
+												WHEN 'h' THEN 3600 ELSE 86400 END))
+			  FROM regexp_matches(value, '([0-9.]+)(ms|s|m|h|d)', 'g') p);
 END
 $$;
 

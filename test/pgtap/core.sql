@@ -152,5 +152,16 @@ SELECT is(coder.search_parse('a status:x,y "b c" name:"d:e"', 'm', 'search', '{s
 SELECT throws_ok(format('SELECT coder.search_parse(%L, %L, NULL, %L)', x, 'Bad.', '{k}'), 'ZC400', 'Bad.', x)
   FROM unnest(ARRAY['free', ':x', 'k:', 'k:a:b', 'other:x']) x;
 
+-- Durations as administrators write them.
+CREATE FUNCTION pg_temp.seconds(d text) RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM coder.configure(jsonb_build_object('session_duration', d));
+	RETURN coder.setting_seconds('session_duration', 7);
+END
+$$;
+SELECT is(pg_temp.seconds(d), seconds, 'duration "' || d || '"')
+  FROM (VALUES ('86400', 86400::bigint), ('24h', 86400), ('1h30m', 5400), ('1.5h', 5400), ('7d', 604800), ('900ms', 0),
+			   ('', 7), ('soon', 7), ('12', 12), ('h', 7), ('-1h', 7), ('1h 2m', 7)) t (d, seconds);
+
 SELECT * FROM finish();
 ROLLBACK;
