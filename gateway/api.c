@@ -14,10 +14,29 @@
 #include "route.h"
 #include "stream/stream.h"
 
-static const Oid handle_types[GW_HANDLE_ARGS] = {GW_INT4, GW_TEXT, GW_TEXT, GW_TEXTARRAY, GW_TEXT, GW_TEXT,
-												 GW_BYTEA, GW_TEXT, GW_TEXT, GW_UUID, GW_TEXT};
+#define PACKED_MAX 65536
+#define ARRAY_HEADER 20 /* of a text[] in binary that has elements */
+
+static const Oid handle_types[GW_HANDLE_ARGS] = {GW_INT4,
+												 GW_TEXT,
+												 GW_TEXT,
+												 GW_TEXTARRAY,
+												 GW_TEXT,
+												 GW_TEXT,
+												 GW_BYTEA,
+												 GW_TEXT,
+												 GW_TEXT,
+												 GW_UUID,
+												 GW_TEXT};
 static const GwStatement handle_statement = {
-	"handle", "SELECT coder.handle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)", GW_HANDLE_ARGS, handle_types};
+	"handle",
+	"SELECT coder.handle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+	GW_HANDLE_ARGS,
+	handle_types};
+
+static const Oid packed_types[] = {GW_BYTEA};
+static const GwStatement packed_statement = {
+	"handle_packed", "SELECT coder.handle($1)", 1, packed_types};
 
 /*
  * A request that waits for the database.  It is in the request's pool, so it
@@ -33,13 +52,65 @@ typedef struct ApiCall
 	int64_t position;
 } ApiCall;
 
+static char *
+put32(char *p, uint32_t v)
+{
+	v = htonl(v);
+	memcpy(p, &v, 4);
+	return p + 4;
+}
+
+/*
+ * The arguments in one value (extension/packed.h), in memory for the query to
+ * keep.  The elements of the array of parameters are in the same form there.
+ */
+static char *
+pack(const GwHandleArgs *args, size_t size, size_t *len)
+{
+	char *base = h2o_mem_alloc(size);
+	char *p = put32(base, (uint32_t) args->route);
+
+	for (int i = 1; i < GW_HANDLE_ARGS; i++)
+	{
+		const char *value = args->values[i];
+		size_t n = (size_t) args->lengths[i];
+
+		if (i == GW_ARG_PARAMS)
+		{
+			size_t skip = n > ARRAY_HEADER ? ARRAY_HEADER : n;
+
+			value += skip;
+			n -= skip;
+		}
+		if (value == NULL)
+		{
+			p = put32(p, UINT32_MAX);
+			continue;
+		}
+		p = put32(p, (uint32_t) n);
+		memcpy(p, value, n);
+		p += n;
+	}
+	*len = (size_t) (p - base);
+	return base;
+}
+
 GwQuery *
 gw_handle_send(GwLoop *loop, const GwHandleArgs *args, GwDbCallback cb, void *arg)
 {
 	GwParams params = {args->values, args->lengths, NULL};
+	GwDbPool pool = args->slow ? GW_DB_SLOW : GW_DB_FAST;
+	size_t size = 4 * GW_HANDLE_ARGS;
+	size_t len;
+	char *packed;
 
-	return gw_db_send(loop->db, args->slow ? GW_DB_SLOW : GW_DB_FAST, &handle_statement, &params, args->read_only,
-					  cb, arg);
+	for (int i = 1; i < GW_HANDLE_ARGS; i++)
+		size += args->values[i] != NULL ? (size_t) args->lengths[i] : 0;
+	if (size > PACKED_MAX) /* not worth another copy */
+		return gw_db_send(loop->db, pool, &handle_statement, &params, args->read_only, cb, arg);
+	packed = pack(args, size, &len);
+	return gw_db_send_owned(
+		loop->db, pool, &packed_statement, packed, len, args->read_only, cb, arg);
 }
 
 bool
@@ -88,7 +159,8 @@ add_headers(h2o_req_t *req, const char *p, size_t len)
 			for (value = colon + 1; value < eol && *value == ' '; value++)
 				;
 			typed |= n == 12 && memcmp(name, "content-type", 12) == 0;
-			h2o_add_header_by_str(&req->pool, &req->res.headers, name, n, 1, p, value, (size_t) (eol - value));
+			h2o_add_header_by_str(
+				&req->pool, &req->res.headers, name, n, 1, p, value, (size_t) (eol - value));
 		}
 		p = eol + 2;
 	}
@@ -112,7 +184,10 @@ open_stream(ApiCall *call, const GwAnswer *answer)
 
 	if (format == NULL)
 	{
-		gw_log(GW_ERROR, "a stream's plan is not understood: %.*s", (int) answer->body_len, answer->body);
+		gw_log(GW_ERROR,
+			   "a stream's plan is not understood: %.*s",
+			   (int) answer->body_len,
+			   answer->body);
 		gw_reply_error(req, 500, "An internal server error occurred.", NULL);
 		json_decref(plan);
 		return;
@@ -137,7 +212,8 @@ open_stream(ApiCall *call, const GwAnswer *answer)
 		if (open != NULL)
 			open(req, plan);
 		else
-			gw_reply_error(req, 501, "This server cannot open this kind of connection yet.", format);
+			gw_reply_error(
+				req, 501, "This server cannot open this kind of connection yet.", format);
 	}
 	json_decref(plan);
 }
@@ -159,16 +235,27 @@ on_answer(void *arg, GwDbStatus status, PGresult *result)
 		*slot = result;
 	}
 	if (status == GW_DB_UNSENT)
-		gw_reply_error(req, 503, "The database is not available.", "The request was not carried out. Try again.");
+		gw_reply_error(req,
+					   503,
+					   "The database is not available.",
+					   "The request was not carried out. Try again.");
 	else if (status == GW_DB_LOST)
-		gw_reply_error(req, 503, "The connection to the database was lost.",
-					   call->args.read_only ? "Try again."
-											: "The outcome is unknown: the change may or may not have been made. Look before trying again.");
+		gw_reply_error(
+			req,
+			503,
+			"The connection to the database was lost.",
+			call->args.read_only
+				? "Try again."
+				: "The outcome is unknown: the change may or may not have been made. Look before trying again.");
 	else if (status == GW_DB_FAILED)
 		gw_reply_pg_error(req, result);
 	else if (PQntuples(result) != 1 || PQgetisnull(result, 0, 0) ||
-			 !gw_answer_parse(&answer, PQgetvalue(result, 0, 0), (size_t) PQgetlength(result, 0, 0)))
-		gw_reply_error(req, 500, "An internal server error occurred.", "The database's answer is not understood.");
+			 !gw_answer_parse(
+				 &answer, PQgetvalue(result, 0, 0), (size_t) PQgetlength(result, 0, 0)))
+		gw_reply_error(req,
+					   500,
+					   "An internal server error occurred.",
+					   "The database's answer is not understood.");
 	else if (answer.status == 101)
 		open_stream(call, &answer);
 	else
@@ -176,20 +263,15 @@ on_answer(void *arg, GwDbStatus status, PGresult *result)
 		bool typed = add_headers(req, answer.headers, answer.headers_len);
 		bool empty = answer.body_len == 0 || answer.status == 204 || answer.status == 304;
 
-		gw_reply_body(req, answer.status, typed || empty ? NULL : "application/json; charset=utf-8", answer.body,
+		gw_reply_body(req,
+					  answer.status,
+					  typed || empty ? NULL : "application/json; charset=utf-8",
+					  answer.body,
 					  empty ? 0 : answer.body_len);
 	}
 }
 
 /* Call ----------------------------------------------------------------------- */
-
-static char *
-put32(char *p, uint32_t v)
-{
-	v = htonl(v);
-	memcpy(p, &v, 4);
-	return p + 4;
-}
 
 /* text[] in binary: dimensions, flags, element type; size and lower bound; the elements. */
 static bool
@@ -219,8 +301,8 @@ encode_params(h2o_mem_pool_t *pool, const GwMatch *match, GwHandleArgs *args)
 		put32(p, (uint32_t) n);
 		p += 4 + n;
 	}
-	args->values[3] = base;
-	args->lengths[3] = (int) (p - base);
+	args->values[GW_ARG_PARAMS] = base;
+	args->lengths[GW_ARG_PARAMS] = (int) (p - base);
 	return true;
 }
 
@@ -228,9 +310,19 @@ encode_params(h2o_mem_pool_t *pool, const GwMatch *match, GwHandleArgs *args)
 static bool
 is_wanted_header(const h2o_iovec_t *name)
 {
-	static const char *const unwanted[] = {"accept-encoding", "accept-language", "authorization", "cache-control",
-										   "coder-session-token", "connection", "content-length", "cookie", "dnt",
-										   "pragma", "transfer-encoding", "upgrade", "x-csrf-token"};
+	static const char *const unwanted[] = {"accept-encoding",
+										   "accept-language",
+										   "authorization",
+										   "cache-control",
+										   "coder-session-token",
+										   "connection",
+										   "content-length",
+										   "cookie",
+										   "dnt",
+										   "pragma",
+										   "transfer-encoding",
+										   "upgrade",
+										   "x-csrf-token"};
 
 	for (size_t i = 0; i < sizeof(unwanted) / sizeof(unwanted[0]); i++)
 		if (gw_iovec_is(*name, unwanted[i]))
@@ -242,14 +334,16 @@ is_wanted_header(const h2o_iovec_t *name)
 static bool
 wants_cookies(const GwRequest *request)
 {
-	return request->cookies.base != NULL && memmem(request->cookies.base, request->cookies.len, "oauth", 5) != NULL;
+	return request->cookies.base != NULL &&
+		   memmem(request->cookies.base, request->cookies.len, "oauth", 5) != NULL;
 }
 
 static void
 encode_headers(GwRequest *request, GwHandleArgs *args)
 {
 	h2o_req_t *req = request->req;
-	size_t total = req->authority.len + 8 + (wants_cookies(request) ? request->cookies.len + 10 : 0) + 64;
+	size_t total =
+		req->authority.len + 8 + (wants_cookies(request) ? request->cookies.len + 10 : 0) + 64;
 	char *base;
 	char *p;
 
@@ -309,7 +403,8 @@ encode_args(GwRequest *request, const GwMatch *match, GwHandleArgs *args)
 	for (int i = 0, n = 0; i < 36; i++)
 		if (request->id[i] != '-')
 		{
-			uint8_t digit = (uint8_t) (request->id[i] <= '9' ? request->id[i] - '0' : request->id[i] - 'a' + 10);
+			uint8_t digit = (uint8_t) (request->id[i] <= '9' ? request->id[i] - '0'
+															 : request->id[i] - 'a' + 10);
 
 			id[n / 2] = (uint8_t) (n % 2 == 0 ? digit << 4 : id[n / 2] | digit);
 			n++;
@@ -328,9 +423,11 @@ encode_args(GwRequest *request, const GwMatch *match, GwHandleArgs *args)
 	set_arg(args, GW_ARG_CURSOR, NULL, 0);
 	args->route = route->id;
 	args->slow = route->slow;
-	args->read_only = route->read_only || gw_iovec_is(req->method, "GET") || gw_iovec_is(req->method, "HEAD");
+	args->read_only =
+		route->read_only || gw_iovec_is(req->method, "GET") || gw_iovec_is(req->method, "HEAD");
 	encode_headers(request, args);
-	return is_text(request->path.base, request->path.len) && is_text(request->query.base, request->query.len) &&
+	return is_text(request->path.base, request->path.len) &&
+		   is_text(request->query.base, request->query.len) &&
 		   encode_params(&req->pool, match, args);
 }
 
@@ -356,7 +453,11 @@ start_call(GwRequest *request, const GwMatch *match)
 	call->request = request;
 	if (!encode_args(request, match, &call->args))
 	{
-		gw_reply_error(req, 400, "The URL is malformed.", "A percent sign must be followed by two hex digits, and %00 is not allowed.");
+		gw_reply_error(
+			req,
+			400,
+			"The URL is malformed.",
+			"A percent sign must be followed by two hex digits, and %00 is not allowed.");
 		return;
 	}
 	call->since = h2o_now(request->loop->ctx.loop);
@@ -380,8 +481,8 @@ redirect(GwRequest *request)
 	h2o_req_t *req = request->req;
 	h2o_iovec_t location;
 
-	if (!gw_server.options.redirect_to_access_url || host == NULL || gw_starts_with(request->path, "/healthz") ||
-		gw_starts_with(request->path, "/derp"))
+	if (!gw_server.options.redirect_to_access_url || host == NULL ||
+		gw_starts_with(request->path, "/healthz") || gw_starts_with(request->path, "/derp"))
 		return false;
 	if (gw_iovec_is(req->authority, host + 3))
 		return false;
@@ -399,7 +500,8 @@ gw_api_serve(GwRequest *request)
 
 	if (redirect(request) || !gw_limit_cors(request) || !gw_limit_csrf(request))
 		return;
-	if (gw_starts_with(request->path, "/derp") && gw_derp_open != NULL && gw_server.options.derp_enable &&
+	if (gw_starts_with(request->path, "/derp") && gw_derp_open != NULL &&
+		gw_server.options.derp_enable &&
 		(gw_iovec_is(request->path, "/derp") || gw_iovec_is(request->path, "/derp/")))
 	{
 		request->upgraded = true;
@@ -408,7 +510,11 @@ gw_api_serve(GwRequest *request)
 	}
 	if (gw_site_serve_own(request))
 		return;
-	gw_routes_find(request->loop->routes, req->method.base, req->method.len, request->path.base, request->path.len,
+	gw_routes_find(request->loop->routes,
+				   req->method.base,
+				   req->method.len,
+				   request->path.base,
+				   request->path.len,
 				   &match);
 	if (match.route == NULL)
 	{
@@ -449,7 +555,8 @@ gw_api_sweep(GwLoop *loop)
 		struct pollfd p = {.fd = h2o_socket_get_fd(sock), .events = POLLRDHUP};
 
 		next = node->next;
-		if (now - call->since < 1000 || poll(&p, 1, 0) <= 0 || (p.revents & (POLLRDHUP | POLLHUP | POLLERR)) == 0)
+		if (now - call->since < 1000 || poll(&p, 1, 0) <= 0 ||
+			(p.revents & (POLLRDHUP | POLLHUP | POLLERR)) == 0)
 			continue;
 		h2o_linklist_unlink(&call->link);
 		gw_db_detach(call->query);

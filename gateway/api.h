@@ -11,6 +11,7 @@
 
 #define GW_HANDLE_ARGS 11
 #define GW_ARG_CURSOR 10
+#define GW_ARG_PARAMS 3
 #define GW_ARG_HEADERS 5
 #define GW_ARG_BODY 6
 

@@ -20,12 +20,12 @@
 
 #define MAX_PARAMS 16
 #define MAX_STATEMENTS 64
-#define MAX_PIPELINE 128	 /* statements in flight on a fast connection */
-#define SPILL_US 2000		 /* work ahead on a fast connection that opens the next one */
-#define MAX_PENDING 4096	 /* waiting for a connection, per pool */
+#define MAX_PIPELINE 128 /* statements in flight on a fast connection */
+#define SPILL_US 2000	 /* work ahead on a fast connection that opens the next one */
+#define MAX_PENDING 4096 /* waiting for a connection, per pool */
 /* More than there are connections: when all have died, each is met once before it is noticed. */
 #define MAX_RETRIES 6
-#define FAST_WAIT_MS 5000	 /* for a connection */
+#define FAST_WAIT_MS 5000 /* for a connection */
 #define SLOW_WAIT_MS 30000
 #define BACKOFF_MIN_MS 50
 #define BACKOFF_MAX_MS 1000
@@ -44,13 +44,13 @@ struct GwQuery
 	int formats[MAX_PARAMS];
 	GwDbPool pool;
 	bool text_result;
-	int retries;   /* how often it may still be sent again */
-	bool preparing; /* the Prepare's result comes first */
+	int retries;	 /* how often it may still be sent again */
+	bool preparing;	 /* the Prepare's result comes first */
 	GwDbCallback cb; /* NULL: detached */
 	void *arg;
 	PGresult *result;
 	uint64_t since;
-	char *copies; /* of the values, in one block */
+	char *copies; /* the values, in one block of ours */
 	GwTimer fail; /* calls back later where gw_db_send() could not queue it */
 };
 
@@ -170,8 +170,13 @@ conn_send(DbConn *conn, GwQuery *query)
 	if (query->preparing)
 		ok = PQsendPrepare(conn->pg, st->name, st->sql, st->types ? st->n_params : 0, st->types);
 	conn->prepared |= bit;
-	ok = ok && PQsendQueryPrepared(conn->pg, st->name, st->n_params, query->values, query->lengths,
-								   query->formats, query->text_result ? 0 : 1);
+	ok = ok && PQsendQueryPrepared(conn->pg,
+								   st->name,
+								   st->n_params,
+								   query->values,
+								   query->lengths,
+								   query->formats,
+								   query->text_result ? 0 : 1);
 	ok = ok && PQpipelineSync(conn->pg);
 	query->conn = conn;
 	h2o_linklist_insert(&conn->queue, &query->link);
@@ -190,7 +195,8 @@ conn_send(DbConn *conn, GwQuery *query)
 	return true;
 }
 
-/* Microseconds until a new statement would begin: those before it, and how long the first has taken already. */
+/* Microseconds until a new statement would begin: those before it, and how long the first has taken
+ * already. */
 static uint64_t
 work_ahead(const DbConn *conn, uint64_t now)
 {
@@ -232,7 +238,8 @@ pick(GwDb *db, GwDbPool pool)
 	return best;
 }
 
-/* Results came: how long does a statement take?  done of them, since the last ones or since there was work. */
+/* Results came: how long does a statement take?  done of them, since the last ones or since there
+ * was work. */
 static void
 note_service(DbConn *conn, int done)
 {
@@ -309,7 +316,8 @@ fail_later(void *arg)
 }
 
 static GwQuery *
-query_new(GwDb *db, GwDbPool pool, const GwStatement *statement, bool retry, GwDbCallback cb, void *arg)
+query_new(GwDb *db, GwDbPool pool, const GwStatement *statement, bool retry, GwDbCallback cb,
+		  void *arg)
 {
 	GwQuery *query = h2o_mem_alloc(sizeof(*query));
 
@@ -343,8 +351,8 @@ query_enqueue(GwQuery *query)
 }
 
 GwQuery *
-gw_db_send(GwDb *db, GwDbPool pool, const GwStatement *statement, const GwParams *params, bool retry,
-		   GwDbCallback cb, void *arg)
+gw_db_send(GwDb *db, GwDbPool pool, const GwStatement *statement, const GwParams *params,
+		   bool retry, GwDbCallback cb, void *arg)
 {
 	GwQuery *query = query_new(db, pool, statement, retry, cb, arg);
 	size_t n = (size_t) statement->n_params;
@@ -359,8 +367,22 @@ gw_db_send(GwDb *db, GwDbPool pool, const GwStatement *statement, const GwParams
 }
 
 GwQuery *
-gw_db_send_copy(GwDb *db, GwDbPool pool, const GwStatement *statement, int n, const char *const *values,
-				bool retry, GwDbCallback cb, void *arg)
+gw_db_send_owned(GwDb *db, GwDbPool pool, const GwStatement *statement, char *value, size_t len,
+				 bool retry, GwDbCallback cb, void *arg)
+{
+	GwQuery *query = query_new(db, pool, statement, retry, cb, arg);
+
+	query->copies = value;
+	query->values[0] = value;
+	query->lengths[0] = (int) len;
+	query->formats[0] = 1;
+	query_enqueue(query);
+	return query;
+}
+
+GwQuery *
+gw_db_send_copy(GwDb *db, GwDbPool pool, const GwStatement *statement, int n,
+				const char *const *values, bool retry, GwDbCallback cb, void *arg)
 {
 	GwQuery *query = query_new(db, pool, statement, retry, cb, arg);
 	size_t total = 1;
@@ -488,7 +510,8 @@ take_result(DbConn *conn, GwQuery *query, PGresult *result)
 
 		/* Not prepared after all, or its plan's types changed: prepare again next time. */
 		if (state == NULL || strncmp(state, "ZC", 2) != 0)
-			if (strcmp(state != NULL ? state : "", "26000") == 0 || PQresultErrorField(result, PG_DIAG_STATEMENT_POSITION))
+			if (strcmp(state != NULL ? state : "", "26000") == 0 ||
+				PQresultErrorField(result, PG_DIAG_STATEMENT_POSITION))
 				conn->prepared &= ~((uint64_t) 1 << statement_index(conn->db, query->statement));
 	}
 	query->result = result;
@@ -501,9 +524,10 @@ complete_head(DbConn *conn, GwQuery *query)
 
 	h2o_linklist_unlink(&query->link);
 	conn->running--;
-	query_done(query, query->result != NULL && (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK)
-						  ? GW_DB_OK
-						  : GW_DB_FAILED);
+	query_done(query,
+			   query->result != NULL && (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK)
+				   ? GW_DB_OK
+				   : GW_DB_FAILED);
 }
 
 static void
@@ -582,7 +606,8 @@ conn_lost(DbConn *conn, const char *why)
 	if (was_up)
 		conn->backoff_ms = BACKOFF_MIN_MS;
 	else
-		conn->backoff_ms = conn->backoff_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : conn->backoff_ms * 2;
+		conn->backoff_ms =
+			conn->backoff_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : conn->backoff_ms * 2;
 	if (!db->closing)
 		gw_timer_start(&conn->timer, db->loop, conn->backoff_ms, conn_connect, conn);
 
@@ -590,7 +615,8 @@ conn_lost(DbConn *conn, const char *why)
 	h2o_linklist_insert_list(&lost, &conn->queue);
 	while (!h2o_linklist_is_empty(&lost))
 	{
-		GwQuery *query = H2O_STRUCT_FROM_MEMBER(GwQuery, link, lost.prev); /* last first, to keep the order */
+		GwQuery *query =
+			H2O_STRUCT_FROM_MEMBER(GwQuery, link, lost.prev); /* last first, to keep the order */
 
 		h2o_linklist_unlink(&query->link);
 		query->conn = NULL;
@@ -631,7 +657,8 @@ conn_up(DbConn *conn)
 	conn->up = true;
 	conn->backoff_ms = BACKOFF_MIN_MS;
 	db->stats.reconnects++;
-	conn->sock = h2o_evloop_socket_create(db->loop->ctx.loop, dup(PQsocket(conn->pg)), H2O_SOCKET_FLAG_DONT_READ);
+	conn->sock = h2o_evloop_socket_create(
+		db->loop->ctx.loop, dup(PQsocket(conn->pg)), H2O_SOCKET_FLAG_DONT_READ);
 	conn->sock->data = conn;
 	h2o_socket_read_start(conn->sock, on_readable);
 	dispatch(db, conn->pool);
@@ -657,7 +684,8 @@ conn_poll(DbConn *conn)
 		conn_lost(conn, "");
 		return;
 	}
-	conn->sock = h2o_evloop_socket_create(conn->db->loop->ctx.loop, dup(PQsocket(conn->pg)), H2O_SOCKET_FLAG_DONT_READ);
+	conn->sock = h2o_evloop_socket_create(
+		conn->db->loop->ctx.loop, dup(PQsocket(conn->pg)), H2O_SOCKET_FLAG_DONT_READ);
 	conn->sock->data = conn;
 	if (next == PGRES_POLLING_READING)
 		h2o_socket_read_start(conn->sock, on_connecting);
@@ -677,7 +705,8 @@ conn_connect(void *arg)
 {
 	DbConn *conn = arg;
 	GwDb *db = conn->db;
-	const char *keys[] = {"dbname", "application_name", "client_encoding", "sslmode", "gssencmode", "options", NULL};
+	const char *keys[] = {
+		"dbname", "application_name", "client_encoding", "sslmode", "gssencmode", "options", NULL};
 	const char *values[] = {db->conninfo, "coder-server", "UTF8", NULL, "disable", NULL, NULL};
 
 	if (conn->pg != NULL) /* a send failed */
@@ -687,9 +716,10 @@ conn_connect(void *arg)
 	}
 	if (db->closing)
 		return;
-	values[5] = conn->pool == GW_DB_FAST
-					? "-c plan_cache_mode=force_generic_plan -c jit=off -c timezone=UTC -c statement_timeout=2000"
-					: "-c plan_cache_mode=force_generic_plan -c jit=off -c timezone=UTC -c statement_timeout=30000";
+	values[5] =
+		conn->pool == GW_DB_FAST
+			? "-c plan_cache_mode=force_generic_plan -c jit=off -c timezone=UTC -c statement_timeout=2000"
+			: "-c plan_cache_mode=force_generic_plan -c jit=off -c timezone=UTC -c statement_timeout=30000";
 	keys[3] = strstr(db->conninfo, "host='/") != NULL ? "sslmode" : "fallback_application_name";
 	values[3] = strstr(db->conninfo, "host='/") != NULL ? "disable" : "coder-server";
 	conn->pg = PQconnectStartParams(keys, values, 1);
@@ -699,7 +729,8 @@ conn_connect(void *arg)
 		return;
 	}
 	gw_timer_start(&conn->timer, db->loop, CONNECT_TIMEOUT_MS, on_connect_timeout, conn);
-	conn->sock = h2o_evloop_socket_create(db->loop->ctx.loop, dup(PQsocket(conn->pg)), H2O_SOCKET_FLAG_DONT_READ);
+	conn->sock = h2o_evloop_socket_create(
+		db->loop->ctx.loop, dup(PQsocket(conn->pg)), H2O_SOCKET_FLAG_DONT_READ);
 	conn->sock->data = conn;
 	h2o_socket_notify_write(conn->sock, on_connecting);
 }

@@ -66,6 +66,10 @@ typedef struct GwParams
 GwQuery *gw_db_send(GwDb *db, GwDbPool pool, const GwStatement *statement, const GwParams *params,
 					bool retry, GwDbCallback cb, void *arg);
 
+/* The same with one binary parameter, malloc'ed, which the query frees. */
+GwQuery *gw_db_send_owned(GwDb *db, GwDbPool pool, const GwStatement *statement, char *value, size_t len,
+						  bool retry, GwDbCallback cb, void *arg);
+
 /*
  * The same with text-format parameters that are copied; for calls that are not
  * on the hot path.  Results are text when text_result.

@@ -65,6 +65,10 @@ CREATE FUNCTION coder.handle(route int4, method text, path text, params text[], 
 	headers text, body bytea, token text, remote text, request_id uuid, cursor text)
 RETURNS bytea LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'coder_handle';
 
+-- The same in one value, extension/packed.h; 22P03 where it is malformed.
+CREATE FUNCTION coder.handle(request bytea)
+RETURNS bytea LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'coder_handle_packed';
+
 -- Raises ZC<status> with the API's message, detail and validations.
 CREATE FUNCTION coder.raise(status int4, message text, detail text DEFAULT NULL, validations jsonb DEFAULT NULL)
 RETURNS void LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'coder_raise';
