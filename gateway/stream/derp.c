@@ -35,7 +35,7 @@
 
 #include <h2o/http1.h> /* needs h2o.h before it */
 
-#define MAX_QUEUED 512			/* packets in a queue */
+#define MAX_QUEUED 2048 /* packets in a queue: more than one TCP window of the tunnel, or each large upload stalls */
 #define WRITE_SIZE 65536		/* bytes that leave together; one frame may exceed it */
 #define MAX_UNSENT (256u << 10) /* bytes in a WebSocket's own queue */
 #define LOGIN_MS 10000
