@@ -53,6 +53,25 @@ is($node->safe_psql('postgres', q{SELECT coalesce(string_agg(c.relname, ' ' ORDE
 	WHERE c.relnamespace = 'coder'::regnamespace AND c.relkind IN ('r', 'v') AND obj_description(c.oid, 'pg_class') IS NULL}),
 	'', 'every table and view has a comment');
 
+# What the pages name exists: things of the schema, files, functions of files ("file.c: function").
+my %exists = map { $_ => 1 } split /\n/, $node->safe_psql('postgres', q{
+	SELECT proname FROM pg_proc WHERE pronamespace = 'coder'::regnamespace
+	UNION SELECT relname FROM pg_class WHERE relnamespace = 'coder'::regnamespace
+	UNION SELECT typname FROM pg_type WHERE typnamespace = 'coder'::regnamespace});
+$exists{database} = 1;	# the setting of the library
+for my $file (glob("$root/docs/*.md"), "$root/README.md")
+{
+	my $text = Coder::Documents::read_text($file);
+	my @missing = grep { !$exists{$_} } $text =~ /`coder\.([a-z_]+)/g;
+	push @missing, grep { !-e "$root/$_" } $text =~ m{\b((?:gateway|agent|extension|sql|test)/[\w./-]+\.(?:c|h|sql|pl))\b}g;
+	while ($text =~ m{\b((?:gateway|agent|extension)/[\w/]+\.c): ([a-z_]+)}g)
+	{
+		my ($source, $function) = ($1, $2);
+		push @missing, "$source: $function" unless -e "$root/$source" && Coder::Documents::read_text("$root/$source") =~ /^$function\(/m;
+	}
+	is("@missing", '', substr($file, length($root) + 1) . ' names what exists');
+}
+
 # The recipes of docs/SQL.md, each in a transaction that is rolled back.
 my $page = Coder::Documents::read_text("$root/docs/SQL.md");
 my %named = map { $_ => 1 } $page =~ /^\| `(\w+)` \|/mg;
