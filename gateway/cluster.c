@@ -250,7 +250,12 @@ spawn(const GwCluster *cluster, char *const argv[])
 	dup2(fd, 0);
 	if (cluster->mounted && !enter_namespace(cluster))
 	{
-		fprintf(stderr, "could not make %s reachable for the server: %s\n", cluster->dir, strerror(errno));
+		fprintf(stderr,
+				"could not make %s reachable for user %s: %s\n"
+				"hint: name a folder that this user can reach, as in CODER_CONFIG_DIR=/var/lib/coder\n",
+				cluster->dir,
+				cluster->user.pw_name,
+				strerror(errno));
 		_exit(1);
 	}
 	become_user(cluster);
