@@ -416,7 +416,11 @@ encode_args(GwRequest *request, const GwMatch *match, GwHandleArgs *args)
 		set_arg(args, 1, req->method.base, req->method.len);
 	set_arg(args, 2, request->path.base, request->path.len);
 	set_arg(args, 4, request->query.base != NULL ? request->query.base : "", request->query.len);
-	set_arg(args, GW_ARG_BODY, req->entity.base, req->entity.len);
+	/* A route without a limit of its own does not hand the body to its function. */
+	if (route->max_body > 0)
+		set_arg(args, GW_ARG_BODY, req->entity.base, req->entity.len);
+	else
+		set_arg(args, GW_ARG_BODY, NULL, 0);
 	set_arg(args, 7, request->token.base, request->token.len);
 	set_arg(args, 8, request->remote, strlen(request->remote));
 	set_arg(args, 9, (char *) id, 16);

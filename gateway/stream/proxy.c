@@ -84,18 +84,38 @@ is_interim(const http_parser *parser)
 	return parser->status_code < 200 && parser->status_code != HTTP_STATUS_SWITCHING_PROTOCOLS;
 }
 
+/* The library lets blanks be in names; whoever reads the answer next may not see the same field. */
+static bool
+names_ok(const ProxyResponse *response)
+{
+	for (size_t i = 0; i < response->nfields; i++)
+	{
+		ProxyText name = proxy_name(response, i);
+
+		if (name.len == 0)
+			return false;
+		for (size_t j = 0; j < name.len; j++)
+			if ((unsigned char) name.base[j] <= ' ' || (unsigned char) name.base[j] >= 0x7f || name.base[j] == ':')
+				return false;
+	}
+	return true;
+}
+
 static int
 on_head(http_parser *parser)
 {
 	ProxyResponse *response = parser->data;
 
+	if (!names_ok(response))
+		return -1;
 	if (is_interim(parser))
-		return 0;
+		return 1;
 	response->head_done = true;
 	response->status = (int) parser->status_code;
 	if ((parser->flags & F_CHUNKED) == 0 && parser->content_length <= INT64_MAX)
 		response->content_length = (int64_t) parser->content_length;
-	return response->to_head ? 1 : 0;
+	/* 1: no body follows, whatever its size is said to be. */
+	return response->to_head || parser->status_code == 204 || parser->status_code == 304;
 }
 
 static int
@@ -260,13 +280,16 @@ proxy_is_token(const char *text, size_t len)
 	return true;
 }
 
-static bool
-is_own_cookie(ProxyText name)
+bool
+proxy_is_own_cookie(ProxyText cookie)
 {
 	static const char *const names[] = {"coder_session_token", "__Host-coder_session_token", "csrf_token", "oauth_state",
 										"oauth_redirect", "coder_path_app_session_token", "coder_signed_app_token"};
 	static const char subdomain[] = "coder_subdomain_app_session_token";
+	ProxyText name = {cookie.base, 0};
 
+	while (name.len < cookie.len && strchr("=; \t", cookie.base[name.len]) == NULL)
+		name.len++;
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (proxy_is(name, names[i]))
 			return true;
@@ -282,15 +305,12 @@ proxy_strip_cookies(char *dst, const char *cookies, size_t len)
 	while (at < len)
 	{
 		size_t end;
-		size_t name;
 
 		while (at < len && (cookies[at] == ' ' || cookies[at] == '\t'))
 			at++;
 		for (end = at; end < len && cookies[end] != ';'; end++)
 			;
-		for (name = at; name < end && cookies[name] != '=' && cookies[name] != ' ' && cookies[name] != '\t'; name++)
-			;
-		if (end > at && !is_own_cookie((ProxyText){cookies + at, name - at}))
+		if (end > at && !proxy_is_own_cookie((ProxyText){cookies + at, end - at}))
 		{
 			if (n > 0)
 			{

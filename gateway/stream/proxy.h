@@ -86,6 +86,9 @@ bool proxy_is_hop(ProxyText name, ProxyText connection);
 /* A session token's form. */
 bool proxy_is_token(const char *text, size_t len);
 
+/* Is it one of the server's: "name", or "name=value; ..."? */
+bool proxy_is_own_cookie(ProxyText cookie);
+
 /* Cookies without those of the server; dst has room for 2 * len.  The size. */
 size_t proxy_strip_cookies(char *dst, const char *cookies, size_t len);
 

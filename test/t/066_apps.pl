@@ -7,6 +7,7 @@ use Coder::WebSocket;
 use Digest::SHA qw(sha256_hex);
 use File::Basename qw(dirname);
 use File::Temp qw(tempdir);
+use IO::Socket::INET;
 use MIME::Base64 qw(encode_base64);
 use Test::More;
 
@@ -39,6 +40,8 @@ while (my $c = $listener->accept)
 	elsif ($path =~ m{/until-close}) { print $c "HTTP/1.0 200 OK\r\n\r\n" . 'x' x 100000 }
 	elsif ($path =~ m{/cut}) { print $c "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nshort" }
 	elsif ($path =~ m{/nonsense}) { print $c "This is no HTTP.\r\n\r\n" }
+	elsif ($path =~ m{/hang}) { sysread $c, $body, 1 }
+	elsif ($path =~ m{/trickle}) { print $c "HTTP/1.1 200 OK\r\n\r\n"; for (1 .. 1000) { syswrite($c, 'x') or exit; select undef, undef, undef, 0.05 } }
 	elsif ($path =~ m{/silent}) { close $c; exit }
 	elsif ($path =~ m{/early}) { print $c "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 404 Not Here\r\nContent-Length: 4\r\n\r\nnone" }
 	elsif ($path =~ m{/ws})
@@ -123,7 +126,8 @@ resource "sandbox_process" "workspace" {
 HCL
 
 my $dir = tempdir('coder-XXXXXX', TMPDIR => 1, CLEANUP => 1);
-my $gateway = Coder::Gateway->start(env => { %{ Coder::Provisioning::env($dir) }, CODER_AGENT_BINARY => $agent });
+my %env = (%{ Coder::Provisioning::env($dir) }, CODER_AGENT_BINARY => $agent);
+my $gateway = Coder::Gateway->start(env => { %env });
 my $p = Coder::Provisioning->new($gateway);
 my $c = $p->{client};
 my $version = $p->import('apps', { 'main.tf' => $main });
@@ -147,5 +151,137 @@ is($status, 200, 'the agent answers') or BAIL_OUT($body->{message});
 is_deeply([ @$found{qw(network process_name)} ], [ 'tcp', 'perl' ], 'with its process');
 ok(!(grep { $_->{port} == $port } @{ $body->{ports} }), 'that of an app is not');
 is(($gateway->client->get("/api/v2/workspaceagents/$id/listening-ports"))[0], 401, 'signed out: 401');
+
+# A page of an app, and what reaches it.
+
+my $base = '/@admin/dev.main/apps';
+my $token = $gateway->{token};
+my $nobody = $gateway->client;
+($status, $body, $headers) = $c->get("$base/shared/some/%2e%20path?x=1&coder_session_token=$token&y=%zz", undef,
+	Cookie => "mine=1; coder_session_token=$token; other=\"2\"; csrf_token=x", 'X-Own' => 'yes', Connection => 'X-Drop', 'X-Drop' => 1,
+	Authorization => "Bearer $token");
+is($status, 200, 'a page of an app') or BAIL_OUT($body . $gateway->log);
+my ($line, @fields) = split /\r\n/, $body;
+is($line, 'GET /some/%2e%20path?x=1&y=%zz HTTP/1.1', 'the app gets the path behind its own, as it was written, without the token');
+my %got = map { /^([^:]+): (.*)/ ? (lc $1 => $2) : () } @fields;
+is($got{cookie}, 'mine=1; other="2"', 'and cookies without the session');
+ok(!exists $got{'coder-session-token'} && !exists $got{authorization} && $body !~ /\Q$token/, 'the token is nowhere');
+is($got{'x-own'}, 'yes', 'other fields are passed on');
+ok(!exists $got{'x-drop'}, 'but not those of the connection');
+is_deeply([ @got{qw(host x-forwarded-host x-forwarded-proto x-forwarded-for)} ],
+	[ ("127.0.0.1:$gateway->{port}") x 2, 'http', '127.0.0.1' ], 'it knows who asked, and for what');
+is($headers->{'content-type'}, 'text/plain', 'the type is the app\'s');
+($status, $body) = $c->get("$base/shared/", undef, Authorization => 'Bearer of-the-app');
+like($body, qr/^Authorization: Bearer of-the-app\r$/m, 'the app\'s own authorization is passed on');
+
+($status, $body, $headers) = $c->get("$base/web");
+is_deeply([ $status, $headers->{location} ], [ 307, "$base/web/" ], 'the folder of an app ends in a slash');
+($status, $body, $headers) = $c->get("$base/web/");
+is_deeply([ $status, $headers->{location} ], [ 307, "$base/web/?first=1" ], 'and has the query of its URL');
+($status, $body) = $c->get("$base/web/page?q=2");
+like($body, qr{^GET /base/page\?q=2 HTTP}, 'the path of its URL comes first');
+($status, $body) = $c->get("/%40admin/dev/apps/shared/x");
+is($status, 200, 'neither the agent nor the plain @ is needed');
+($status, $body) = $c->get("$base/$other/port");
+like($body, qr{^GET /port HTTP}, 'a port is an app, too');
+($status, $body, $headers) = $c->request('HEAD', "$base/shared/x");
+is_deeply([ $status, $body // '' ], [ 200, '' ], 'HEAD');
+cmp_ok($headers->{'content-length'}, '>', 100, 'with the size of what GET would give');
+
+# Bodies.
+
+my $data = join '', map { chr($_ * 7 % 256) } 1 .. 300_000;
+($status, $body, $headers) = $c->post("$base/shared/echo", $data, 'Content-Type' => 'application/json');
+is($status, 201, 'a body is posted');
+ok($body eq $data, 'and comes back whole') or diag length $body;
+is_deeply([ grep { /^[ab]=/ } ref $headers->{'set-cookie'} ? @{ $headers->{'set-cookie'} } : $headers->{'set-cookie'} ], [ 'a=1; Path=/', 'b=2' ], 'with cookies of the app');
+ok(!exists $headers->{'x-hop'} && !exists $headers->{'keep-alive'}, 'without fields of the connection');
+my $large = 'l' x (12 << 20);
+($status, $body) = $c->post("$base/shared/echo", $large);
+is($status, 201, 'a body larger than the API takes');
+ok($body eq $large, 'comes back whole');
+($status, $body) = $c->get("$base/shared/big");
+is(length $body, 160 * 65536, '10 MiB in chunks');
+is(sha256_hex($body), sha256_hex(join '', map { chr(65 + $_ % 26) x 65536 } 0 .. 159), 'arrive unchanged');
+($status, $body) = $c->get("$base/shared/until-close");
+is_deeply([ $status, length $body ], [ 200, 100000 ], 'an answer that ends with its connection');
+($status, $body) = $c->get("$base/shared/early");
+is_deeply([ $status, $body ], [ 404, 'none' ], 'an early hint is passed over');
+
+# Apps that fail.
+
+($status, $body) = $c->get("$base/shared/cut");
+is($status, 599, 'an answer that is cut off does not look whole');
+($status, $body, $headers) = $c->get("$base/dead/");
+is($status, 502, 'an app that does not run');
+like($body, qr{<h1>Bad Gateway</h1>.*The app &quot;dead&quot; cannot be reached}s, 'has a page that says so');
+like($headers->{'content-type'}, qr{^text/html}, 'in HTML');
+for my $path (qw(nonsense silent ws))
+{
+	is(($c->get("$base/shared/$path"))[0], 502, "no answer to be passed on: $path");
+}
+is(($c->get("$base/$_/"))[0], 404, "$_ is no app") for 'nothing', 'away', '8', '65536', '99999999999';
+is(($c->get('/@me/dev/apps/web/'))[0], 404, 'me is nobody in a path');
+is(($c->get('/@admin/nothing/apps/web/'))[0], 404, 'no workspace');
+is(($c->get('/@admin/dev.none/apps/web/'))[0], 404, 'no agent');
+
+# Browsers that leave.
+
+for my $path (qw(hang trickle big))
+{
+	my $socket = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$gateway->{port}") or die $!;
+	$socket->syswrite("GET $base/shared/$path HTTP/1.1\r\nHost: x\r\nCookie: coder_session_token=$token\r\n\r\n");
+	$socket->sysread(my $some, 100) if $path ne 'hang';
+	close $socket;
+}
+is(($nobody->get('/healthz'))[0], 200, 'a browser that leaves harms nobody');
+
+# WebSockets.
+
+my $ws_client = Coder::WebSocket->open($gateway->{url}, "$base/shared/ws", token => $token) or diag $@;
+ok($ws_client, 'a WebSocket opens');
+is($ws_client->message, 'hello', 'the app speaks first');
+$ws_client->send_frame(1, 'echo this');
+is($ws_client->message, 'echo this', 'and answers');
+$ws_client->send_frame(8, pack 'n', 1000);
+$ws_client->message;
+is($ws_client->{close}[0], 1000, 'it closes');
+
+# Who may see them.
+
+my $org = $p->{organization};
+my %other = (email => 'other@example.com', username => 'other', password => 'SomeSecurePassword!', organization_ids => [$org]);
+is(($c->post('/api/v2/users', { %other, user_status => 'active', login_type => 'password' }))[0], 201, 'another user');
+my $them = $gateway->login($other{email}, $other{password});
+($status, $body, $headers) = $nobody->get("$base/web/page?a=1&b=2");
+is($status, 303, 'signed out: to sign in');
+like($headers->{location}, qr{^/login\?message=You%20are%20signed%20out.*&redirect=%2F%40admin%2Fdev\.main%2Fapps%2Fweb%2Fpage%3Fa%3D1%26b%3D2$}, 'and back');
+is(($nobody->get("$base/nothing/"))[0], 303, 'whether or not there is an app');
+is(($gateway->client('nonsense')->get("$base/web/x"))[0], 303, 'a token of nobody is none');
+is(($nobody->get("$base/public/"))[0], 303, 'paths are not public');
+is(($them->get("$base/$_/"))[0], 404, "another user does not see the app \"$_\"") for qw(web shared public members);
+
+$gateway->sql("UPDATE coder.workspace_apps SET sharing_level = 'organization' WHERE slug = 'members'");
+$gateway->{env} = { %env, CODER_DANGEROUS_ALLOW_PATH_APP_SHARING => 'true' };
+$gateway->restart;
+ok($gateway->wait_for(60, sub { my $a = agent_of(); $a->{status} eq 'connected' && $a->{lifecycle_state} eq 'ready' }), 'paths may be shared now');
+ok($gateway->wait_for(60, sub { ($c->get("$base/public/"))[0] == 200 }), 'and the app is there again');
+is(($nobody->get("$base/public/"))[0], 200, 'a public one is for anybody');
+is(($nobody->get("$base/shared/"))[0], 303, 'another is not');
+is(($them->get("$base/$_/"))[0], 200, "a signed-in user sees \"$_\"") for qw(public shared members);
+is(($them->get("$base/web/x"))[0], 404, 'but not the owner\'s');
+$gateway->sql("DELETE FROM coder.organization_members WHERE user_id = (SELECT id FROM coder.users WHERE username = 'other')");
+is(($them->get("$base/members/"))[0], 404, 'nor, outside the organization, the organization\'s');
+$gateway->sql("INSERT INTO coder.workspace_agent_port_share VALUES ('$ws->{id}', 'main', $other, 'authenticated', 'http')");
+is(($them->get("$base/$other/"))[0], 200, 'a shared port');
+is(($them->get("$base/$port/"))[0], 404, 'a port that is not');
+
+# A workspace that is off.
+
+is($p->build($ws, 'stop')->{status}, 'succeeded', 'the workspace stops');
+($status, $body) = $c->get("$base/web/x");
+is($status, 400, 'its apps are off');
+like($body, qr{<h1>Workspace Offline</h1>}, 'and a page says so');
+is(($them->get("$base/shared/"))[0], 404, 'which is its owner\'s business');
 
 done_testing;

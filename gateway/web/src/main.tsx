@@ -153,6 +153,12 @@ function SignedIn({ session }: { session: Session }) {
 /** Where to go after signing in: only a path of this site, never elsewhere. */
 function AfterLogin() {
   const wanted = new URLSearchParams(useSearch()).get("redirect") ?? "";
+  // An app of a workspace is no page of this program.
+  const app = /^\/(@|%40)[^/\\]+\/[^/\\]+\/apps\//.test(wanted);
+  useEffect(() => {
+    if (app) window.location.replace(wanted);
+  }, [app, wanted]);
+  if (app) return null;
   return <Redirect to={/^\/[^/\\]/.test(wanted) ? wanted : "/workspaces"} replace />;
 }
 
