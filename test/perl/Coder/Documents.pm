@@ -15,8 +15,10 @@ use File::Basename qw(dirname);
 my $root = abs_path(dirname(__FILE__) . '/../../..');
 our $data = "$root/test/documents";
 
-our $QUERY = q{SELECT concat_ws(E'\t', method, pattern, area, function, auth, pool, rate, max_body, raw_body, read_only)
-	FROM coder.routes ORDER BY area, pattern, method};
+our $QUERY = q{SELECT concat_ws(E'\t', r.method, r.pattern, r.area, r.function, r.auth, r.pool, r.rate, r.max_body, r.raw_body, r.read_only,
+		p.prosrc ~ 'coder\.not_built')
+	FROM coder.routes r LEFT JOIN pg_proc p ON p.oid = to_regprocedure('coder.' || r.function || '(coder.request)')
+	ORDER BY r.area, r.pattern, r.method};
 
 sub read_text
 {
@@ -36,7 +38,7 @@ sub read_table
 sub rows
 {
 	my ($text) = @_;
-	my @names = qw(method pattern area function auth pool rate max_body raw_body read_only);
+	my @names = qw(method pattern area function auth pool rate max_body raw_body read_only refuses);
 
 	return map { my %row; @row{@names} = split /\t/; \%row } split /\n/, $text;
 }
@@ -105,6 +107,9 @@ sub operations
 		push @problems, "$method $path is neither in coder.routes nor in remarks.tsv" if !$route && !$remark;
 		push @problems, "$method $path is not built, and remarks.tsv says \"$remark->{state}\""
 		  if $remark && $route && !$built && $remark->{state} ne '501';
+		push @problems, "$method $path: " . ($remark ? "remarks.tsv says \"$remark->{state}\"" : 'it has no remark')
+		  . ", and $route->{function} " . ($route->{refuses} eq 't' ? 'can answer 501' : 'is built')
+		  if $built && ($route->{refuses} eq 't' xor $remark && $remark->{state} eq '501');
 		push @problems, "$method $path is in coder.routes, and remarks.tsv says \"$remark->{state}\""
 		  if $remark && $route && $remark->{state} =~ /^(gateway|absent)$/;
 		$state = $remark->{state} eq 'gateway' ? 'works' : $remark->{state} if $remark;
