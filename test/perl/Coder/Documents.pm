@@ -117,7 +117,9 @@ sub operations
 		push @list, [$area, $method, $path, $state, $where, $remark ? $remark->{text} : ''];
 	}
 	push @problems, map { "remarks.tsv: no such operation: $_" } sort keys %remark;
-	my @ours = grep { $_->{area} ne 'unbuilt' && !$listed{shape($_->{method}, $_->{pattern})} } @routes;
+	# A path that ends where a rest may follow is the same operation.
+	my @ours = grep { $_->{area} ne 'unbuilt' && !$listed{$_->{shape}} && !$listed{"$_->{shape}/*"} }
+	  map { +{ %$_, shape => shape($_->{method}, $_->{pattern}) } } @routes;
 	push @list, ['others', $_->{method}, $_->{pattern}, 'works', "`$_->{function}` (" . ($files->{$_->{function}} // 'extension/') . ')',
 		'ours; not of the API'] for @ours;
 	return (\@list, @problems);
@@ -175,7 +177,7 @@ Made from `coder.routes` by `make -C test api`: every row that is built. What th
 
 - **auth**: `session` a session token or API token; `agent` a workspace agent's token; `optional`, `none`.
 - **limits**: the requests a minute that count (`api` 512 for each user and path, `login` 60 and `files` 12 for each address; see `gateway/limit.c`),
-  the pool of connections (`fast` 2 s, `slow` 30 s a statement), the body's bytes where not 10 MiB; `raw`: the body is not JSON.
+  the pool of connections (`fast` 2 s, `slow` 30 s a statement), the body's bytes where not 10 MiB (0: it stays in the gateway); `raw`: the body is not JSON.
 - **reads**: the route changes nothing, so the gateway may ask again when the database goes away.
 
 END
