@@ -350,7 +350,10 @@ encode_headers(GwRequest *request, GwHandleArgs *args)
 	for (size_t i = 0; i < req->headers.size; i++)
 		total += req->headers.entries[i].name->len + req->headers.entries[i].value.len + 3;
 	base = p = h2o_mem_alloc_pool(&req->pool, total);
-	p += sprintf(p, "host: %.*s\n", (int) req->authority.len, req->authority.base);
+	memcpy(p, "host: ", 6);
+	memcpy(p + 6, req->authority.base, req->authority.len);
+	p += 6 + req->authority.len;
+	*p++ = '\n';
 	for (size_t i = 0; i < req->headers.size; i++)
 	{
 		const h2o_header_t *header = &req->headers.entries[i];

@@ -183,8 +183,7 @@ gw_csrf_begin(GwRequest *request)
 {
 	h2o_req_t *req = request->req;
 	char text[64];
-	char *line;
-	int n;
+	h2o_iovec_t line;
 
 	if (request->cookies.base != NULL &&
 		decode_base64(request->csrf, GW_CSRF_LEN, gw_cookie(request->cookies, "csrf_token")))
@@ -194,10 +193,11 @@ gw_csrf_begin(GwRequest *request)
 	if (gw_starts_with(request->path, "/assets/") || gw_starts_with(request->path, "/bin/"))
 		return;
 	sodium_bin2base64(text, sizeof(text), request->csrf, GW_CSRF_LEN, sodium_base64_VARIANT_ORIGINAL);
-	line = h2o_mem_alloc_pool(&req->pool, 128);
-	n = snprintf(line, 128, "csrf_token=%s; Path=/; HttpOnly; SameSite=Lax%s", text,
-				 gw_server.options.secure_auth_cookie ? "; Secure" : "");
-	h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_SET_COOKIE, NULL, line, (size_t) n);
+	line = h2o_concat(&req->pool, h2o_iovec_init(H2O_STRLIT("csrf_token=")), h2o_iovec_init(text, strlen(text)),
+					  h2o_iovec_init(H2O_STRLIT("; Path=/; HttpOnly; SameSite=Lax")),
+					  gw_server.options.secure_auth_cookie ? h2o_iovec_init(H2O_STRLIT("; Secure"))
+														   : h2o_iovec_init("", 0));
+	h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_SET_COOKIE, NULL, line.base, line.len);
 }
 
 char *
