@@ -143,12 +143,44 @@ stop_loop(GwLoop *loop, void *arg)
 	on_second(loop);
 }
 
+/* Between the threads and start_loops(): all loops are made; all may run. */
+static struct
+{
+	pthread_barrier_t made;
+	pthread_barrier_t run;
+	pthread_mutex_t lock;
+	GwRouteTable *routes;
+} starting = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void
+make_loop(GwLoop *loop)
+{
+	pthread_mutex_lock(&starting.lock);
+	gw_loop_init(loop, loop->index);
+	loop->accept = (h2o_accept_ctx_t){.ctx = &loop->ctx, .hosts = gw_server.config.hosts};
+	loop->accept_tls = loop->accept;
+	loop->accept_tls.ssl_ctx = gw_server.ssl_ctx;
+	loop->routes = gw_routes_ref(starting.routes);
+	gw_metrics_init(loop);
+	gw_event_init(loop);
+	loop->db = gw_db_create(loop, gw_server.conninfo, FAST_CONNECTIONS, SLOW_CONNECTIONS);
+	pthread_mutex_unlock(&starting.lock);
+}
+
+/*
+ * A loop is made by the thread that runs it: h2o's sockets keep the free
+ * buffers of the thread that made them, without a lock, and the one that wakes
+ * the loop reads.
+ */
 static void *
 loop_main(void *arg)
 {
 	GwLoop *loop = arg;
 	uint64_t deadline = 0;
 
+	make_loop(loop);
+	pthread_barrier_wait(&starting.made);
+	pthread_barrier_wait(&starting.run);
 	on_second(loop);
 	for (;;)
 	{
@@ -173,24 +205,6 @@ loop_main(void *arg)
 	return NULL;
 }
 
-static void
-make_loop(int index, GwRouteTable *routes)
-{
-	GwLoop *loop = calloc(1, sizeof(*loop));
-
-	if (loop == NULL)
-		h2o_fatal("out of memory");
-	gw_server.loops[index] = loop;
-	gw_loop_init(loop, index);
-	loop->accept = (h2o_accept_ctx_t){.ctx = &loop->ctx, .hosts = gw_server.config.hosts};
-	loop->accept_tls = loop->accept;
-	loop->accept_tls.ssl_ctx = gw_server.ssl_ctx;
-	loop->routes = gw_routes_ref(routes);
-	gw_metrics_init(loop);
-	gw_event_init(loop);
-	loop->db = gw_db_create(loop, gw_server.conninfo, FAST_CONNECTIONS, SLOW_CONNECTIONS);
-}
-
 static bool
 start_loops(GwRouteTable *routes, int http_fd, int tls_fd)
 {
@@ -200,8 +214,22 @@ start_loops(GwRouteTable *routes, int http_fd, int tls_fd)
 	if (n <= 0)
 		n = cores > 1 ? (int) cores - 1 : 1;
 	gw_server.n_loops = n < GW_MAX_LOOPS ? n : GW_MAX_LOOPS;
-	for (int i = 0; i < gw_server.n_loops; i++)
-		make_loop(i, routes);
+	n = gw_server.n_loops;
+	pthread_barrier_init(&starting.made, NULL, (unsigned) n + 1);
+	pthread_barrier_init(&starting.run, NULL, (unsigned) n + 1);
+	starting.routes = routes;
+	for (int i = 0; i < n; i++)
+	{
+		GwLoop *loop = calloc(1, sizeof(*loop));
+
+		if (loop == NULL)
+			h2o_fatal("out of memory");
+		loop->index = i;
+		gw_server.loops[i] = loop;
+		if (pthread_create(&loop->thread, NULL, loop_main, loop) != 0)
+			return false;
+	}
+	pthread_barrier_wait(&starting.made);
 	gw_event_start(gw_server.loops[0]);
 	for (int i = 0; i < gw_server.n_loops; i++)
 	{
@@ -212,9 +240,7 @@ start_loops(GwRouteTable *routes, int http_fd, int tls_fd)
 	}
 	if (gw_stream_start != NULL)
 		gw_stream_start();
-	for (int i = 0; i < gw_server.n_loops; i++)
-		if (pthread_create(&gw_server.loops[i]->thread, NULL, loop_main, gw_server.loops[i]) != 0)
-			return false;
+	pthread_barrier_wait(&starting.run);
 	gw_listen_start();
 	return true;
 }

@@ -85,6 +85,7 @@ struct DerpClient
 	GwLoop *loop;
 	h2o_socket_t *sock; /* a raw stream; or … */
 	GwWs *ws;
+	bool upgrading; /* a raw stream whose 101 is on its way: on_upgraded() follows */
 	bool closed;
 	bool known; /* its key is proven */
 	uint8_t key[WIRE_KEY_LEN];
@@ -718,7 +719,8 @@ drop_client(DerpClient *client)
 	if (client->sock != NULL)
 		h2o_socket_close(client->sock);
 	client->sock = NULL;
-	release(client);
+	if (!client->upgrading)
+		release(client);
 }
 
 static void
@@ -762,6 +764,15 @@ on_upgraded(void *arg, h2o_socket_t *sock, size_t reqsize)
 {
 	DerpClient *client = arg;
 
+	client->upgrading = false;
+	if (client->closed)
+	{
+		/* The server began to stop meanwhile. */
+		if (sock != NULL)
+			h2o_socket_close(sock);
+		release(client);
+		return;
+	}
 	if (sock == NULL)
 	{
 		drop_client(client);
@@ -895,6 +906,7 @@ static void
 open_raw(h2o_req_t *req, DerpClient *client)
 {
 	atomic_fetch_add(&clients_now, 1);
+	client->upgrading = true;
 	gw_stream_add(client->loop, &client->stream, on_stop);
 	req->res.status = 101;
 	req->res.reason = "Switching Protocols";
