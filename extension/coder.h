@@ -96,5 +96,6 @@ typedef struct CoderRequest
  */
 typedef int (*CoderFastHandler)(const CoderRequest *request, StringInfo body);
 extern int coder_user_get_fast(const CoderRequest *request, StringInfo body);
+extern int coder_workspace_list_fast(const CoderRequest *request, StringInfo body);
 
 #endif

@@ -68,7 +68,7 @@ static const struct
 {
 	const char *function;
 	CoderFastHandler handler;
-} fast_handlers[] = {{"user_get", coder_user_get_fast}};
+} fast_handlers[] = {{"user_get", coder_user_get_fast}, {"workspace_list", coder_workspace_list_fast}};
 
 static HTAB *routes;
 static MemoryContext routes_context;

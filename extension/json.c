@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/timestamp.h"
 
@@ -14,26 +15,66 @@
 
 static const char hex_digits[] = "0123456789abcdef";
 
+/* Where len bytes more and the terminator can be written. */
+static inline char *
+json_room(StringInfo buf, int len)
+{
+	if (buf->maxlen - buf->len <= len)
+		enlargeStringInfo(buf, len);
+	return buf->data + buf->len;
+}
+
+/* Tells of what was written there. */
+static inline void
+json_wrote(StringInfo buf, const char *end)
+{
+	buf->len = (int) (end - buf->data);
+	buf->data[buf->len] = '\0';
+}
+
+static inline void
+json_bytes(StringInfo buf, const char *bytes, int len)
+{
+	char *p = json_room(buf, len);
+
+	memcpy(p, bytes, len);
+	json_wrote(buf, p + len);
+}
+
+static inline void
+json_byte(StringInfo buf, char byte)
+{
+	char *p = json_room(buf, 1);
+
+	*p = byte;
+	json_wrote(buf, p + 1);
+}
+
 void
 json_key(StringInfo buf, const char *key)
 {
 	char last = buf->len > 0 ? buf->data[buf->len - 1] : '\0';
+	int len = key != NULL ? (int) strlen(key) : 0;
+	char *p = json_room(buf, len + 4);
 
 	if (last != '{' && last != '[' && last != ':' && last != '\0')
-		appendStringInfoChar(buf, ',');
+		*p++ = ',';
 	if (key != NULL)
 	{
-		appendStringInfoChar(buf, '"');
-		appendStringInfoString(buf, key);
-		appendBinaryStringInfo(buf, "\":", 2);
+		*p++ = '"';
+		memcpy(p, key, len);
+		p += len;
+		*p++ = '"';
+		*p++ = ':';
 	}
+	json_wrote(buf, p);
 }
 
 void
 json_open_at(StringInfo buf, const char *key, char bracket)
 {
 	json_key(buf, key);
-	appendStringInfoChar(buf, bracket);
+	json_byte(buf, bracket);
 }
 
 void
@@ -45,15 +86,12 @@ json_open(StringInfo buf, char bracket)
 void
 json_close(StringInfo buf, char bracket)
 {
-	appendStringInfoChar(buf, bracket);
+	json_byte(buf, bracket);
 }
 
 /* Bytes that cannot stand as they are: controls, quotes, <, >, & and the first byte of U+2028/9. */
-static inline bool
-json_special(unsigned char c)
-{
-	return c < 0x20 || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' || c == 0xE2;
-}
+static const bool special[256] = {
+	[0x00 ... 0x1F] = true, ['"'] = true, ['\\'] = true, ['<'] = true, ['>'] = true, ['&'] = true, [0xE2] = true};
 
 static void
 json_append_escape(StringInfo buf, unsigned char c)
@@ -63,22 +101,22 @@ json_append_escape(StringInfo buf, unsigned char c)
 	switch (c)
 	{
 		case '"':
-			appendBinaryStringInfo(buf, "\\\"", 2);
+			json_bytes(buf, "\\\"", 2);
 			break;
 		case '\\':
-			appendBinaryStringInfo(buf, "\\\\", 2);
+			json_bytes(buf, "\\\\", 2);
 			break;
 		case '\n':
-			appendBinaryStringInfo(buf, "\\n", 2);
+			json_bytes(buf, "\\n", 2);
 			break;
 		case '\r':
-			appendBinaryStringInfo(buf, "\\r", 2);
+			json_bytes(buf, "\\r", 2);
 			break;
 		case '\t':
-			appendBinaryStringInfo(buf, "\\t", 2);
+			json_bytes(buf, "\\t", 2);
 			break;
 		default:
-			appendBinaryStringInfo(buf, esc, 6);
+			json_bytes(buf, esc, 6);
 	}
 }
 
@@ -95,16 +133,17 @@ json_append_quoted(StringInfo buf, const char *value, int len)
 {
 	int start = 0;
 
-	appendStringInfoChar(buf, '"');
+	(void) json_room(buf, len + 2);
+	json_byte(buf, '"');
 	for (int i = 0; i < len; i++)
 	{
 		unsigned char c = (unsigned char) value[i];
 
-		if (!json_special(c))
+		if (!special[c])
 			continue;
 		if (c == 0xE2 && !json_line_separator(value + i, len - i))
 			continue;
-		appendBinaryStringInfo(buf, value + start, i - start);
+		json_bytes(buf, value + start, i - start);
 		if (c == 0xE2)
 		{
 			appendStringInfoString(buf,
@@ -115,8 +154,8 @@ json_append_quoted(StringInfo buf, const char *value, int len)
 			json_append_escape(buf, c);
 		start = i + 1;
 	}
-	appendBinaryStringInfo(buf, value + start, len - start);
-	appendStringInfoChar(buf, '"');
+	json_bytes(buf, value + start, len - start);
+	json_byte(buf, '"');
 }
 
 void
@@ -144,35 +183,38 @@ void
 json_int(StringInfo buf, const char *key, int64 value)
 {
 	json_key(buf, key);
-	appendStringInfo(buf, INT64_FORMAT, value);
+	{
+		char *p = json_room(buf, MAXINT8LEN);
+
+		json_wrote(buf, p + pg_lltoa(value, p));
+	}
 }
 
 void
 json_bool(StringInfo buf, const char *key, bool value)
 {
 	json_key(buf, key);
-	appendStringInfoString(buf, value ? "true" : "false");
+	json_bytes(buf, value ? "true" : "false", value ? 4 : 5);
 }
 
 void
 json_null(StringInfo buf, const char *key)
 {
 	json_key(buf, key);
-	appendBinaryStringInfo(buf, "null", 4);
+	json_bytes(buf, "null", 4);
 }
 
 void
 json_raw(StringInfo buf, const char *key, const char *json, int len)
 {
 	json_key(buf, key);
-	appendBinaryStringInfo(buf, json, len);
+	json_bytes(buf, json, len);
 }
 
 void
 json_append_uuid(StringInfo buf, const pg_uuid_t *value)
 {
-	char out[UUID_LEN * 2 + 4];
-	char *p = out;
+	char *p = json_room(buf, UUID_LEN * 2 + 4);
 
 	for (int i = 0; i < UUID_LEN; i++)
 	{
@@ -181,16 +223,24 @@ json_append_uuid(StringInfo buf, const pg_uuid_t *value)
 		*p++ = hex_digits[value->data[i] >> 4];
 		*p++ = hex_digits[value->data[i] & 15];
 	}
-	appendBinaryStringInfo(buf, out, sizeof(out));
+	json_wrote(buf, p);
 }
 
 void
 json_uuid(StringInfo buf, const char *key, const pg_uuid_t *value)
 {
 	json_key(buf, key);
-	appendStringInfoChar(buf, '"');
+	json_byte(buf, '"');
 	json_append_uuid(buf, value);
-	appendStringInfoChar(buf, '"');
+	json_byte(buf, '"');
+}
+
+static char *
+put_digits(char *p, int value, int width)
+{
+	for (int i = width - 1; i >= 0; i--, value /= 10)
+		p[i] = (char) ('0' + value % 10);
+	return p + width;
 }
 
 /* RFC 3339 with Z; the fraction without trailing zeros. */
@@ -199,40 +249,46 @@ json_append_time(StringInfo buf, TimestampTz value)
 {
 	struct pg_tm tm;
 	fsec_t fsec;
-	char out[MAXDATELEN + 1];
-	int n;
+	char *p = json_room(buf, MAXDATELEN);
 
 	if (TIMESTAMP_NOT_FINITE(value) || timestamp2tm(value, NULL, &tm, &fsec, NULL, NULL) != 0)
 	{
 		appendStringInfoString(buf, value > 0 ? "9999-12-31T23:59:59Z" : "0001-01-01T00:00:00Z");
 		return;
 	}
-	n = snprintf(out,
-				 sizeof(out),
-				 "%04d-%02d-%02dT%02d:%02d:%02d",
-				 tm.tm_year,
-				 tm.tm_mon,
-				 tm.tm_mday,
-				 tm.tm_hour,
-				 tm.tm_min,
-				 tm.tm_sec);
+	/* Year 0 and before are BC and five digits are possible: as printf writes them. */
+	if (tm.tm_year >= 0 && tm.tm_year <= 9999)
+		p = put_digits(p, tm.tm_year, 4);
+	else
+		p += sprintf(p, "%04d", tm.tm_year);
+	*p++ = '-';
+	p = put_digits(p, tm.tm_mon, 2);
+	*p++ = '-';
+	p = put_digits(p, tm.tm_mday, 2);
+	*p++ = 'T';
+	p = put_digits(p, tm.tm_hour, 2);
+	*p++ = ':';
+	p = put_digits(p, tm.tm_min, 2);
+	*p++ = ':';
+	p = put_digits(p, tm.tm_sec, 2);
 	if (fsec != 0)
 	{
-		n += snprintf(out + n, sizeof(out) - n, ".%06d", (int) fsec);
-		while (out[n - 1] == '0')
-			n--;
+		*p++ = '.';
+		p = put_digits(p, (int) fsec, 6);
+		while (p[-1] == '0')
+			p--;
 	}
-	out[n++] = 'Z';
-	appendBinaryStringInfo(buf, out, n);
+	*p++ = 'Z';
+	json_wrote(buf, p);
 }
 
 void
 json_time(StringInfo buf, const char *key, TimestampTz value)
 {
 	json_key(buf, key);
-	appendStringInfoChar(buf, '"');
+	json_byte(buf, '"');
 	json_append_time(buf, value);
-	appendStringInfoChar(buf, '"');
+	json_byte(buf, '"');
 }
 
 void
@@ -272,11 +328,11 @@ json_append_compact(StringInfo buf, const char *json, int len)
 		}
 		if (put != NULL)
 		{
-			appendBinaryStringInfo(buf, json + start, i - start);
+			json_bytes(buf, json + start, i - start);
 			appendStringInfoString(buf, put);
 			i += width - 1;
 			start = i + 1;
 		}
 	}
-	appendBinaryStringInfo(buf, json + start, len - start);
+	json_bytes(buf, json + start, len - start);
 }

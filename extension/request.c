@@ -119,6 +119,30 @@ split_query(const char *s, int len, Pair **out)
 	return n;
 }
 
+int
+coder_request_query(const CoderRequest *request, const char *const *names, char **values, int n)
+{
+	Pair *pairs;
+	int count = request->query != NULL ? split_query(VARDATA_ANY(request->query),
+													 (int) VARSIZE_ANY_EXHDR(request->query), &pairs)
+									   : 0;
+	int others = 0;
+
+	memset(values, 0, sizeof(*values) * n);
+	for (int i = 0; i < count; i++)
+	{
+		int at = 0;
+
+		while (at < n && strcmp(names[at], pairs[i].key) != 0)
+			at++;
+		if (at == n || !pairs[i].first)
+			others++;
+		else
+			values[at] = pairs[i].value;
+	}
+	return others;
+}
+
 /* Query parameters: name -> text, and "name[]" -> array where a name is repeated. */
 static Jsonb *
 query_jsonb(text *query)
