@@ -12,7 +12,43 @@ package Coder::Provisioning;
 use strict;
 use warnings FATAL => 'all';
 use Archive::Tar;
+use Cwd qw(abs_path);
+use File::Basename qw(dirname);
 use File::Temp qw(tempdir);
+use POSIX ();
+
+my $root = abs_path(dirname(__FILE__) . '/../../..');
+
+# The client and agent.
+sub coder { return $ENV{CODER_BINARY} // "$root/agent/coder" }
+
+# The files of the starter template.
+sub starter
+{
+	open my $file, '<', "$root/gateway/provisioner/starter/main.tf" or die "starter: $!";
+	local $/;
+	return { 'main.tf' => scalar <$file> };
+}
+
+# A command of the client for who is signed in with that token: (what it prints, its status).
+sub run_coder
+{
+	my ($self, @arguments) = @_;
+	my $gateway = $self->{gateway};
+	my $pid = open(my $out, '-|') // die "fork: $!";
+
+	if ($pid == 0)
+	{
+		delete @ENV{ grep { /^CODER_/ } keys %ENV };
+		@ENV{qw(CODER_URL CODER_SESSION_TOKEN CODER_CONFIG_DIR)} = ($gateway->{url}, $self->{client}{token}, "$gateway->{dir}/client");
+		open STDERR, '>&', \*STDOUT;
+		open STDIN, '<', '/dev/null';
+		exec 'timeout', 30, coder(), @arguments or POSIX::_exit(127);
+	}
+	my $text = join '', <$out>;
+	close $out;
+	return ($text, $? >> 8);
+}
 
 # A server needs workers: Coder::Gateway->start(env => Coder::Provisioning::env($folder))
 sub env
