@@ -511,6 +511,8 @@ stop_all(const sigset_t *signals)
 		if (sig == SIGCHLD)
 			reap_children();
 	}
+	for (int i = 0; i < gw_server.n_loops && !hurry; i++)
+		pthread_join(gw_server.loops[i]->thread, NULL);
 	if (gw_stream_stop != NULL && !hurry)
 		gw_stream_stop();
 	if (!hurry)
