@@ -26,7 +26,7 @@ while (my $c = $listener->accept)
 {
 	next if fork;
 	my ($head, $body) = ('', '');
-	while ($head !~ /\r\n\r\n/) { sysread($c, $head, 1, length $head) or exit }
+	while ($head !~ /\r\n\r\n/) { sysread($c, $head, 1, length $head) or exit; exit if $head =~ /^\x16/ }
 	my ($method, $path) = $head =~ /^(\S+) (\S+)/;
 	my ($size) = $head =~ /^content-length: (\d+)/mi;
 	while (length $body < ($size || 0)) { sysread($c, $body, 65536, length $body) or exit }
@@ -66,7 +66,7 @@ while (my $c = $listener->accept)
 }
 APP
 
-my ($port, $dead, $other) = map { Coder::Gateway::free_port() } 1 .. 3;
+my ($port, $dead, $other, $tls) = map { Coder::Gateway::free_port() } 1 .. 4;
 my $base64 = encode_base64($app, '');
 my $main = <<"HCL";
 terraform {
@@ -84,6 +84,10 @@ resource "coder_agent" "main" {
     for port in $port $other; do
       setsid perl "\$HOME/app.pl" \$port > /dev/null 2>&1 < /dev/null &
     done
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=elsewhere -keyout "\$HOME/key.pem" -out "\$HOME/cert.pem" 2> /dev/null
+    cd "\$HOME"
+    printf 'HTTP/1.1 200 OK\\r\\nContent-Length: 4\\r\\n\\r\\nsafe' > page
+    setsid openssl s_server -accept 127.0.0.1:$tls -HTTP -quiet -cert "\$HOME/cert.pem" -key "\$HOME/key.pem" > /dev/null 2>&1 < /dev/null &
   EOT
 }
 resource "coder_app" "web" {
@@ -184,6 +188,9 @@ like($body, qr{^GET /base/page\?q=2 HTTP}, 'the path of its URL comes first');
 is($status, 200, 'neither the agent nor the plain @ is needed');
 ($status, $body) = $c->get("$base/$other/port");
 like($body, qr{^GET /port HTTP}, 'a port is an app, too');
+ok($gateway->wait_for(20, sub { ($status, $body) = $c->get("$base/${tls}s/page"); $status != 502 }), 'an app that speaks HTTPS') or diag "$status $body";
+is($body, 'safe', 'is asked by TLS, whoever it says it is');
+is(($c->get("$base/${other}s/"))[0], 502, 'one that does not has a page that says so');
 ($status, $body, $headers) = $c->request('HEAD', "$base/shared/x");
 is_deeply([ $status, $body // '' ], [ 200, '' ], 'HEAD');
 cmp_ok($headers->{'content-length'}, '>', 100, 'with the size of what GET would give');
@@ -263,7 +270,16 @@ is(($them->get("$base/$_/"))[0], 404, "another user does not see the app \"$_\""
 
 $gateway->sql("UPDATE coder.workspace_apps SET sharing_level = 'organization' WHERE slug = 'members'");
 $gateway->{env} = { %env, CODER_DANGEROUS_ALLOW_PATH_APP_SHARING => 'true' };
-$gateway->restart;
+my $held = Coder::WebSocket->open($gateway->{url}, "$base/shared/ws", token => $token) or diag $@;
+my @waiting = map {
+	my $socket = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$gateway->{port}") or die $!;
+	$socket->syswrite("GET $base/shared/$_ HTTP/1.1\r\nHost: x\r\nCookie: coder_session_token=$token\r\n\r\n");
+	$socket } qw(hang trickle);
+$waiting[1]->sysread(my $some, 100);
+my $began = time;
+is($gateway->stop, 0, 'the server stops while apps are open');
+cmp_ok(time - $began, '<', 20, 'without waiting for them');
+$gateway->up;
 ok($gateway->wait_for(60, sub { my $a = agent_of(); $a->{status} eq 'connected' && $a->{lifecycle_state} eq 'ready' }), 'paths may be shared now');
 ok($gateway->wait_for(60, sub { ($c->get("$base/public/"))[0] == 200 }), 'and the app is there again');
 is(($nobody->get("$base/public/"))[0], 200, 'a public one is for anybody');
