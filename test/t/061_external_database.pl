@@ -68,8 +68,9 @@ for my $preload (0, 1)
 	$node->stop;
 }
 
-# A database that is not there, or has no extension to install.
+# A database that is not there: the server waits for it, says so, and can be ended.
 my $none = Coder::Gateway->start(wait => -1, env => { CODER_PG_CONNECTION_URL => 'postgres://nobody@127.0.0.1:1/none' });
-ok(!eval { $none->up; 1 }, 'without a database the server does not start');
+ok(!eval { local $SIG{ALRM} = sub { die "waiting\n" }; alarm 5; $none->up; alarm 0; 1 }, 'without a database the server does not start');
 like($none->log, qr/could not connect to the database.*127\.0\.0\.1.*refused/s, 'and says why');
+ok(defined $none->stop, 'it can be ended while it waits');
 done_testing();
