@@ -259,6 +259,20 @@ run_sql(PGconn *pg, const char *sql, const char *param, bool quiet)
 	return ok;
 }
 
+/* Half a second; false if a signal asks to stop. */
+static bool
+pause_start(void)
+{
+	struct timespec half = {.tv_nsec = 500000000};
+	sigset_t signals;
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGTERM);
+	return sigtimedwait(&signals, NULL, &half) < 0;
+}
+
+/* NULL after so many tries, or when a signal asks to stop. */
 static PGconn *
 connect_db(const char *conninfo, int tries)
 {
@@ -268,8 +282,11 @@ connect_db(const char *conninfo, int tries)
 	{
 		if (i > 0)
 		{
+			if (i == 2)
+				gw_log(GW_WARN, "waiting for the database: %s", PQerrorMessage(pg));
+			if (!pause_start())
+				break;
 			PQfinish(pg);
-			usleep(500000);
 		}
 		pg = PQconnectdb(conninfo);
 		if (PQstatus(pg) == CONNECTION_OK)

@@ -62,6 +62,7 @@ for my $preload (0, 1)
 		is(join('|', $p->run_coder(qw(ssh dev -- echo again))), "again\n|0", 'the workspace is as it was');
 		is($p->build($body, 'stop')->{status}, 'succeeded', 'it stops');
 		ok(ws_until($watch, qr/"transition":"stop"/), 'and the watcher sees it');
+		undef $watch;
 	}
 	is($gateway->stop, 0, 'the server ends well');
 	is($node->safe_psql('postgres', 'SELECT count(*) FROM coder.users WHERE NOT is_system'), 1, 'PostgreSQL goes on without it');
@@ -71,6 +72,6 @@ for my $preload (0, 1)
 # A database that is not there: the server waits for it, says so, and can be ended.
 my $none = Coder::Gateway->start(wait => -1, env => { CODER_PG_CONNECTION_URL => 'postgres://nobody@127.0.0.1:1/none' });
 ok(!eval { local $SIG{ALRM} = sub { die "waiting\n" }; alarm 5; $none->up; alarm 0; 1 }, 'without a database the server does not start');
-like($none->log, qr/could not connect to the database.*127\.0\.0\.1.*refused/s, 'and says why');
+like($none->log, qr/waiting for the database.*127\.0\.0\.1.*refused/s, 'and says why');
 ok(defined $none->stop, 'it can be ended while it waits');
 done_testing();
