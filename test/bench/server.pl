@@ -26,6 +26,7 @@ my $dir = tempdir('coder-bench-XXXXXX', TMPDIR => 1, CLEANUP => 1);
 chmod 0755, $dir;
 my $pg = Coder::Gateway::bindir();
 $| = 1;
+$SIG{$_} = sub { exit 1 } for qw(INT TERM HUP);	# servers end with their objects
 
 # Printing ---------------------------------------------------------------------
 
@@ -228,7 +229,6 @@ sub lists
 {
 	my %rate;
 
-	return print "\nno test/bench/workspaces.sql: no workspace lists\n" unless -f "$root/test/bench/workspaces.sql";
 	section("GET /workspaces?limit=25, requests a second (median of $runs)");
 	for my $n (1000, 10_000)
 	{
@@ -238,20 +238,25 @@ sub lists
 			"host=$gateway->{dir}/config/postgres/run user=coder dbname=coder");
 		my $url = $gateway->url;
 
-		system(@psql, '-f', "$root/test/bench/workspaces.sql") == 0 or die 'psql: the data set';
+		system(@psql, '-1', '-f', "$root/test/pgtap/support/workspaces.psql") == 0 or die 'psql: the data set';
 		system(@psql, '-c', 'VACUUM ANALYZE') == 0 or die 'psql: VACUUM';
 		for my $connections (1, 16)
 		{
-			my (@static, @list);
+			my (@static, @list, @gateway, @postgres);
 			for (1 .. $runs)
 			{
 				quiet();
 				push @static, rate("$url/", $connections);
+				my $before = processor_time($gateway);
 				push @list, rate("$url/api/v2/workspaces?limit=25", $connections, "Coder-Session-Token: $token");
+				my ($of_gateway, $of_postgres) = each_request($before, processor_time($gateway), $list[-1] * $seconds);
+				push @gateway, $of_gateway;
+				push @postgres, $of_postgres;
 			}
 			my $list = $rate{$n}{$connections} = median(@list);
 			row("25 of $n, $connections connections", int $list, int median(@static), 'static page', $list / median(@static),
 				($n == 1000 && $connections == 16 ? '>= 2000, ' : '') . 'best ' . int((sort { $b <=> $a } @list)[0]));
+			row('', sprintf('%.0f + %.0f us', median(@gateway), median(@postgres)), '-', '', '-', 'processor time of gateway + PostgreSQL');
 		}
 		rest_memory($gateway, 'after lists') if $n == 1000;
 		$gateway->stop;
