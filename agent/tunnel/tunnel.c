@@ -701,11 +701,25 @@ ping_inner(Tunnel *t, TunnelPing *ping)
 	send_packet(t, packet, IP6_HEADER + n);
 }
 
+/* Peer and home are known, so that a ping and its answer find their way. */
+static bool
+may_ping_disco(const TunnelPing *ping)
+{
+	const Peer *peer = peer_by_address(ping->tunnel, ping->address);
+
+	return ping->tunnel->home != 0 && peer != NULL && peer->has_disco && (ping->tunnel->config.destination || peer->ready || peer->waited);
+}
+
 static void
 on_ping_timer(void *arg)
 {
 	TunnelPing *ping = arg;
 
+	if (ping->kind == TUNNEL_PING_DISCO && !may_ping_disco(ping))
+	{
+		loop_timer_start(&ping->timer, PING_FIRST_MS);
+		return;
+	}
 	ping->sent[ping->tries % PING_SENDS] = loop_clock();
 	if (ping->kind == TUNNEL_PING_DISCO)
 		ping_disco(ping->tunnel, ping);

@@ -185,7 +185,7 @@ typedef void (*TunnelPingFn)(void *arg, const TunnelPong *pong);
 typedef struct TunnelPing TunnelPing;
 
 /*
- * One ping (TSMP repeats itself, 50 ms growing by 1.5, until timeout).  fn comes
+ * One ping (TSMP repeats itself, 50 ms growing by 1.5, until timeout; DISCO waits for its peer).  fn comes
  * once, later, unless cancelled.  NULL when out of memory.
  */
 TunnelPing *tunnel_ping(Tunnel *tunnel, const uint8_t address[TUNNEL_ADDR_LEN], TunnelPingKind kind,
