@@ -24,6 +24,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "net/frame.h"
 #include "wire/wire.h"
 
 #define OP_CONTINUATION 0
@@ -305,8 +306,6 @@ on_frame(NetWs *ws, int op, bool final, const uint8_t *data, size_t size)
 {
 	if (op >= OP_CLOSE)
 	{
-		if (!final || size > 125)
-			return "a control frame is fragmented or too long";
 		if (op == OP_PING)
 			queue_frame(ws, OP_PONG, data, size);
 		else if (op == OP_PONG)
@@ -344,29 +343,12 @@ on_frame(NetWs *ws, int op, bool final, const uint8_t *data, size_t size)
 static size_t
 take_frame(NetWs *ws, const char **problem)
 {
-	const uint8_t *p = ws->in.data + ws->in.begin;
-	size_t have = length(&ws->in);
-	size_t header = 2;
-	uint64_t size;
+	NetFrame frame;
+	size_t n = net_frame_get(&frame, ws->in.data + ws->in.begin, length(&ws->in), NET_MAX_MESSAGE, problem);
 
-	if (have < 2)
-		return 0;
-	size = p[1] & 0x7f;
-	header += size == 126 ? 2 : size == 127 ? 8 : 0;
-	if (have < header)
-		return 0;
-	if (size == 126)
-		size = wire_get16be(p + 2);
-	else if (size == 127)
-		size = wire_get64be(p + 2);
-	if ((p[0] & 0x70) != 0 || (p[1] & 0x80) != 0)
-		*problem = "reserved bits or a mask";
-	else if (size > NET_MAX_MESSAGE)
-		*problem = "a frame is too long";
-	if (*problem != NULL || have - header < size)
-		return 0;
-	*problem = on_frame(ws, p[0] & 0x0f, (p[0] & 0x80) != 0, p + header, (size_t) size);
-	return header + (size_t) size;
+	if (n > 0)
+		*problem = on_frame(ws, frame.op, frame.final, frame.data, frame.size);
+	return n;
 }
 
 static void
