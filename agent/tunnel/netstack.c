@@ -619,7 +619,7 @@ listen_on(Netstack *ns, uint16_t port)
 	if (pcb == NULL || listener == NULL)
 		goto fail;
 	/* Several tunnels of a process may each listen on the port. */
-	pcb->so_options |= SOF_REUSEADDR;
+	pcb->so_options |= SOF_REUSEADDR | SOF_KEEPALIVE; /* accepted connections inherit them */
 	tcp_bind_netif(pcb, &ns->netif);
 	/* Bound to the address: lwIP tells listeners apart by address and port. */
 	if (tcp_bind(pcb, netif_ip_addr6(&ns->netif, 0), port) != ERR_OK)

@@ -79,4 +79,9 @@ struct netif *netstack_route(const struct ip6_addr *src, const struct ip6_addr *
 
 #define LWIP_NOASSERT_UNUSED 0
 
+/* A peer that went without a word is noticed after two minutes: it answers no probe. */
+#define TCP_KEEPIDLE_DEFAULT 60000UL
+#define TCP_KEEPINTVL_DEFAULT 15000UL
+#define TCP_KEEPCNT_DEFAULT 4U
+
 #endif
