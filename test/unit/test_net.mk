@@ -1,0 +1,1 @@
+LIBS_test_net := -lhttp_parser -lssl -lcrypto -lpthread
