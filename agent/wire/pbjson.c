@@ -185,6 +185,7 @@ map_entry_json(json_t *object, const ProtobufCMessage *entry, int depth)
 	json_t *value = NULL;
 	char number[32];
 	const char *name = json_string_value(key);
+	bool ok;
 
 	if (fields[1].type == PROTOBUF_C_TYPE_MESSAGE && *(void *const *) (base + fields[1].offset) == NULL)
 		value = json_object();
@@ -195,13 +196,10 @@ map_entry_json(json_t *object, const ProtobufCMessage *entry, int depth)
 		snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT, json_integer_value(key));
 		name = number;
 	}
-	if (key == NULL || value == NULL || name == NULL || json_object_set_new(object, name, value) != 0)
-	{
-		json_decref(key);
-		return false;
-	}
+	ok = name != NULL && json_object_set(object, name, value) == 0;
 	json_decref(key);
-	return true;
+	json_decref(value);
+	return ok;
 }
 
 static json_t *
