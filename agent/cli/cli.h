@@ -89,6 +89,7 @@ bool cli_confirm(Cli *cli, const char *question); /* true at once with --yes */
 void cli_config_load(Cli *cli);
 void cli_config_save(const Cli *cli);
 void cli_config_forget(const Cli *cli);
+char *cli_tidy_url(const char *url); /* with a scheme, without slashes at its end */
 
 /* client.c: calls of the API. */
 typedef struct CliAnswer

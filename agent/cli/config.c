@@ -85,9 +85,8 @@ make_dirs(const char *dir)
 	free(path);
 }
 
-/* Without the slash at its end, and with a scheme. */
-static char *
-tidy_url(const char *url)
+char *
+cli_tidy_url(const char *url)
 {
 	char *tidy = strstr(url, "://") ? cli_format("%s", url) : cli_format("https://%s", url);
 	size_t len = strlen(tidy);
@@ -108,7 +107,7 @@ cli_config_load(Cli *cli)
 	if (url == NULL)
 		url = read_line(cli->config_dir, "url");
 	if (url != NULL)
-		cli->url = tidy_url(url);
+		cli->url = cli_tidy_url(url);
 	cli->token = token != NULL ? cli_format("%s", token) : read_line(cli->config_dir, "session");
 }
 

@@ -69,10 +69,7 @@ run_login(Cli *cli)
 	CliAnswer first;
 
 	if (cli_arg(cli, 0) != NULL)
-	{
-		cli->url = cli_format("%s%s", strstr(cli_arg(cli, 0), "://") ? "" : "https://", cli_arg(cli, 0));
-		cli->url[strlen(cli->url) - (cli->url[strlen(cli->url) - 1] == '/')] = '\0';
-	}
+		cli->url = cli_tidy_url(cli_arg(cli, 0));
 	if (cli->url == NULL)
 		cli_fail("usage: coder login URL");
 
