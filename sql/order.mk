@@ -25,6 +25,7 @@ SQL_API = \
 	api/search.sql \
 	api/rbac.sql \
 	api/user.sql \
+	api/account.sql \
 	api/apikey.sql \
 	api/organization.sql \
 	api/notification.sql \

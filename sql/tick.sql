@@ -243,6 +243,9 @@ BEGIN
 	IF coder.tick_due('purge', interval '10 minutes', at) THEN
 		v_done := v_done + coder.tick_purge(at);
 	END IF;
+	IF coder.tick_due('users', interval '15 minutes', at) THEN
+		v_done := v_done + coder.tick_users(at);
+	END IF;
 	IF coder.tick_due('template_build_times', interval '1 hour', at) THEN
 		PERFORM coder.refresh_template_build_times();
 	END IF;

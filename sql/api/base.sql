@@ -325,6 +325,17 @@ BEGIN
 END
 $$;
 
+-- A setting in words of a Go bool; def where it is not set or none of them.
+CREATE OR REPLACE FUNCTION coder.setting_bool(name text, def bool DEFAULT false)
+RETURNS bool LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN CASE WHEN coder.setting(name) IN ('1', 't', 'T', 'true', 'TRUE', 'True') THEN true
+		WHEN coder.setting(name) IN ('0', 'f', 'F', 'false', 'FALSE', 'False') THEN false ELSE def END;
+END
+$$;
+
 -- Is an experiment on?  "*" in the setting turns on those that are safe, of which there are none.
 CREATE OR REPLACE FUNCTION coder.experiment(name text)
 RETURNS bool LANGUAGE plpgsql STABLE PARALLEL SAFE

@@ -4,14 +4,6 @@
 --   The tunnel network: relay map, connection information, who may tunnel
 --   where, and the streams that the gateway's coordinator serves.
 
-CREATE OR REPLACE FUNCTION coder.setting_bool(name text) RETURNS boolean
-LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-	RETURN coalesce(lower(coder.setting(name)), '') IN ('true', '1', 't', 'yes', 'on');
-END
-$$;
-COMMENT ON FUNCTION coder.setting_bool(text) IS 'A setting that is a switch; off where it is not set.';
-
 CREATE OR REPLACE FUNCTION coder.access_url_parts(OUT scheme text, OUT host text, OUT port integer)
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

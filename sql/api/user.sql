@@ -277,48 +277,102 @@ BEGIN
 END
 $$;
 
--- The session cookie of an answer.
+-- A Set-Cookie line: HttpOnly, Secure and with the __Host- prefix as the settings say.  Without a value the cookie goes.
+CREATE OR REPLACE FUNCTION coder.cookie(name text, value text, max_age int4, same_site text DEFAULT NULL)
+RETURNS text LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	secure CONSTANT bool := coder.setting_bool('secure_auth_cookie', coalesce(coder.setting('access_url') LIKE 'https://%', false));
+	host CONSTANT bool := coder.setting_bool('host_prefix_cookie');
+	site CONSTANT text := coalesce(same_site, coder.setting('samesite_auth_cookie'), 'lax');
+BEGIN
+	RETURN format(E'Set-Cookie: %s%s=%s; Path=/; Max-Age=%s; HttpOnly;%s SameSite=%s\r\n', CASE WHEN host THEN '__Host-' ELSE '' END,
+		name, value, CASE WHEN value = '' THEN 0 ELSE max_age END,
+		CASE WHEN secure OR host OR site = 'none' THEN ' Secure;' ELSE '' END, initcap(site));
+END
+$$;
+
+-- The session cookie of an answer, for a year; the key behind it ends sooner.
 CREATE OR REPLACE FUNCTION coder.session_cookie(value text)
 RETURNS text LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	RETURN format(E'Set-Cookie: coder_session_token=%s; Path=/; Max-Age=%s; HttpOnly;%s SameSite=Lax\r\n',
-		value, CASE WHEN value = '' THEN 0 ELSE 31536000 END,
-		CASE WHEN coalesce(coder.setting('secure_auth_cookie'),
-			(coder.setting('access_url') LIKE 'https://%')::text) = 'true' THEN ' Secure;' ELSE '' END);
+	RETURN coder.cookie('coder_session_token', value, 31536000);
 END
 $$;
 
--- POST /users/login
+-- Why an e-mail address and a password do not let in; all NULL but u where they do.  An unknown address takes as long as
+-- a wrong password, and says the same.
+CREATE OR REPLACE FUNCTION coder.login_try(email text, password text, OUT u coder.users, OUT status int4, OUT message text)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	SELECT x.* INTO u FROM coder.users x
+	 WHERE lower(x.email) = lower(login_try.email) AND NOT x.deleted AND NOT x.is_system;
+	IF NOT coder.password_verify(coalesce(convert_from(u.hashed_password, 'UTF8'), ''), password) THEN
+		status := 401;
+		message := 'Incorrect email or password.';
+	ELSIF coder.setting_bool('disable_password_auth') AND NOT 'owner' = ANY (u.rbac_roles) THEN
+		status := 403;
+		message := 'Password authentication is disabled.';
+	ELSIF u.login_type <> 'password' THEN
+		status := 403;
+		message := format('Incorrect login type, attempting to use "password" but user is of login type "%s"', u.login_type);
+	ELSIF u.status = 'suspended' THEN
+		status := 401;
+		message := 'Your account is suspended. Contact an admin to reactivate your account.';
+	END IF;
+END
+$$;
+
+-- The user whom an e-mail address and a password let in; the login's errors where they do not.
+CREATE OR REPLACE FUNCTION coder.login_check(email text, password text)
+RETURNS coder.users LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	attempt record;
+BEGIN
+	SELECT * INTO attempt FROM coder.login_try(email, password);
+	IF attempt.status IS NOT NULL THEN
+		PERFORM coder.raise(attempt.status, attempt.message);
+	END IF;
+	RETURN attempt.u;
+END
+$$;
+
+-- POST /users/login.  An attempt that fails is audited, so it answers instead of raising.
 CREATE OR REPLACE FUNCTION coder.login(req coder.request)
 RETURNS coder.response LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	body CONSTANT jsonb := coder.body(req, 'email', 'password');
+	attempt record;
 	u coder.users;
 	token text;
 BEGIN
 	IF NOT coder.email_ok(body->>'email') THEN
 		PERFORM coder.raise_validations(ARRAY[coder.validation_tag('email', 'email', body->>'email')]);
 	END IF;
-	SELECT x.* INTO u FROM coder.users x
-	 WHERE lower(x.email) = lower(body->>'email') AND NOT x.deleted AND NOT x.is_system;
-	IF NOT coder.password_verify(coalesce(convert_from(u.hashed_password, 'UTF8'), ''), body->>'password') THEN
-		PERFORM coder.raise(401, 'Incorrect email or password.');
-	ELSIF coder.setting('disable_password_auth') = 'true' AND NOT 'owner' = ANY (u.rbac_roles) THEN
-		PERFORM coder.raise(403, 'Password authentication is disabled.');
-	ELSIF u.login_type <> 'password' THEN
-		PERFORM coder.raise(403, format('Incorrect login type, attempting to use "password" but user is of login type "%s"',
-			u.login_type));
-	ELSIF u.status = 'suspended' THEN
-		PERFORM coder.raise(401, 'Your account is suspended. Contact an admin to reactivate your account.');
+	SELECT * INTO attempt FROM coder.login_try(body->>'email', body->>'password');
+	u := attempt.u;
+	IF attempt.status IS NOT NULL THEN
+		PERFORM coder.audit('login', 'api_key', gen_random_uuid(), '', status => attempt.status,
+			actor => coalesce(u.id, '00000000-0000-0000-0000-000000000000'));
+		RETURN coder.reply_message(attempt.status, attempt.message);
 	END IF;
 	PERFORM coder.user_activated(u.id);
 	token := coder.api_key_create(u.id, 'password', coder.setting_seconds('session_duration', 86400),
 		remote => req.remote);
-	UPDATE coder.users x SET last_seen_at = now() WHERE x.id = u.id;
+	-- A hash of an imported database becomes one of ours.
+	UPDATE coder.users x SET last_seen_at = now(), hashed_password = CASE
+			WHEN convert_from(x.hashed_password, 'UTF8') LIKE '$argon2id$%' THEN x.hashed_password
+			ELSE convert_to(coder.password_hash(body->>'password'), 'UTF8') END
+	 WHERE x.id = u.id;
 	PERFORM coder.audit('login', 'api_key', gen_random_uuid(), '', actor => u.id, status => 201,
 		additional => jsonb_build_object('key_id', split_part(token, '-', 1)));
 	RETURN ROW(201, coder.compact(jsonb_build_object('session_token', token)), coder.session_cookie(token), NULL)::coder.response;
@@ -347,7 +401,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	RETURN coder.reply(200, jsonb_build_object(
-		'password', jsonb_build_object('enabled', coalesce(coder.setting('disable_password_auth'), '') <> 'true'),
+		'password', jsonb_build_object('enabled', NOT coder.setting_bool('disable_password_auth')),
 		'github', jsonb_build_object('enabled', false, 'default_provider_configured', false),
 		'oidc', jsonb_build_object('enabled', false, 'signInText', '', 'iconUrl', ''))
 		|| CASE WHEN coalesce(coder.setting('terms_of_service_url'), '') <> ''
@@ -505,14 +559,17 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	body CONSTANT jsonb := coder.body(req);
-	service CONSTANT bool := coalesce((body->>'service_account')::bool, false);
-	kind text := coalesce(nullif(body->>'login_type', ''), CASE WHEN service THEN 'none' ELSE 'password' END);
+	service bool;
+	kind text;
 	orgs uuid[];
 	org uuid;
 	u coder.users;
 	by_name text;
 BEGIN
 	PERFORM coder.body_type(body, 'organization_ids', 'array');
+	PERFORM coder.body_type(body, 'service_account', 'boolean');
+	service := coalesce((body->>'service_account')::bool, false);
+	kind := coalesce(nullif(body->>'login_type', ''), CASE WHEN service THEN 'none' ELSE 'password' END);
 	PERFORM coder.raise_validations(coder.user_validations(body, CASE WHEN NOT service THEN 'required_unless' END));
 	IF NOT coder.can('create', 'user') THEN
 		PERFORM coder.raise(403, 'You are not authorized to create users.');
@@ -538,7 +595,7 @@ BEGIN
 		PERFORM coder.raise(400, 'You must configure OIDC before creating OIDC users.');
 	ELSIF kind <> 'password' AND coalesce(body->>'password', '') <> '' THEN
 		PERFORM coder.raise(400, format('Password cannot be set for non-password ("%s") authentication.', kind));
-	ELSIF kind = 'password' AND coder.setting('disable_password_auth') = 'true' THEN
+	ELSIF kind = 'password' AND coder.setting_bool('disable_password_auth') THEN
 		PERFORM coder.raise(403, 'Password based authentication is disabled! Unable to provision new users with password authentication.');
 	ELSIF kind = 'password' THEN
 		PERFORM coder.require_password(body->>'password');
