@@ -17,7 +17,7 @@ PG_FUNCTION_INFO_V1(coder_can_any);
 PG_FUNCTION_INFO_V1(coder_require);
 PG_FUNCTION_INFO_V1(coder_require_read);
 PG_FUNCTION_INFO_V1(coder_explain);
-PG_FUNCTION_INFO_V1(coder_is_member);
+PG_FUNCTION_INFO_V1(coder_has_organization_membership);
 PG_FUNCTION_INFO_V1(coder_rbac_role);
 
 /* Arguments (action, type, org, owner, user_acl, group_acl, id) into an object; the action. */
@@ -123,18 +123,20 @@ coder_explain(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(psprintf("%s: %s", allowed ? "allowed" : "denied", why)));
 }
 
-/* coder.is_member(org uuid) RETURNS bool: membership of the current subject, from its roles. */
+/*
+ * coder.has_organization_membership(org uuid) RETURNS bool
+ *
+ * Membership of the current subject, from its own roles and without a query:
+ * roles of the site make nobody a member.
+ */
 Datum
-coder_is_member(PG_FUNCTION_ARGS)
+coder_has_organization_membership(PG_FUNCTION_ARGS)
 {
 	pg_uuid_t *org = PG_GETARG_UUID_P(0);
 
 	if (coder_current_subject == NULL)
 		PG_RETURN_BOOL(false);
-	for (int i = 0; i < coder_current_subject->rbac.norgs; i++)
-		if (memcmp(coder_current_subject->rbac.orgs[i].id.data, org->data, UUID_LEN) == 0)
-			PG_RETURN_BOOL(true);
-	PG_RETURN_BOOL(false);
+	PG_RETURN_BOOL(rbac_is_member(&coder_current_subject->rbac, org));
 }
 
 /*

@@ -647,11 +647,34 @@ acl_present(const Jsonb *acl)
 	return acl != NULL && JB_ROOT_IS_OBJECT(acl) && JB_ROOT_COUNT(acl) > 0;
 }
 
+static int
+workspace_type(void)
+{
+	static int type = -1;
+
+	if (type < 0)
+		type = rbac_type("workspace", 9);
+	return type;
+}
+
+static int
+task_type(void)
+{
+	static int type = -1;
+
+	if (type < 0)
+		type = rbac_type("task", 4);
+	return type;
+}
+
 static bool
 acl_grant(const RbacSubject *subject, int action, const RbacObject *object, const char **why)
 {
 	const char *name = action == RBAC_OTHER_ACTION ? "*" : rbac_action_names[action];
 
+	if (subject->sharing_off && !object->listed &&
+		(object->type == workspace_type() || object->type == task_type()))
+		return false;
 	if (acl_present(object->user_acl) && acl_entry_holds(object->user_acl, &subject->id, name))
 	{
 		*why = "granted by the object's list of users";
@@ -683,7 +706,8 @@ allow_list_passes(const RbacSubject *subject, const RbacObject *object)
 
 		if (allow->type != RBAC_ANY_TYPE && allow->type != object->type)
 			continue;
-		if (allow->any_id || same_uuid(object->id, &allow->id))
+		if (allow->any_id ||
+			(allow->no_id ? object->id == NULL : same_uuid(object->id, &allow->id)))
 			return true;
 	}
 	return false;
@@ -712,6 +736,120 @@ rbac_decide(const RbacSubject *subject, int action, const RbacObject *object, co
 		return false;
 	}
 	return true;
+}
+
+bool
+rbac_acl_can(const RbacSubject *subject, int action, const RbacObject *object)
+{
+	const char *why;
+
+	return acl_grant(subject, action, object, &why) &&
+		   vote(&subject->scope, object->type, (uint32) 1 << action) > 0 &&
+		   allow_list_passes(subject, object);
+}
+
+bool
+rbac_is_member(const RbacSubject *subject, const pg_uuid_t *org)
+{
+	return find_org(subject, org) != NULL;
+}
+
+/* 32 hexadecimal digits, with or without dashes. */
+static bool
+parse_uuid(const char *s, pg_uuid_t *id)
+{
+	int digits = 0;
+
+	memset(id, 0, sizeof(*id));
+	for (; *s != '\0'; s++)
+	{
+		int value = isdigit((unsigned char) *s)		 ? *s - '0'
+					: (*s >= 'a' && *s <= 'f') ? *s - 'a' + 10
+					: (*s >= 'A' && *s <= 'F') ? *s - 'A' + 10
+											   : -1;
+
+		if (*s == '-')
+			continue;
+		if (value < 0 || digits >= UUID_LEN * 2)
+			return false;
+		id->data[digits / 2] |= (unsigned char) (digits % 2 == 0 ? value << 4 : value);
+		digits++;
+	}
+	return digits == UUID_LEN * 2;
+}
+
+bool
+rbac_parse_allow(const char *text, RbacAllow *allow)
+{
+	const char *colon = strchr(text, ':');
+	int len;
+
+	memset(allow, 0, sizeof(*allow));
+	if (colon == NULL)
+		return false;
+	len = (int) (colon - text);
+	allow->type = len == 1 && text[0] == '*' ? RBAC_ANY_TYPE : rbac_type(text, len);
+	if (allow->type == RBAC_OTHER_TYPE)
+		return false;
+	allow->any_id = strcmp(colon + 1, "*") == 0;
+	allow->no_id = colon[1] == '\0';
+	return allow->any_id || allow->no_id || parse_uuid(colon + 1, &allow->id);
+}
+
+/* The ids that the allow list leaves; false where it leaves all. */
+static bool
+filter_ids(const RbacSubject *subject, int type, RbacFilter *filter)
+{
+	if (subject->allow_all)
+		return false;
+	for (int i = 0; i < subject->nallow; i++)
+	{
+		const RbacAllow *allow = &subject->allow[i];
+
+		if (allow->type != RBAC_ANY_TYPE && allow->type != type)
+			continue;
+		if (allow->any_id)
+			return false;
+		if (!allow->no_id)
+			filter->ids[filter->nids++] = &allow->id;
+	}
+	return true;
+}
+
+void
+rbac_filter(const RbacSubject *subject, int action, int type, RbacFilter *filter)
+{
+	uint32 bit = (uint32) 1 << action;
+	int site = vote(&subject->site, type, bit);
+
+	memset(filter, 0, sizeof(*filter));
+	filter->no_acls = true;
+	filter->any_id = true;
+	if (vote(&subject->scope, type, bit) <= 0)
+		return;
+	filter->ids = palloc(sizeof(pg_uuid_t *) * (subject->nallow + 1));
+	filter->any_id = !filter_ids(subject, type, filter);
+	if (!filter->any_id && filter->nids == 0)
+		return;
+	filter->everything = site > 0;
+	if (site > 0)
+		return;
+	filter->no_acls = false;
+	if (site < 0)
+		return;
+	filter->own = vote(&subject->user, type, bit) > 0;
+	filter->orgs = palloc(sizeof(pg_uuid_t *) * (subject->norgs + 1));
+	filter->owned = palloc(sizeof(pg_uuid_t *) * (subject->norgs + 1));
+	for (int i = 0; i < subject->norgs; i++)
+	{
+		const RbacOrg *org = &subject->orgs[i];
+		int org_vote = vote(&org->org, type, bit);
+
+		if (org_vote > 0)
+			filter->orgs[filter->norgs++] = &org->id;
+		else if (org_vote == 0 && vote(&org->member, type, bit) > 0)
+			filter->owned[filter->nowned++] = &org->id;
+	}
 }
 
 static void

@@ -34,12 +34,16 @@ typedef struct RbacOrg
 	RbacSet member;
 } RbacOrg;
 
-/* One entry of a scope's allow list: type RBAC_ANY_TYPE and any_id are wildcards. */
+/*
+ * One entry of a scope's allow list: type RBAC_ANY_TYPE and any_id are wildcards;
+ * no_id stands for objects without an id, such as one that is to be made.
+ */
 #define RBAC_ANY_TYPE (-1)
 typedef struct RbacAllow
 {
 	int type;
 	bool any_id;
+	bool no_id;
 	pg_uuid_t id;
 } RbacAllow;
 
@@ -54,6 +58,7 @@ typedef struct RbacSubject
 	pg_uuid_t *groups;
 	RbacSet scope; /* built-in scopes have only site lists */
 	bool allow_all;
+	bool sharing_off; /* the deployment's switch: workspaces and tasks have no ACLs */
 	int nallow;
 	RbacAllow *allow;
 } RbacSubject;
@@ -64,11 +69,32 @@ typedef struct RbacObject
 	const pg_uuid_t *id; /* NULL: none */
 	const pg_uuid_t *org;
 	const pg_uuid_t *owner;
-	bool owner_other; /* an owner that is no user's id, such as "*" */
 	bool any_org;
+	bool listed; /* a row of a list: its ACLs count whatever the deployment's switch */
 	Jsonb *user_acl;
 	Jsonb *group_acl;
 } RbacObject;
+
+/*
+ * The rows of a type that a subject may act on, for a list's query.  A row passes
+ * where everything is set, or its organization is one of orgs, or it is the
+ * subject's own in one of owned, or the subject's own and of no organization
+ * where own is set, or its ACLs say so (rbac_acl_can; never where no_acls is set);
+ * and, unless any_id is set, where its id is one of ids.
+ */
+typedef struct RbacFilter
+{
+	bool everything;
+	bool own;
+	bool no_acls;
+	bool any_id;
+	int norgs;
+	int nowned;
+	int nids;
+	const pg_uuid_t **orgs;
+	const pg_uuid_t **owned;
+	const pg_uuid_t **ids;
+} RbacFilter;
 
 typedef enum RbacLevel
 {
@@ -87,6 +113,14 @@ extern uint32 rbac_type_actions(int type);
 /* Why a decision fell as it did; text for coder.explain_access. */
 extern bool rbac_decide(const RbacSubject *subject, int action, const RbacObject *object,
 						const char **why);
+/* The same by the object's ACLs alone, and the scope and allow list of the subject. */
+extern bool rbac_acl_can(const RbacSubject *subject, int action, const RbacObject *object);
+/* What of a type the subject may act on; arrays in the current context, ids in the subject. */
+extern void rbac_filter(const RbacSubject *subject, int action, int type, RbacFilter *filter);
+/* Is the subject in the organization?  From its roles. */
+extern bool rbac_is_member(const RbacSubject *subject, const pg_uuid_t *org);
+/* One "type:id" of an allow list; false where it allows nothing. */
+extern bool rbac_parse_allow(const char *text, RbacAllow *allow);
 /* Adds a built-in role to a level's set; false: no such role. */
 extern bool rbac_add_role(RbacSet *set, const char *role, RbacLevel level);
 extern bool rbac_is_role(const char *role, bool org);

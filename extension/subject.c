@@ -190,6 +190,19 @@ is_star(const JsonbValue *v)
 	return v->val.string.len == 1 && v->val.string.val[0] == '*';
 }
 
+/*
+ * Types and actions without a name here share one place in a set, where only
+ * wildcards may grant: a permission that names one grants nothing, but denies.
+ */
+static bool
+known_permission(const JsonbValue *type, const JsonbValue *action)
+{
+	return (is_star(type) ||
+			rbac_type(type->val.string.val, type->val.string.len) != RBAC_OTHER_TYPE) &&
+		   (is_star(action) ||
+			rbac_action(action->val.string.val, action->val.string.len) != RBAC_OTHER_ACTION);
+}
+
 static void
 add_permission(RbacSet *set, JsonbContainer *permission)
 {
@@ -209,6 +222,8 @@ add_permission(RbacSet *set, JsonbContainer *permission)
 	bits = is_star(&action)
 			   ? RBAC_ALL_ACTIONS
 			   : (uint32) 1 << rbac_action(action.val.string.val, action.val.string.len);
+	if (words == set->grant && !known_permission(&type, &action))
+		return;
 	if (!is_star(&type))
 	{
 		words[rbac_type(type.val.string.val, type.val.string.len)] |= bits;
@@ -440,18 +455,10 @@ add_allow_list(RbacSubject *rbac, char **list, int n)
 	rbac->allow = palloc0(sizeof(RbacAllow) * (n + 1));
 	for (int i = 0; i < n; i++)
 	{
-		char *colon = strchr(list[i], ':');
 		RbacAllow *allow = &rbac->allow[rbac->nallow];
-		int type_len;
 
-		if (colon == NULL)
+		if (!rbac_parse_allow(list[i], allow))
 			continue;
-		type_len = (int) (colon - list[i]);
-		allow->type =
-			type_len == 1 && list[i][0] == '*' ? RBAC_ANY_TYPE : rbac_type(list[i], type_len);
-		allow->any_id = strcmp(colon + 1, "*") == 0;
-		if (!allow->any_id)
-			allow->id = *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(colon + 1)));
 		if (allow->type == RBAC_ANY_TYPE && allow->any_id)
 			rbac->allow_all = true;
 		rbac->nallow++;

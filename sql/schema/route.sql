@@ -141,9 +141,40 @@ CREATE FUNCTION coder.explain(action text, type text, org uuid DEFAULT NULL, own
 	user_acl jsonb DEFAULT NULL, group_acl jsonb DEFAULT NULL, id uuid DEFAULT NULL)
 RETURNS text LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_explain';
 
--- Is the current subject a member of the organization?  From its roles, without a query.
-CREATE FUNCTION coder.is_member(org uuid)
-RETURNS bool LANGUAGE C STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_is_member';
+-- Is the current subject a member of the organization?  From its own roles, without a query.
+CREATE FUNCTION coder.has_organization_membership(org uuid)
+RETURNS bool LANGUAGE C STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_has_organization_membership';
+
+-- Which rows of a type the current subject may act on.  A row passes where everything is true, or its organization
+-- is one of orgs, or it is the subject's own (owner = subject) in one of owned, or the subject's own and of no
+-- organization where own is true, or acl_can is true of its lists; and, unless ids is NULL, its id is one of ids.
+-- A row's user list can let the subject in only where it has the key subject, its group list only where the row's
+-- organization is one of members and it has one of acl_keys: what an index can find.
+CREATE TYPE coder.row_filter AS (
+	everything bool,
+	subject uuid,
+	orgs uuid[],
+	owned uuid[],
+	own bool,
+	members uuid[],
+	acl_keys text[],
+	ids uuid[]
+);
+
+-- The current subject's row_filter; everything false and all arrays empty where it may act on nothing.
+CREATE FUNCTION coder.filter(action text, type text)
+RETURNS coder.row_filter LANGUAGE C STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_filter';
+
+-- The same as an SQL condition for a statement made at run time: constants only, so that the planner sees what an
+-- index can do.  Arguments behind the type are SQL expressions of the row's columns, never text of a client; NULL
+-- where the type's rows have none.
+CREATE FUNCTION coder.filter_sql(action text, type text, org text DEFAULT NULL, owner text DEFAULT NULL, id text DEFAULT NULL,
+	user_acl text DEFAULT NULL, group_acl text DEFAULT NULL)
+RETURNS text LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_filter_sql';
+
+-- Do the row's lists of users and groups alone let the current subject act, by a token of such scope?
+CREATE FUNCTION coder.acl_can(action text, type text, org uuid, user_acl jsonb, group_acl jsonb, id uuid DEFAULT NULL)
+RETURNS bool LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_acl_can';
 
 -- Display name of a built-in role of the site (org false) or of organizations; NULL: no such role.
 CREATE FUNCTION coder.rbac_role(role text, org bool)
