@@ -359,6 +359,13 @@ loop_timer_init(LoopTimer *timer, Loop *loop, LoopFn fn, void *arg)
 }
 
 void
+loop_timer_become(LoopTimer *timer, LoopFn fn)
+{
+	loop_timer_stop(timer);
+	timer->fn = fn;
+}
+
+void
 loop_timer_start(LoopTimer *timer, int64_t ms)
 {
 	loop_timer_start_at(timer, loop_clock() + ms * 1000000);

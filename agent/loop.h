@@ -62,6 +62,12 @@ void loop_fd_del(LoopFd *watch);
 
 /* Sets a timer up (not running).  loop_timer_start (re)starts it to fire once in ms from now. */
 void loop_timer_init(LoopTimer *timer, Loop *loop, LoopFn fn, void *arg);
+
+/*
+ * Stops a timer that was set up, and gives it another function.  Setting it up
+ * again instead would leave a running one in the loop, beyond its owner's end.
+ */
+void loop_timer_become(LoopTimer *timer, LoopFn fn);
 void loop_timer_start(LoopTimer *timer, int64_t ms);
 void loop_timer_start_at(LoopTimer *timer, int64_t when_ns);
 void loop_timer_stop(LoopTimer *timer);

@@ -64,6 +64,8 @@ typedef struct Wish
 } Wish;
 
 static void connect_coordinator(void *arg);
+static void after_close(void *arg);
+static void flush_streams(void *arg);
 
 static void
 wish_done(Wish *wish, int result)
@@ -170,6 +172,19 @@ on_close(void *arg, NetWs *ws, int status, int code, const char *reason)
 	(void) ws;
 	(void) code;
 	t->ws = NULL;
+	/* What the server refuses at first it will refuse again. */
+	if (!t->opened && status >= 400 && status < 500 && t->refused == NULL)
+		t->refused = cli_format("%s", reason);
+	if (!loop_defer(t->loop, after_close, t))
+		cli_fail("out of memory");
+}
+
+/* Deferred, so that no function of the session is on the stack. */
+static void
+after_close(void *arg)
+{
+	CliTunnel *t = arg;
+
 	drop_session(t);
 	tunnel_peers_lost(t->tunnel);
 	if (t->closing)
@@ -177,10 +192,6 @@ on_close(void *arg, NetWs *ws, int status, int code, const char *reason)
 		loop_stop(t->loop);
 		return;
 	}
-	/* What the server refuses at first it will refuse again. */
-	if (!t->opened && status >= 400 && status < 500 && t->refused == NULL)
-		t->refused = cli_format("%s", reason);
-	loop_timer_init(&t->timer, t->loop, connect_coordinator, t);
 	loop_timer_start(&t->timer, t->backoff_ms);
 	t->backoff_ms = t->backoff_ms * 13 / 8 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : t->backoff_ms * 13 / 8;
 }
@@ -313,6 +324,8 @@ cli_tunnel_open(Cli *cli, const json_t *agent)
 	config.arg = t;
 	config.node_changed = on_node_changed;
 	config.log = on_log;
+	loop_timer_init(&t->timer, t->loop, connect_coordinator, t);
+	loop_timer_init(&t->flush_timer, t->loop, flush_streams, t);
 	t->tunnel = tunnel_create(t->loop, &config);
 	if (t->tunnel == NULL)
 		cli_fail("could not make the tunnel: out of memory");
@@ -406,8 +419,7 @@ say_goodbye(CliTunnel *t)
 	}
 	coord_disconnect(t->coord);
 	net_ws_close(t->ws, 1000, "bye");
-	loop_timer_stop(&t->timer);
-	loop_timer_init(&t->timer, t->loop, on_goodbye_timeout, t);
+	loop_timer_become(&t->timer, on_goodbye_timeout);
 	loop_timer_start(&t->timer, GOODBYE_MS);
 }
 
@@ -428,7 +440,6 @@ start_goodbye(void *arg)
 {
 	CliTunnel *t = arg;
 
-	loop_timer_init(&t->flush_timer, t->loop, flush_streams, t);
 	t->flush_until = loop_now(t->loop) + FLUSH_MS * INT64_C(1000000);
 	flush_streams(t);
 }

@@ -261,7 +261,7 @@ net_ws_close(NetWs *ws, int code, const char *reason)
 			return;
 		}
 	}
-	loop_timer_init(&ws->timer, ws->loop, on_close_timeout, ws);
+	loop_timer_become(&ws->timer, on_close_timeout);
 	loop_timer_start(&ws->timer, CLOSE_TIMEOUT_MS);
 }
 
@@ -436,6 +436,12 @@ on_connected(void *arg)
 		ws->connector = NULL;
 		end(ws, connector->status, 1006, connector->error);
 	}
+	else if (ws->closing)
+	{
+		ws->connector = NULL;
+		ws->conn = connector->conn;
+		end(ws, 0, 1006, "closed before it was open");
+	}
 	else
 	{
 		ws->connector = NULL;
@@ -448,7 +454,7 @@ on_connected(void *arg)
 			end(ws, 0, 1006, "out of descriptors");
 		else
 		{
-			loop_timer_init(&ws->timer, ws->loop, on_ping_time, ws);
+			loop_timer_become(&ws->timer, on_ping_time);
 			loop_timer_start(&ws->timer, PING_INTERVAL_MS);
 			ws->busy++;
 			ws->handlers->on_open(ws->arg, ws);

@@ -183,8 +183,7 @@ terminal_end(Terminal *terminal)
 	while (terminal->clients != NULL)
 		client_free(terminal->clients);
 	close(terminal->process.in);
-	loop_timer_stop(&terminal->timer);
-	loop_timer_init(&terminal->timer, terminal->agent->loop, on_reap, terminal);
+	loop_timer_become(&terminal->timer, on_reap);
 	loop_timer_start(&terminal->timer, 1);
 }
 
@@ -288,7 +287,7 @@ terminal_new(Agent *agent, const char *name, const json_t *init)
 	if (terminal->watch == NULL)
 	{
 		close(terminal->process.in);
-		loop_timer_init(&terminal->timer, agent->loop, on_reap, terminal);
+		loop_timer_become(&terminal->timer, on_reap);
 		loop_timer_start(&terminal->timer, 1);
 		return NULL;
 	}

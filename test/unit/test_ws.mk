@@ -1,0 +1,1 @@
+LIBS_test_ws := -lhttp_parser -lssl -lcrypto -lsodium -lpthread
