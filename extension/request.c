@@ -351,3 +351,11 @@ coder_current_request_sql(PG_FUNCTION_ARGS)
 	}
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }
+
+/* A form's body, application/x-www-form-urlencoded, in the shape of coder.request.query; ZC400 where it is no text. */
+PG_FUNCTION_INFO_V1(coder_form_decode);
+Datum
+coder_form_decode(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_JSONB_P(query_jsonb((text *) PG_GETARG_BYTEA_PP(0)));
+}

@@ -306,13 +306,26 @@ encode_params(h2o_mem_pool_t *pool, const GwMatch *match, GwHandleArgs *args)
 	return true;
 }
 
+/* The OAuth2 provider reads credentials of clients, SCIM its own key, which are no session tokens. */
+static bool
+wants_authorization(const GwRequest *request)
+{
+	return gw_starts_with(request->path, "/oauth2/") || gw_starts_with(request->path, "/scim/");
+}
+
+/* The consent page puts the browser's CSRF token into its form. */
+static bool
+wants_csrf(const GwRequest *request)
+{
+	return gw_starts_with(request->path, "/oauth2/authorize") && gw_iovec_is(request->req->method, "GET");
+}
+
 /* Headers no function needs: those of the connection, those the gateway has dealt with. */
 static bool
-is_wanted_header(const h2o_iovec_t *name)
+is_wanted_header(const GwRequest *request, const h2o_iovec_t *name)
 {
 	static const char *const unwanted[] = {"accept-encoding",
 										   "accept-language",
-										   "authorization",
 										   "cache-control",
 										   "coder-session-token",
 										   "connection",
@@ -327,7 +340,7 @@ is_wanted_header(const h2o_iovec_t *name)
 	for (size_t i = 0; i < sizeof(unwanted) / sizeof(unwanted[0]); i++)
 		if (gw_iovec_is(*name, unwanted[i]))
 			return false;
-	return true;
+	return !gw_iovec_is(*name, "authorization") || wants_authorization(request);
 }
 
 /* Cookies without the session's; only OAuth's are of interest to functions. */
@@ -342,8 +355,9 @@ static void
 encode_headers(GwRequest *request, GwHandleArgs *args)
 {
 	h2o_req_t *req = request->req;
-	size_t total =
-		req->authority.len + 8 + (wants_cookies(request) ? request->cookies.len + 10 : 0) + 64;
+	char *csrf = wants_csrf(request) ? gw_csrf_masked(request) : NULL;
+	size_t total = req->authority.len + 8 + (wants_cookies(request) ? request->cookies.len + 10 : 0) +
+				   (csrf != NULL ? strlen(csrf) + 16 : 0) + 64;
 	char *base;
 	char *p;
 
@@ -358,7 +372,7 @@ encode_headers(GwRequest *request, GwHandleArgs *args)
 	{
 		const h2o_header_t *header = &req->headers.entries[i];
 
-		if (!is_wanted_header(header->name))
+		if (!is_wanted_header(request, header->name))
 			continue;
 		memcpy(p, header->name->base, header->name->len);
 		p += header->name->len;
@@ -370,6 +384,8 @@ encode_headers(GwRequest *request, GwHandleArgs *args)
 	}
 	if (wants_cookies(request))
 		p += sprintf(p, "cookie: %.*s\n", (int) request->cookies.len, request->cookies.base);
+	if (csrf != NULL)
+		p += sprintf(p, "x-csrf-token: %s\n", csrf);
 	/* Headers may hold any byte; SQL text may not. */
 	for (char *c = base; c < p; c++)
 		if ((unsigned char) *c >= 0x80 || *c == '\0')

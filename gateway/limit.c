@@ -251,6 +251,46 @@ is_same(h2o_iovec_t a, h2o_iovec_t b)
 	return a.base != NULL && a.len == b.len && sodium_memcmp(a.base, b.base, a.len) == 0;
 }
 
+/* https://host of the request, or http://host where no TLS is spoken in front of us: a prefix of its own pages. */
+static bool
+is_own_origin(h2o_req_t *req, h2o_iovec_t url)
+{
+	static const char *const schemes[] = {"https://", "http://"};
+
+	for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++)
+	{
+		size_t len = strlen(schemes[i]);
+
+		if (gw_starts_with(url, schemes[i]) && url.len >= len + req->authority.len &&
+			memcmp(url.base + len, req->authority.base, req->authority.len) == 0 &&
+			(url.len == len + req->authority.len || url.base[len + req->authority.len] == '/'))
+			return true;
+	}
+	return false;
+}
+
+static bool
+is_same_origin(h2o_req_t *req)
+{
+	h2o_iovec_t site = gw_header(req, "sec-fetch-site");
+	h2o_iovec_t origin = gw_header(req, "origin");
+
+	if (site.base != NULL)
+		return gw_iovec_is(site, "same-origin");
+	return is_own_origin(req, origin.base != NULL ? origin : gw_header(req, "referer"));
+}
+
+/* A page's form carries the token as a field: then the page must be ours. */
+static bool
+csrf_form_matches(GwRequest *request)
+{
+	h2o_req_t *req = request->req;
+
+	return gw_starts_with(gw_header(req, "content-type"), "application/x-www-form-urlencoded") &&
+		   req->entity.base != NULL &&
+		   csrf_matches(request, gw_query_value(&req->pool, req->entity, "csrf_token")) && is_same_origin(req);
+}
+
 bool
 gw_limit_csrf(GwRequest *request)
 {
@@ -269,7 +309,7 @@ gw_limit_csrf(GwRequest *request)
 		gw_starts_with(gw_header(req, "authorization"), "Bearer ") ||
 		gw_header(req, "coder-provisioner-daemon-psk").base != NULL ||
 		gw_header(req, "coder-provisioner-daemon-key").base != NULL || csrf_exempt_path(request->path) ||
-		csrf_matches(request, gw_header(req, "x-csrf-token")))
+		csrf_matches(request, gw_header(req, "x-csrf-token")) || csrf_form_matches(request))
 		return true;
 	gw_reply_body(req, 400, "text/plain; charset=utf-8", message, sizeof(message) - 1);
 	return false;

@@ -40,6 +40,30 @@ BEGIN
 END
 $$;
 
+-- Text for a query string or a form: every byte but letters, digits and "-._~" as %XX (RFC 3986).
+CREATE OR REPLACE FUNCTION coder.url_encode(value text)
+RETURNS text LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	bytes CONSTANT bytea := convert_to(value, 'UTF8');
+BEGIN
+	RETURN coalesce((SELECT string_agg(CASE WHEN get_byte(bytes, i) < 128 AND chr(get_byte(bytes, i)) ~ '^[A-Za-z0-9._~-]$'
+			THEN chr(get_byte(bytes, i)) ELSE '%' || upper(lpad(to_hex(get_byte(bytes, i)), 2, '0')) END, '' ORDER BY i)
+		FROM generate_series(0, length(bytes) - 1) i), '');
+END
+$$;
+
+-- Text inside an HTML page, also in a quoted attribute.
+CREATE OR REPLACE FUNCTION coder.html_escape(value text)
+RETURNS text LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN replace(replace(replace(replace(replace(value, '&', '&amp;'), '<', '&lt;'), '>', '&gt;'), '"', '&quot;'), '''', '&#39;');
+END
+$$;
+
 -- One element of validations.
 CREATE OR REPLACE FUNCTION coder.validation(field text, detail text)
 RETURNS jsonb LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE

@@ -188,6 +188,10 @@ RETURNS text LANGUAGE C VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cod
 CREATE FUNCTION coder.random_bytes(length int4)
 RETURNS bytea LANGUAGE C VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_random_bytes';
 
+-- The fields of an HTML form's body (application/x-www-form-urlencoded), as coder.request.query holds a query; ZC400 where it is no text.
+CREATE FUNCTION coder.form_decode(form bytea)
+RETURNS jsonb LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_form_decode';
+
 -- SHA-256, as api_keys.hashed_secret holds it.
 CREATE FUNCTION coder.sha256(secret text)
 RETURNS bytea LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_sha256_bytea';
