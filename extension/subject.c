@@ -478,7 +478,8 @@ static const Oid key_args[] = {TEXTOID};
 
 static CoderPlan key_plan = {
 	"SELECT k.hashed_secret, k.user_id, k.expires_at, k.last_used, k.lifetime_seconds,"
-	"       k.scopes::pg_catalog.text[], k.allow_list"
+	"       k.scopes::pg_catalog.text[], k.allow_list,"
+	"       k.login_type OPERATOR(pg_catalog.=) 'oauth2_provider_app' AND NOT coder.oauth2_audience_ok(k.id)"
 	"  FROM coder.api_keys k WHERE k.id OPERATOR(pg_catalog.=) $1",
 	1,
 	key_args,
@@ -593,6 +594,11 @@ load_key(CoderSubject *subject, const char *id, const char *secret)
 	scopes = text_array(value, isnull, &nscopes);
 	value = column(0, 7, &isnull);
 	allow = text_array(value, isnull, &nallow);
+	if (DatumGetBool(column(0, 8, &isnull)))
+		ereport(ERROR,
+				(errcode(ERRCODE_CODER_FORBIDDEN),
+				 errmsg("Token audience validation failed"),
+				 errdetail("The token is meant for another server.")));
 	if (subject->expires_at <= GetCurrentTimestamp())
 		raise_expired(subject);
 	for (int i = 0; i < nscopes; i++)

@@ -8,6 +8,7 @@ SQL_SCHEMA = \
 	schema/user.sql \
 	schema/apikey.sql \
 	schema/rbac.sql \
+	schema/oauth2provider.sql \
 	schema/audit.sql \
 	schema/notification.sql \
 	schema/file.sql \
@@ -27,6 +28,7 @@ SQL_API = \
 	api/user.sql \
 	api/account.sql \
 	api/apikey.sql \
+	api/oauth2provider.sql \
 	api/organization.sql \
 	api/notification.sql \
 	api/audit.sql \

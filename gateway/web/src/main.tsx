@@ -153,8 +153,8 @@ function SignedIn({ session }: { session: Session }) {
 /** Where to go after signing in: only a path of this site, never elsewhere. */
 function AfterLogin() {
   const wanted = new URLSearchParams(useSearch()).get("redirect") ?? "";
-  // An app of a workspace is no page of this program.
-  const app = /^\/(@|%40)[^/\\]+\/[^/\\]+\/apps\//.test(wanted);
+  // An app of a workspace and the consent of an OAuth2 client are no pages of this program.
+  const app = /^\/((@|%40)[^/\\]+\/[^/\\]+\/apps\/|oauth2\/authorize\?)/.test(wanted);
   useEffect(() => {
     if (app) window.location.replace(wanted);
   }, [app, wanted]);
