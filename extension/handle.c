@@ -39,6 +39,7 @@
 
 #define ANSWER_HEADER 8 /* u16 status, u16 zero, u32 size of the header block */
 #define MAX_PARAMS 16
+#define FETCHED "fetched:" /* begins the cursor of a call with fetched answers */
 
 typedef enum RouteAuth
 {
@@ -478,13 +479,42 @@ call_fast(Route *route, CoderRequest *request)
 	return finish_answer(&buf);
 }
 
+/*
+ * A cursor "fetched:<name>\n<json>" of a gateway goes to coder.<name>, which has
+ * the JSON as its cursor.  False: the cursor is the route's own.
+ */
+static bool
+find_continuation(CoderRequest *request, FmgrInfo *call)
+{
+	const char *cursor = request->cursor != NULL ? VARDATA_ANY(request->cursor) : "";
+	size_t len = request->cursor != NULL ? VARSIZE_ANY_EXHDR(request->cursor) : 0;
+	const char *end = memchr(cursor, '\n', len);
+	size_t prefix = strlen(FETCHED);
+	char *name;
+	Oid oid;
+
+	if (end == NULL || len < prefix || memcmp(cursor, FETCHED, prefix) != 0)
+		return false;
+	name = pnstrdup(cursor + prefix, end - cursor - prefix);
+	oid = function_oid(name);
+	if (!OidIsValid(oid))
+		elog(ERROR, "function coder.%s(coder.request), which goes on with fetched answers, does not exist", name);
+	fmgr_info(oid, call);
+	request->cursor = cstring_to_text_with_len(end + 1, (int) (cursor + len - end - 1));
+	return true;
+}
+
 static Datum
 call_function(Route *route, CoderRequest *request)
 {
 	LOCAL_FCINFO(fcinfo, 1);
+	FmgrInfo continuation;
 	Datum response;
 
-	InitFunctionCallInfoData(*fcinfo, &route->call, 1, InvalidOid, NULL, NULL);
+	if (request->cursor != NULL && find_continuation(request, &continuation))
+		InitFunctionCallInfoData(*fcinfo, &continuation, 1, InvalidOid, NULL, NULL);
+	else
+		InitFunctionCallInfoData(*fcinfo, &route->call, 1, InvalidOid, NULL, NULL);
 	fcinfo->args[0].value = coder_request_datum(request, request_desc, route->raw_body);
 	fcinfo->args[0].isnull = false;
 	response = FunctionCallInvoke(fcinfo);

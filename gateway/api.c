@@ -10,11 +10,14 @@
 
 #include "api.h"
 #include "event.h"
+#include "outbound/outbound.h"
 #include "reply.h"
 #include "route.h"
 #include "stream/stream.h"
 
 #define PACKED_MAX 65536
+#define MAX_FETCHES 8		 /* of one request, one after another */
+#define MAX_FETCHING_MS 90000 /* of one request, altogether */
 #define ARRAY_HEADER 20 /* of a text[] in binary that has elements */
 
 static const Oid handle_types[GW_HANDLE_ARGS] = {GW_INT4,
@@ -39,14 +42,17 @@ static const GwStatement packed_statement = {
 	"handle_packed", "SELECT coder.handle($1)", 1, packed_types};
 
 /*
- * A request that waits for the database.  It is in the request's pool, so it
- * goes with the client; the query is then detached.
+ * A request that waits for the database, or for what its function wants fetched.
+ * It is in the request's pool, so it goes with the client; the query is then
+ * detached, the fetch cancelled.
  */
 typedef struct ApiCall
 {
 	h2o_linklist_t link; /* loop->calls */
 	GwRequest *request;
 	GwQuery *query; /* NULL once answered */
+	GwFetch *fetch; /* NULL: none under way */
+	int fetches;
 	GwHandleArgs args;
 	uint64_t since;
 	int64_t position;
@@ -219,6 +225,60 @@ open_stream(ApiCall *call, const GwAnswer *answer)
 }
 
 static void
+set_arg(GwHandleArgs *args, int i, const char *value, size_t len)
+{
+	args->values[i] = value;
+	args->lengths[i] = (int) len;
+}
+
+static void on_answer(void *arg, GwDbStatus status, PGresult *result);
+
+/* The function's next part is called with what was fetched. */
+static void
+on_fetched(void *arg, OutboundPlan *plan)
+{
+	ApiCall *call = arg;
+	h2o_req_t *req = call->request->req;
+	char *cursor = outbound_cursor(plan);
+	h2o_iovec_t copy;
+
+	call->fetch = NULL;
+	if (cursor == NULL)
+	{
+		h2o_linklist_unlink(&call->link);
+		gw_reply_error(req, 500, "An internal server error occurred.", "The fetched answer is too large.");
+		return;
+	}
+	copy = h2o_strdup(&req->pool, cursor, SIZE_MAX);
+	free(cursor);
+	set_arg(&call->args, GW_ARG_CURSOR, copy.base, copy.len);
+	call->args.read_only = false;
+	call->query = gw_handle_send(call->request->loop, &call->args, on_answer, call);
+}
+
+/* What the answer asks for is fetched, then the function's next part is called. */
+static void
+start_fetch(ApiCall *call, const GwAnswer *answer)
+{
+	h2o_req_t *req = call->request->req;
+	GwLoop *loop = call->request->loop;
+	OutboundPlan plan;
+	const char *wrong = outbound_plan_parse(&plan, answer->body, answer->body_len);
+
+	if (wrong != NULL || ++call->fetches > MAX_FETCHES || h2o_now(loop->ctx.loop) - call->since > MAX_FETCHING_MS)
+	{
+		gw_log(GW_ERROR, "%.*s: outbound requests refused: %s", (int) call->request->path.len, call->request->path.base,
+			   wrong != NULL ? wrong : "there are too many, or they take too long");
+		if (wrong == NULL)
+			outbound_plan_free(&plan);
+		gw_reply_error(req, 500, "An internal server error occurred.", NULL);
+		return;
+	}
+	h2o_linklist_insert(&loop->calls, &call->link);
+	call->fetch = gw_outbound_fetch(loop, &plan, on_fetched, call);
+}
+
+static void
 on_answer(void *arg, GwDbStatus status, PGresult *result)
 {
 	ApiCall *call = arg;
@@ -258,6 +318,8 @@ on_answer(void *arg, GwDbStatus status, PGresult *result)
 					   "The database's answer is not understood.");
 	else if (answer.status == 101)
 		open_stream(call, &answer);
+	else if (answer.status == 102)
+		start_fetch(call, &answer);
 	else
 	{
 		bool typed = add_headers(req, answer.headers, answer.headers_len);
@@ -394,13 +456,6 @@ encode_headers(GwRequest *request, GwHandleArgs *args)
 	args->lengths[GW_ARG_HEADERS] = (int) (p - base);
 }
 
-static void
-set_arg(GwHandleArgs *args, int i, const char *value, size_t len)
-{
-	args->values[i] = value;
-	args->lengths[i] = (int) len;
-}
-
 /* Is it text for the database: UTF-8 without NUL? */
 static bool
 is_text(const char *p, size_t len)
@@ -454,16 +509,24 @@ encode_args(GwRequest *request, const GwMatch *match, GwHandleArgs *args)
 		   encode_params(&req->pool, match, args);
 }
 
+/* Nobody waits for the answer any more. */
+static void
+abandon(ApiCall *call)
+{
+	if (h2o_linklist_is_linked(&call->link))
+		h2o_linklist_unlink(&call->link);
+	if (call->query != NULL)
+		gw_db_detach(call->query);
+	if (call->fetch != NULL)
+		gw_outbound_cancel(call->fetch);
+	call->query = NULL;
+	call->fetch = NULL;
+}
+
 static void
 on_dispose(void *arg)
 {
-	ApiCall *call = arg;
-
-	if (call->query == NULL)
-		return;
-	h2o_linklist_unlink(&call->link);
-	gw_db_detach(call->query);
-	call->query = NULL;
+	abandon(arg);
 }
 
 static void
@@ -581,9 +644,7 @@ gw_api_sweep(GwLoop *loop)
 		if (now - call->since < 1000 || poll(&p, 1, 0) <= 0 ||
 			(p.revents & (POLLRDHUP | POLLHUP | POLLERR)) == 0)
 			continue;
-		h2o_linklist_unlink(&call->link);
-		gw_db_detach(call->query);
-		call->query = NULL;
+		abandon(call);
 		req->http1_is_persistent = 0;
 		gw_reply_error(req, 503, "The client has left.", NULL);
 	}

@@ -45,6 +45,7 @@ typedef struct GwOptions
 	char *tls_cert_file;
 	char *tls_key_file;
 	char *proxy_trusted_headers;
+	char *outbound_ca_file; /* NULL: the system's certificates */
 	bool redirect_to_access_url;
 	bool secure_auth_cookie;
 	bool derp_enable;

@@ -26,6 +26,7 @@
 #include "event.h"
 #include "listen.h"
 #include "option.h"
+#include "outbound/outbound.h"
 #include "reply.h"
 #include "request.h"
 #include "route.h"
@@ -240,6 +241,8 @@ start_loops(GwRouteTable *routes, int http_fd, int tls_fd)
 	}
 	if (gw_stream_start != NULL)
 		gw_stream_start();
+	if (!gw_outbound_start())
+		return false;
 	pthread_barrier_wait(&starting.run);
 	gw_listen_start();
 	return true;
@@ -533,7 +536,10 @@ stop_all(const sigset_t *signals)
 	if (gw_stream_stop != NULL && !hurry)
 		gw_stream_stop();
 	if (!hurry)
+	{
+		gw_outbound_stop();
 		gw_listen_stop();
+	}
 	gw_cluster_stop(cluster);
 	gw_log(GW_INFO, "stopped");
 }

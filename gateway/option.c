@@ -64,6 +64,8 @@ static const Option options_table[] = {
 	 "PEM file of the certificate and its chain"},
 	{"tls-key-file", "CODER_TLS_KEY_FILE", OPT_TEXT, AT(tls_key_file), NULL, true,
 	 "PEM file of the private key"},
+	{"outbound-ca-file", "CODER_OUTBOUND_CA_FILE", OPT_TEXT, AT(outbound_ca_file), NULL, true,
+	 "PEM file of the certificates that this server's own requests trust (default: the system's)"},
 	{"redirect-to-access-url", "CODER_REDIRECT_TO_ACCESS_URL", OPT_BOOL, AT(redirect_to_access_url), "false",
 	 false, "redirect requests for other hosts to the access URL"},
 	{"secure-auth-cookie", "CODER_SECURE_AUTH_COOKIE", OPT_BOOL, AT(secure_auth_cookie), NULL, false,

@@ -23,6 +23,7 @@ SQL_SCHEMA = \
 
 SQL_API = \
 	api/base.sql \
+	api/fetch.sql \
 	api/search.sql \
 	api/rbac.sql \
 	api/user.sql \

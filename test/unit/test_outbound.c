@@ -1,0 +1,148 @@
+/*
+ * test_outbound.c -- plans of outbound requests that are good and bad, and their results.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "../../gateway/outbound/plan.c"
+
+static const char *
+parse(OutboundPlan *plan, const char *json)
+{
+	return outbound_plan_parse(plan, json, strlen(json));
+}
+
+static void
+test_plan(void **state)
+{
+	OutboundPlan plan;
+
+	(void) state;
+	assert_null(parse(&plan,
+					  "{\"continue\":\"next_part\",\"state\":{\"n\":1},\"requests\":["
+					  "{\"url\":\"https://a.example/x\"},"
+					  "{\"method\":\"POST\",\"url\":\"http://b.example/\",\"headers\":{\"X-A\":\"1\",\"X-B\":\"\"},"
+					  "\"body\":\"k=v\",\"timeout_ms\":500,\"max_size\":10},"
+					  "{\"url\":\"http://c.example/\",\"body_base64\":\"AAE=\"}]}"));
+	assert_int_equal(plan.n, 3);
+	assert_string_equal(plan.function, "next_part");
+	assert_string_equal(plan.requests[0].method, "GET");
+	assert_int_equal(plan.requests[0].timeout_ms, OUTBOUND_TIMEOUT_MS);
+	assert_int_equal(plan.requests[0].max_size, OUTBOUND_SIZE);
+	assert_null(plan.requests[0].body);
+	assert_string_equal(plan.requests[1].headers[0], "X-A: 1");
+	assert_string_equal(plan.requests[1].headers[1], "X-B;");
+	assert_int_equal(plan.requests[1].timeout_ms, 500);
+	assert_int_equal(plan.requests[1].body_len, 3);
+	assert_memory_equal(plan.requests[2].body, "\0\1", 2);
+	assert_int_equal(plan.requests[2].body_len, 2);
+	outbound_plan_free(&plan);
+}
+
+static void
+test_bad_plans(void **state)
+{
+	static const char *const bad[] = {
+		"",
+		"[]",
+		"{}",
+		"{\"continue\":\"f\",\"requests\":[]}",
+		"{\"continue\":\"f\",\"requests\":{}}",
+		"{\"requests\":[{\"url\":\"http://a/\"}]}",
+		"{\"continue\":\"f(\",\"requests\":[{\"url\":\"http://a/\"}]}",
+		"{\"continue\":\"f\",\"requests\":[1]}",
+		"{\"continue\":\"f\",\"requests\":[{\"url\":\"file:///etc/passwd\"}]}",
+		"{\"continue\":\"f\",\"requests\":[{\"url\":\"http://a/ b\"}]}",
+		"{\"continue\":\"f\",\"requests\":[{\"url\":\"http://a/\\r\\nX: 1\"}]}",
+		"{\"continue\":\"f\",\"requests\":[{\"url\":\"http://a/\",\"method\":\"GET / HTTP/1.1\"}]}",
+		"{\"continue\":\"f\",\"requests\":[{\"url\":\"http://a/\",\"headers\":{\"A\":\"1\\r\\nB: 2\"}}]}",
+		"{\"continue\":\"f\",\"requests\":[{\"url\":\"http://a/\",\"headers\":{\"A:\":\"1\"}}]}",
+		"{\"continue\":\"f\",\"requests\":[{\"url\":\"http://a/\",\"headers\":{\"A\":1}}]}",
+		"{\"continue\":\"f\",\"requests\":[{\"url\":\"http://a/\",\"headers\":[]}]}",
+		"{\"continue\":\"f\",\"requests\":[{\"url\":\"http://a/\",\"body\":1}]}",
+		"{\"continue\":\"f\",\"requests\":[{\"url\":\"http://a/\",\"body_base64\":\"%\"}]}",
+		"{\"continue\":\"f\",\"requests\":[{\"url\":\"http://a/\",\"timeout_ms\":0}]}",
+		"{\"continue\":\"f\",\"requests\":[{\"url\":\"http://a/\",\"timeout_ms\":60001}]}",
+		"{\"continue\":\"f\",\"requests\":[{\"url\":\"http://a/\",\"max_size\":1e9}]}",
+		"{\"continue\":\"f\",\"requests\":[{\"url\":\"http://a/\"},{}]}",
+		"{\"continue\":\"f\",\"requests\":[{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}]}",
+	};
+	OutboundPlan plan;
+
+	(void) state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+	{
+		if (parse(&plan, bad[i]) == NULL)
+			fail_msg("taken: %s", bad[i]);
+		assert_int_equal(plan.n, 0);
+		assert_null(plan.requests);
+	}
+}
+
+static void
+feed_header(OutboundRequest *request, const char *line)
+{
+	char *copy = malloc(strlen(line) + 1);
+
+	memcpy(copy, line, strlen(line));
+	outbound_take_header(request, copy, strlen(line));
+	free(copy);
+}
+
+static void
+test_results(void **state)
+{
+	OutboundPlan plan;
+	char *cursor;
+
+	(void) state;
+	assert_null(parse(&plan,
+					  "{\"continue\":\"f\",\"state\":\"s\",\"requests\":[{\"url\":\"http://a/\"},"
+					  "{\"url\":\"http://a/\",\"max_size\":4},{\"url\":\"http://a/\"}]}"));
+	plan.requests[0].status = 201;
+	feed_header(&plan.requests[0], "HTTP/1.1 103 Early\r\n");
+	feed_header(&plan.requests[0], "X-Early: 1\r\n");
+	feed_header(&plan.requests[0], "HTTP/1.1 201 Made\r\n");
+	feed_header(&plan.requests[0], "X-One:  1 \r\n");
+	feed_header(&plan.requests[0], "x-one: 2\r\n");
+	feed_header(&plan.requests[0], "X-None:\r\n");
+	feed_header(&plan.requests[0], "no colon\r\n");
+	feed_header(&plan.requests[0], ": 1\r\n");
+	feed_header(&plan.requests[0], "X-Bad: \xff\r\n");
+	feed_header(&plan.requests[0], "\r\n");
+	assert_true(outbound_take(&plan.requests[0], "he", 2));
+	assert_true(outbound_take(&plan.requests[0], "\"o", 2));
+	plan.requests[1].status = 200;
+	assert_true(outbound_take(&plan.requests[1], "\0\1\2", 3));
+	assert_false(outbound_take(&plan.requests[1], "34", 2));
+	assert_true(outbound_take(&plan.requests[1], "3", 1));
+	plan.requests[2].status = 200;
+	plan.requests[2].error = "timeout";
+	snprintf(plan.requests[2].error_text, sizeof(plan.requests[2].error_text), "too late");
+	cursor = outbound_cursor(&plan);
+	assert_string_equal(cursor,
+						"fetched:f\n{\"state\":\"s\",\"results\":["
+						"{\"status\":201,\"headers\":{\"x-one\":\"1, 2\",\"x-none\":\"\"},\"body\":\"he\\\"o\"},"
+						"{\"status\":200,\"headers\":{},\"body_base64\":\"AAECMw==\"},"
+						"{\"status\":0,\"error\":\"timeout\",\"error_text\":\"too late\"}]}");
+	free(cursor);
+	outbound_plan_free(&plan);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_plan),
+		cmocka_unit_test(test_bad_plans),
+		cmocka_unit_test(test_results),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

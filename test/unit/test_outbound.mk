@@ -1,0 +1,1 @@
+LIBS_test_outbound = -ljansson -lsodium
