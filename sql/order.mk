@@ -42,6 +42,7 @@ SQL_API = \
 	api/parameter.sql \
 	api/build.sql \
 	api/workspace.sql \
+	api/quota.sql \
 	api/workspaceagent.sql \
 	api/tailnet.sql \
 	api/app.sql \

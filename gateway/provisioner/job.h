@@ -99,6 +99,12 @@ extern bool job_fail(Job *job, const char *fmt, ...) __attribute__((format(print
 extern void job_tick(Job *job);
 extern void job_timing(Job *job, const char *stage, int64_t start_ms, int64_t end_ms, bool ok);
 extern bool job_make_work_dir(Job *job);
+
+/* Is what this build costs counted against its owner's quota? */
+extern bool job_has_quota(Job *job);
+
+/* Notes what the planned resources cost a day; false when that is more than the owner has left. */
+extern bool job_commit_quota(Job *job, const json_t *resources);
 extern int64_t now_ms(void);
 extern int64_t wall_ms(void);
 

@@ -327,9 +327,11 @@ run_build(Job *job, json_t **completed)
 	job->stage = "Planning Infrastructure";
 	mapped = plan(job, transition[0] != '\0' ? transition : "START", &resources);
 	job_timing(job, "plan", start, wall_ms(), mapped != NULL);
-	if (mapped == NULL)
+	if (mapped == NULL || (strcmp(transition, "DESTROY") != 0 &&
+						   !job_commit_quota(job, json_object_get(mapped, "resources"))))
 	{
 		json_decref(resources);
+		json_decref(mapped);
 		return false;
 	}
 	start = wall_ms();

@@ -287,6 +287,9 @@ num(const json_t *j, const char *key)
 {
 	const json_t *v = json_object_get(j, key);
 
+	/* A parameter's value is text, of which the schema makes a number. */
+	if (json_is_string(v))
+		return strtoll(json_string_value(v), NULL, 10);
 	return json_is_real(v) ? (json_int_t) json_real_value(v) : json_integer_value(v);
 }
 

@@ -1018,6 +1018,27 @@ apply_stage(const char *transition)
 	return strcmp(transition, "DESTROY") == 0 ? "Destroying workspace" : "Starting workspace";
 }
 
+/* The plan is looked into only where a quota counts what it costs. */
+static bool
+commit_quota(Job *job, const char *transition)
+{
+	Graph *graph = NULL;
+	json_t *plan = NULL;
+	json_t *mapped = NULL;
+	bool ok = true;
+
+	if (strcmp(transition, "DESTROY") == 0 || !job_has_quota(job))
+		return job->error == NULL;
+	if ((plan = step_show(job, true)) == NULL || (graph = step_graph(job)) == NULL ||
+		(mapped = map_json(job, plan, graph)) == NULL)
+		ok = false;
+	ok = ok && job_commit_quota(job, json_object_get(mapped, "resources"));
+	graph_free(graph);
+	json_decref(plan);
+	json_decref(mapped);
+	return ok;
+}
+
 static bool
 plan_and_apply(Job *job, const char *transition)
 {
@@ -1031,7 +1052,7 @@ plan_and_apply(Job *job, const char *transition)
 		job->have_new_state = true;
 		return true;
 	}
-	if (!step_plan(job, transition))
+	if (!step_plan(job, transition) || !commit_quota(job, transition))
 		return false;
 	job->stage = apply_stage(transition);
 	job_log(job, "PROVISIONER_DAEMON", "INFO", "%s", "");

@@ -350,6 +350,57 @@ update(Job *job, json_t *extra)
 	return answer;
 }
 
+bool
+job_has_quota(Job *job)
+{
+	json_t *answer = update(job, json_pack("{s:n}", "daily_cost"));
+	const json_t *quota = json_object_get(answer, "quota");
+	const bool has = json_integer_value(json_object_get(quota, "budget")) >= 0;
+
+	json_decref(answer);
+	return has;
+}
+
+bool
+job_commit_quota(Job *job, const json_t *resources)
+{
+	const char *stage = job->stage;
+	json_int_t cost = 0;
+	const json_t *resource;
+	const json_t *quota;
+	json_t *answer;
+	bool ok;
+	size_t i;
+
+	json_array_foreach(resources, i, resource) cost +=
+		json_integer_value(json_object_get(resource, "daily_cost"));
+	if (cost <= 0)
+		return true;
+	answer = update(job, json_pack("{s:I}", "daily_cost", cost));
+	quota = json_object_get(answer, "quota");
+	ok = json_is_true(json_object_get(quota, "ok"));
+	job->stage = "Commit quota";
+	job_log(job, "PROVISIONER", "INFO", "Build cost       -   %lld", (long long) cost);
+	job_log(job,
+			"PROVISIONER",
+			"INFO",
+			"Budget           -   %lld",
+			(long long) json_integer_value(json_object_get(quota, "budget")));
+	job_log(job,
+			"PROVISIONER",
+			"INFO",
+			"Credits consumed -   %lld",
+			(long long) json_integer_value(json_object_get(quota, "consumed")));
+	if (!ok)
+	{
+		job_log(job, "PROVISIONER", "WARN", "%s", "This build would exceed your quota. Failing.");
+		job_fail(job, "insufficient quota");
+	}
+	json_decref(answer);
+	job->stage = stage;
+	return ok;
+}
+
 void
 job_tick(Job *job)
 {

@@ -914,6 +914,8 @@ BEGIN
 	UPDATE coder.workspace_builds
 	   SET provisioner_state = decode(coalesce(completed ->> 'state', ''), 'hex'),
 		   deadline = d.deadline, max_deadline = d.max_deadline, updated_at = now(),
+		   daily_cost = (SELECT least(greatest(coalesce(sum(r.daily_cost), 0), 0), 2147483647)
+						   FROM coder.workspace_resources r WHERE r.job_id = job),
 		   has_ai_task = jsonb_array_length(coalesce(completed -> 'ai_tasks', '[]')) > 0,
 		   has_external_agent = EXISTS (SELECT FROM jsonb_array_elements(coalesce(completed -> 'resources', '[]')) r
 										 WHERE r ->> 'type' = 'coder_external_agent')

@@ -414,12 +414,14 @@ BEGIN
 		END IF;
 	END IF;
 	RETURN jsonb_build_object('canceled', v_job.canceled_at IS NOT NULL, 'variable_values', v_used)
+		|| CASE WHEN update ? 'daily_cost' AND v_job.type = 'workspace_build'
+			THEN jsonb_build_object('quota', coder.build_quota(job, (update->>'daily_cost')::bigint)) ELSE '{}' END
 		|| CASE WHEN v_missing IS NULL THEN '{}'::jsonb ELSE
 			jsonb_build_object('error', 'required template variables need values: ' || v_missing) END;
 END
 $$;
 COMMENT ON FUNCTION coder.provisioner_update(uuid, uuid, jsonb) IS
-	'UpdateJobRequest to UpdateJobResponse (with "error" when required variables have no value); errors: ZC403, ZC409.';
+	'UpdateJobRequest to UpdateJobResponse (with "error" when required variables have no value, and with "quota" as coder.build_quota answers where "daily_cost" was sent); errors: ZC403, ZC409.';
 
 -- Bytes of the wire that are text; what is not UTF-8 counts as empty.
 CREATE OR REPLACE FUNCTION coder.text_of_hex(hex text)
