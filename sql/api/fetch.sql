@@ -1,22 +1,5 @@
 -- sql/api/fetch.sql -- what a function asks the gateway to fetch from others; docs/ARCHITECTURE.md section 2.2
 
--- Text as it stands in a URL's query or in a form.
-CREATE OR REPLACE FUNCTION coder.url_encode(value text)
-RETURNS text LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	bytes CONSTANT bytea := convert_to(value, 'UTF8');
-BEGIN
-	IF value ~ '^[A-Za-z0-9._~-]*$' THEN
-		RETURN value;
-	END IF;
-	RETURN (SELECT string_agg(CASE WHEN chr(b) ~ '[A-Za-z0-9._~-]' AND b < 128 THEN chr(b)
-			ELSE '%' || lpad(upper(to_hex(b)), 2, '0') END, '' ORDER BY i)
-		FROM generate_series(0, length(bytes) - 1) i, LATERAL (SELECT get_byte(bytes, i)) c (b));
-END
-$$;
-
 -- An object of name -> text as a form, or as a URL's query.  Members that are null are left out.
 CREATE OR REPLACE FUNCTION coder.form_encode(form jsonb)
 RETURNS text LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
