@@ -21,8 +21,8 @@ PG_FUNCTION_INFO_V1(coder_has_organization_membership);
 PG_FUNCTION_INFO_V1(coder_rbac_role);
 
 /* Arguments (action, type, org, owner, user_acl, group_acl, id) into an object; the action. */
-static int
-object_of_args(FunctionCallInfo fcinfo, RbacObject *object)
+int
+coder_object_of_args(FunctionCallInfo fcinfo, RbacObject *object)
 {
 	text *action = PG_GETARG_TEXT_PP(0);
 	text *type = PG_GETARG_TEXT_PP(1);
@@ -44,10 +44,10 @@ can_by_args(FunctionCallInfo fcinfo, const char **why)
 	int action;
 
 	*why = "nobody is asking";
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || coder_current_subject == NULL)
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || coder_subject() == NULL)
 		return false;
-	action = object_of_args(fcinfo, &object);
-	return rbac_decide(&coder_current_subject->rbac, action, &object, why);
+	action = coder_object_of_args(fcinfo, &object);
+	return rbac_decide(&coder_subject()->rbac, action, &object, why);
 }
 
 /*
@@ -78,14 +78,14 @@ coder_can_any(PG_FUNCTION_ARGS)
 	text *action;
 	text *type;
 
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || coder_current_subject == NULL)
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || coder_subject() == NULL)
 		PG_RETURN_BOOL(false);
 	action = PG_GETARG_TEXT_PP(0);
 	type = PG_GETARG_TEXT_PP(1);
 	object.type = rbac_type(VARDATA_ANY(type), (int) VARSIZE_ANY_EXHDR(type));
 	object.owner = PG_ARGISNULL(2) ? NULL : PG_GETARG_UUID_P(2);
 	object.any_org = true;
-	PG_RETURN_BOOL(rbac_decide(&coder_current_subject->rbac,
+	PG_RETURN_BOOL(rbac_decide(&coder_subject()->rbac,
 							   rbac_action(VARDATA_ANY(action), (int) VARSIZE_ANY_EXHDR(action)),
 							   &object,
 							   &why));
@@ -134,9 +134,9 @@ coder_has_organization_membership(PG_FUNCTION_ARGS)
 {
 	pg_uuid_t *org = PG_GETARG_UUID_P(0);
 
-	if (coder_current_subject == NULL)
+	if (coder_subject() == NULL)
 		PG_RETURN_BOOL(false);
-	PG_RETURN_BOOL(rbac_is_member(&coder_current_subject->rbac, org));
+	PG_RETURN_BOOL(rbac_is_member(&coder_subject()->rbac, org));
 }
 
 /*

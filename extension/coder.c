@@ -57,6 +57,8 @@ _PG_init(void)
 	emit_log_hook = on_emit_log;
 	coder_handle_init();
 	coder_subject_init();
+	coder_session_init();
+	coder_guard_init();
 	coder_event_init();
 	coder_worker_init();
 	if (process_shared_preload_libraries_in_progress)

@@ -40,6 +40,29 @@ extern void coder_subject_init(void);
 extern CoderSubject *coder_subject_of_token(const char *token, int len, const char *remote);
 extern CoderSubject *coder_subject_of_agent(const pg_uuid_t *auth_token);
 extern CoderSubject *coder_subject_of_user(const pg_uuid_t *user_id);
+extern CoderSubject *coder_subject_load_token(const char *token, int len);
+extern void coder_subject_check_key(const char *token, int len);
+extern uint64 coder_subject_generation(void);
+
+/* session.c */
+extern void coder_session_init(void);
+extern void coder_session_discard(void);
+extern CoderSubject *coder_session_subject(void); /* NULL: nobody */
+/* Has the user the rights of this role, other than as a superuser? */
+extern bool coder_role_has(const char *role, Oid user);
+
+/* Who asks: of the request that is served, else of this session. */
+static inline CoderSubject *
+coder_subject(void)
+{
+	return coder_current_subject != NULL ? coder_current_subject : coder_session_subject();
+}
+
+/* can.c: arguments (action, type, org, owner, user_acl, group_acl, id) into an object; the action. */
+extern int coder_object_of_args(FunctionCallInfo fcinfo, RbacObject *object);
+
+/* guard.c */
+extern void coder_guard_init(void);
 
 /* crypto.c */
 extern void coder_crypto_init(void);

@@ -10,8 +10,24 @@
 #error "PostgreSQL 15 to 18 is needed"
 #endif
 
+#include "nodes/parsenodes.h"
 #if PG_VERSION_NUM >= 160000
+#include "parser/parse_relation.h"
+#include "utils/acl.h"
 #include "varatt.h"
 #endif
+
+/* The columns that a query reads of a table. */
+static inline Bitmapset *
+coder_selected_columns(Query *query, RangeTblEntry *rte)
+{
+#if PG_VERSION_NUM >= 160000
+	if (rte->perminfoindex == 0)
+		return NULL;
+	return getRTEPermissionInfo(query->rteperminfos, rte)->selectedCols;
+#else
+	return rte->selectedCols;
+#endif
+}
 
 #endif

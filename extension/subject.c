@@ -690,6 +690,37 @@ coder_subject_of_token(const char *token, int len, const char *remote)
 	return subject;
 }
 
+/* Raises ZC401 where the token does not look like an API key. */
+void
+coder_subject_check_key(const char *token, int len)
+{
+	check_key_shape(token, len);
+}
+
+/* The same subject in the current context and nobody else's; the key must look like one. */
+CoderSubject *
+coder_subject_load_token(const char *token, int len)
+{
+	CoderSubject *subject;
+	char id[CODER_KEY_ID_LEN + 1];
+
+	check_key_shape(token, len);
+	memcpy(id, token, CODER_KEY_ID_LEN);
+	id[CODER_KEY_ID_LEN] = '\0';
+	subject = load_subject_of_key(id, token + CODER_KEY_ID_LEN + 1);
+	note_use(subject, NULL);
+	return subject;
+}
+
+/* Grows with every change of somebody's rights that this backend has been told of. */
+uint64
+coder_subject_generation(void)
+{
+	if (!OidIsValid(epoch_relid))
+		epoch_relid = get_relname_relid("auth_epoch", coder_namespace());
+	return generation;
+}
+
 /* A user with all rights of its roles: for SQL by hand, and for agents' owners. */
 CoderSubject *
 coder_subject_of_user(const pg_uuid_t *user_id)
@@ -764,22 +795,27 @@ coder_subject_of_agent(const pg_uuid_t *auth_token)
 	return known ? subject : NULL;
 }
 
-/* coder.subject_id() RETURNS uuid: the user who asks, NULL where nobody. */
+/* coder.subject_id() RETURNS uuid: the user who asks, NULL where nobody or a role of the database. */
 Datum
 coder_subject_id(PG_FUNCTION_ARGS)
 {
-	if (coder_current_subject == NULL)
+	static const pg_uuid_t nil;
+	CoderSubject *subject = coder_subject();
+
+	if (subject == NULL || memcmp(&subject->rbac.id, &nil, UUID_LEN) == 0)
 		PG_RETURN_NULL();
-	PG_RETURN_UUID_P(&coder_current_subject->rbac.id);
+	PG_RETURN_UUID_P(&subject->rbac.id);
 }
 
 /* coder.subject_token_id() RETURNS text: the id of the API key used, NULL where none. */
 Datum
 coder_subject_token_id(PG_FUNCTION_ARGS)
 {
-	if (coder_current_subject == NULL || coder_current_subject->token_id[0] == '\0')
+	CoderSubject *subject = coder_subject();
+
+	if (subject == NULL || subject->token_id[0] == '\0')
 		PG_RETURN_NULL();
-	PG_RETURN_TEXT_P(cstring_to_text(coder_current_subject->token_id));
+	PG_RETURN_TEXT_P(cstring_to_text(subject->token_id));
 }
 
 /* coder.agent_id() RETURNS uuid: the workspace agent whose token was used, NULL where none. */

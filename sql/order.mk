@@ -29,6 +29,7 @@ SQL_API = \
 	api/user.sql \
 	api/account.sql \
 	api/apikey.sql \
+	api/session.sql \
 	api/oauth2provider.sql \
 	api/organization.sql \
 	api/notification.sql \
@@ -50,5 +51,5 @@ SQL_API = \
 	tick.sql \
 	admin.sql
 
-# Routes that nothing above has built answer 501: the last file.
-SQL_LAST = api/unbuilt.sql
+# Routes that nothing above has built answer 501; then what all files made is closed but for whom it is for.
+SQL_LAST = api/unbuilt.sql access.sql

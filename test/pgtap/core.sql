@@ -27,11 +27,21 @@ SELECT is_empty(
 	     AND NOT coalesce(p.proconfig::text LIKE '%search_path=pg_catalog, pg_temp%', false)$$,
 	'every PL/pgSQL function has a fixed search path');
 SELECT is_empty(
-	$$SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'coder'::regnamespace AND p.prosecdef$$,
-	'no function runs with another''s rights');
+	$$SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'coder'::regnamespace AND p.prosecdef
+	     AND p.prorettype <> 'trigger'::regtype AND NOT has_function_privilege('coder_admin', p.oid, 'EXECUTE')$$,
+	'no function runs with another''s rights but triggers and what is for people');
+SELECT is_empty(
+	$$SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'coder'::regnamespace AND p.prosecdef
+	     AND NOT coalesce(p.proconfig::text LIKE '%search_path=pg_catalog, pg_temp%', false)
+	     AND (SELECT l.lanname FROM pg_language l WHERE l.oid = p.prolang) <> 'c'$$,
+	'those that do have a fixed search path');
+SELECT is_empty(
+	$$SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'coder'::regnamespace AND p.prosecdef
+	     AND p.prorettype <> 'trigger'::regtype AND NOT coalesce(p.proconfig::text LIKE '%row_security=on%', false)$$,
+	'and row_security on, so that nobody feigns the restoring of a dump');
 SELECT ok(NOT has_schema_privilege('pg_monitor', 'coder', 'USAGE'), 'the schema is its owner''s');
 SELECT is_empty($$SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'coder'::regnamespace
-	AND EXISTS (SELECT 1 FROM aclexplode(p.proacl) a WHERE a.grantee = 0)$$, 'no function is granted to everybody');
+	AND EXISTS (SELECT 1 FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE a.grantee = 0)$$, 'no function is granted to everybody');
 
 -- functions of these tests
 CREATE FUNCTION coder.t_echo(req coder.request) RETURNS coder.response LANGUAGE plpgsql AS

@@ -1,0 +1,117 @@
+-- sql/api/session.sql -- a person at an SQL prompt: who it is, and what row security asks
+--
+-- In C: extension/session.c, row.c, guard.c.  Roles, policies and privileges: sql/access.sql.
+
+-- Internal: the login of this session or transaction; ZC401 where the token is nobody's.
+CREATE OR REPLACE FUNCTION coder.session_login(token text, local bool)
+RETURNS void LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'coder_session_login';
+
+-- Internal: ask as this user; 28000 where the API would not let that user in.
+CREATE OR REPLACE FUNCTION coder.session_become(user_id uuid, local bool)
+RETURNS void LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'coder_session_become';
+
+-- Internal: the login ends.
+CREATE OR REPLACE FUNCTION coder.session_logout()
+RETURNS void LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'coder_session_logout';
+
+-- Internal: how this session is signed in (token, become, role, nobody), for the transaction only?, as whom, with which key.
+CREATE OR REPLACE FUNCTION coder.session_info(OUT login text, OUT local bool, OUT user_id uuid, OUT token_id text)
+LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_session_info';
+
+-- For policies: may the one who asks do it to every row of the type?  28000 where nobody asks, as in all row_ functions.
+CREATE OR REPLACE FUNCTION coder.row_all(action text, type text)
+RETURNS bool LANGUAGE C STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_row_all';
+
+-- To its own rows that are of no organization?
+CREATE OR REPLACE FUNCTION coder.row_own(action text, type text)
+RETURNS bool LANGUAGE C STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_row_own';
+
+-- To all rows of which organizations?
+CREATE OR REPLACE FUNCTION coder.row_orgs(action text, type text)
+RETURNS uuid[] LANGUAGE C STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_row_orgs';
+
+-- To its own rows of which organizations?
+CREATE OR REPLACE FUNCTION coder.row_owned(action text, type text)
+RETURNS uuid[] LANGUAGE C STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_row_owned';
+
+-- Does the token name its objects, so that each row is asked about?
+CREATE OR REPLACE FUNCTION coder.row_listed(action text, type text)
+RETURNS bool LANGUAGE C STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_row_listed';
+
+-- Who asks; the nil uuid for a role of the database.
+CREATE OR REPLACE FUNCTION coder.row_subject()
+RETURNS uuid LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_row_subject';
+
+-- The decision for one row.
+CREATE OR REPLACE FUNCTION coder.row_can(action text, type text, org uuid DEFAULT NULL, owner uuid DEFAULT NULL,
+	user_acl jsonb DEFAULT NULL, group_acl jsonb DEFAULT NULL, id uuid DEFAULT NULL)
+RETURNS bool LANGUAGE C STABLE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'coder_row_can';
+
+-- Sign this session in with an API key (local: until the end of the transaction); the user's name.  28000 where the
+-- token is not good.  Pass the token as a parameter: statements are shown in pg_stat_activity and may be logged.
+CREATE OR REPLACE FUNCTION coder.login(token text, local bool DEFAULT false)
+RETURNS text LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET row_security = on
+AS $$
+DECLARE
+	why text;
+	detail text;
+BEGIN
+	PERFORM coder.session_login(coalesce(token, ''), coalesce(local, false));
+	RETURN (SELECT u.username FROM coder.users u WHERE u.id = (SELECT i.user_id FROM coder.session_info() i));
+EXCEPTION WHEN SQLSTATE 'ZC401' THEN
+	GET STACKED DIAGNOSTICS why = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
+	RAISE invalid_authorization_specification USING MESSAGE = 'this token does not sign anybody in',
+		DETAIL = coalesce(nullif(detail, ''), why), HINT = 'Make one with "coder tokens create", or on the page Tokens.';
+END
+$$;
+
+-- Ask as another user, by name or id (local: until the end of the transaction); the user's name.  For coder_admin.
+-- It is in the audit log and in the log of the server.  28000 where there is no such user, or not one who may sign in.
+CREATE OR REPLACE FUNCTION coder.become(who text, local bool DEFAULT false)
+RETURNS text LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET row_security = on
+AS $$
+DECLARE
+	uid uuid;
+	name text;
+BEGIN
+	SELECT u.id, u.username INTO uid, name FROM coder.users u
+	 WHERE (u.id = coder.try_uuid(who) OR lower(u.username) = lower(who)) AND NOT u.deleted;
+	IF uid IS NULL THEN
+		RAISE invalid_authorization_specification USING MESSAGE = format('there is no user "%s"', who);
+	END IF;
+	IF NOT (pg_is_in_recovery() OR current_setting('transaction_read_only')::bool) THEN
+		PERFORM coder.audit('login', 'user', uid, name,
+			additional => jsonb_build_object('by', 'coder.become', 'database_role', session_user));
+	END IF;
+	PERFORM coder.session_become(uid, coalesce(local, false));
+	RETURN name;
+END
+$$;
+
+-- The login of this session, and of this transaction, ends.
+CREATE OR REPLACE FUNCTION coder.logout()
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET row_security = on
+AS $$
+BEGIN
+	PERFORM coder.session_logout();
+END
+$$;
+
+-- Who asks in this session, how it was signed in (token, become; role: only a role of the database; nobody) and until
+-- when (session, transaction).
+CREATE OR REPLACE FUNCTION coder.whoami(OUT username text, OUT user_id uuid, OUT roles text[], OUT login text, OUT until text,
+	OUT token_id text, OUT database_role name)
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET row_security = on
+AS $$
+BEGIN
+	SELECT i.login, i.user_id, i.token_id, CASE WHEN i.login IN ('role', 'nobody') THEN NULL
+			WHEN i.local THEN 'transaction' ELSE 'session' END
+	  INTO login, user_id, token_id, until FROM coder.session_info() i;
+	SELECT u.username, u.rbac_roles INTO username, roles FROM coder.users u WHERE u.id = whoami.user_id;
+	database_role := session_user;
+END
+$$;
