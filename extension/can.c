@@ -199,3 +199,35 @@ coder_rbac_action_known(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(type != RBAC_OTHER_TYPE && action != RBAC_OTHER_ACTION &&
 				   (rbac_type_actions(type) & ((uint32) 1 << action)) != 0);
 }
+
+PG_FUNCTION_INFO_V1(coder_rbac_resources);
+
+/*
+ * coder.rbac_resources() RETURNS jsonb
+ *
+ * {"type": ["action", ...], ...}: every resource type with its actions.
+ */
+Datum
+coder_rbac_resources(PG_FUNCTION_ARGS)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfoChar(&buf, '{');
+	for (int type = 0; type < RBAC_TYPES; type++)
+	{
+		uint32 actions = rbac_type_actions(type);
+		const char *separator = "";
+
+		appendStringInfo(&buf, "%s\"%s\":[", type > 0 ? "," : "", rbac_type_names[type]);
+		for (int action = 0; action < RBAC_ACTIONS; action++)
+			if (actions & ((uint32) 1 << action))
+			{
+				appendStringInfo(&buf, "%s\"%s\"", separator, rbac_action_names[action]);
+				separator = ",";
+			}
+		appendStringInfoChar(&buf, ']');
+	}
+	appendStringInfoChar(&buf, '}');
+	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(buf.data)));
+}

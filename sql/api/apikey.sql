@@ -243,6 +243,22 @@ BEGIN
 END
 $$;
 
+-- GET /users/{user}/keys: the user's sessions, that is, keys that are no tokens of their own making.  Ours.
+CREATE OR REPLACE FUNCTION coder.sessions_list(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	u CONSTANT coder.users := coder.param_user(req);
+BEGIN
+	PERFORM coder.require_read('read', 'api_key', NULL, u.id);
+	RETURN coder.reply(200, coalesce((SELECT jsonb_agg(coder.api_key_json(k)
+			|| jsonb_build_object('ip_address', host(k.ip_address), 'current', k.id IS NOT DISTINCT FROM coder.subject_token_id())
+			ORDER BY greatest(k.last_used, k.created_at) DESC, k.id)
+		FROM coder.api_keys k WHERE k.user_id = u.id AND k.login_type <> 'token' AND k.expires_at > now()), '[]'));
+END
+$$;
+
 -- GET /users/{user}/keys/tokens/tokenconfig
 CREATE OR REPLACE FUNCTION coder.token_config(req coder.request)
 RETURNS coder.response LANGUAGE plpgsql STABLE
@@ -327,6 +343,7 @@ $$;
 DELETE FROM coder.routes WHERE area = 'apikey';
 INSERT INTO coder.routes (area, method, pattern, function, auth, read_only) VALUES
 	('apikey', 'GET', '/api/v2/auth/scopes', 'auth_scopes', 'none', true),
+	('apikey', 'GET', '/api/v2/users/{user}/keys', 'sessions_list', 'session', true),
 	('apikey', 'POST', '/api/v2/users/{user}/keys', 'key_create', 'session', false),
 	('apikey', 'GET', '/api/v2/users/{user}/keys/tokens', 'tokens_list', 'session', true),
 	('apikey', 'POST', '/api/v2/users/{user}/keys/tokens', 'token_create', 'session', false),

@@ -103,6 +103,21 @@ CREATE OR REPLACE FUNCTION coder.rbac_action_known(type text, action text)
 RETURNS bool LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'coder_rbac_action_known';
 
+-- Every resource type with its actions: {"type": ["action", …], …}.
+CREATE OR REPLACE FUNCTION coder.rbac_resources()
+RETURNS jsonb LANGUAGE C IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'coder_rbac_resources';
+
+-- GET /auth/resources: what permissions are made of, for those who edit roles.  Ours; the reference has it in its client.
+CREATE OR REPLACE FUNCTION coder.auth_resources(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coder.reply(200, coder.rbac_resources());
+END
+$$;
+
 -- POST and PUT /organizations/{organization}/members/roles: a custom role.
 CREATE OR REPLACE FUNCTION coder.custom_role_put(req coder.request)
 RETURNS coder.response LANGUAGE plpgsql
@@ -244,6 +259,7 @@ $$;
 
 DELETE FROM coder.routes WHERE area = 'rbac';
 INSERT INTO coder.routes (area, method, pattern, function, read_only) VALUES
+	('rbac', 'GET', '/api/v2/auth/resources', 'auth_resources', true),
 	('rbac', 'GET', '/api/v2/users/roles', 'site_roles_list', true),
 	('rbac', 'GET', '/api/v2/organizations/{organization}/members/roles', 'org_roles_list', true),
 	('rbac', 'POST', '/api/v2/organizations/{organization}/members/roles', 'custom_role_put', false),

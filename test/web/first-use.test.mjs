@@ -6,41 +6,16 @@
 //
 // SPDX-License-Identifier: MIT
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { after, before, test } from "node:test";
-import { chromium } from "playwright-core";
+import { before, test } from "node:test";
+import { OWNER, base, browser } from "./browser.mjs";
 
-const base = process.env.CODER_URL;
-assert.ok(base, "CODER_URL is not set");
-const pictures = process.env.CODER_SCREENSHOTS;
-if (pictures) mkdirSync(pictures, { recursive: true });
-
-const OWNER = { username: "ada", email: "ada@example.com", password: "correct horse 7 battery" };
-let profile, context, page;
-const problems = [];
-
-before(async () => {
-  profile = mkdtempSync(join(tmpdir(), "coder-web-"));
-  context = await chromium.launchPersistentContext(profile, {
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    headless: true,
-    viewport: { width: 1200, height: 800 },
-    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-  });
-  page = await context.newPage();
-  page.setDefaultTimeout(30_000);
-  context.on("page", (opened) => opened.on("pageerror", (error) => problems.push(String(error))));
-  page.on("pageerror", (error) => problems.push(String(error)));
+const { page: currentPage, context: currentContext, picture, problems } = browser();
+let page, context;
+before(() => {
+  page = currentPage();
+  context = currentContext();
 });
 
-after(async () => {
-  await context?.close();
-  rmSync(profile, { recursive: true, force: true });
-});
-
-const picture = (name, of = page) => (pictures ? of.screenshot({ path: join(pictures, `${name}.png`) }) : undefined);
 const status = (value) => page.locator(`h1 .status[data-status="${value}"]`).waitFor({ timeout: 60_000 });
 
 /** What the terminal's page shows, as text: the rows that xterm.js draws. */
@@ -170,8 +145,9 @@ test("a template is uploaded; one that does not parse shows why", async () => {
 });
 
 test("users and tokens", async () => {
-  await page.getByRole("link", { name: "Users" }).click();
+  await page.getByRole("link", { name: "Admin" }).click();
   await page.getByText(OWNER.email).waitFor();
+  await page.getByRole("link", { name: "Settings" }).click();
   await page.getByRole("link", { name: "Tokens" }).click();
   await page.getByRole("button", { name: "New token" }).click();
   await page.getByLabel("Name").fill("laptop");

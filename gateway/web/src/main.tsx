@@ -1,7 +1,7 @@
 // The pages' frame: who is signed in, the header, and which page a path shows.
 //
 // SPDX-License-Identifier: MIT
-import { render } from "preact";
+import { type ComponentType, render } from "preact";
 import { useCallback, useEffect, useState } from "preact/hooks";
 import { Link, Redirect, Route, Switch, useLocation, useSearch } from "wouter-preact";
 import { ApiError, api } from "./api";
@@ -9,16 +9,25 @@ import { CHECKS, type Session, SessionContext } from "./session";
 import { applyTheme, nextTheme } from "./theme";
 import type { Organization, User } from "./types";
 import { ErrorBox, Loading } from "./ui";
+import { Admin, Settings, adminHome, isAdminPath } from "./sections";
 import { About } from "./pages/about";
+import { Account, Applications, SshKey } from "./pages/account";
+import { Audit, Connections } from "./pages/audit";
 import { Build } from "./pages/build";
 import { CliAuth } from "./pages/cliauth";
 import { CreateWorkspace } from "./pages/create";
+import { GroupPage, Groups } from "./pages/groups";
 import { Login } from "./pages/login";
+import { OAuth2AppPage, OAuth2Apps } from "./pages/oauth2";
+import { OrganizationPage, Organizations } from "./pages/organizations";
+import { RolePage, Roles } from "./pages/roles";
+import { Sessions } from "./pages/sessions";
 import { Setup } from "./pages/setup";
 import { TemplatePage } from "./pages/template";
 import { NewTemplate, Templates } from "./pages/templates";
 import { TerminalPage } from "./pages/terminal";
 import { Tokens } from "./pages/tokens";
+import { UserPage } from "./pages/user";
 import { Users } from "./pages/users";
 import { WorkspacePage } from "./pages/workspace";
 import { Workspaces } from "./pages/workspaces";
@@ -49,11 +58,12 @@ async function loadState(signOut: () => void): Promise<State> {
 
 function Header({ session }: { session: Session }) {
   const [location] = useLocation();
-  const tab = (path: string, text: string) => (
-    <Link href={path} class={location.startsWith(path) ? "current" : ""} aria-current={location.startsWith(path) ? "page" : undefined}>
+  const tab = (path: string, text: string, here = location.startsWith(path)) => (
+    <Link href={path} class={here ? "current" : ""} aria-current={here ? "page" : undefined}>
       {text}
     </Link>
   );
+  const admin = adminHome(session);
   return (
     <header>
       <nav aria-label="Main">
@@ -62,8 +72,8 @@ function Header({ session }: { session: Session }) {
         </Link>
         {tab("/workspaces", "Workspaces")}
         {tab("/templates", "Templates")}
-        {session.can.readUsers && tab("/users", "Users")}
-        {tab("/settings/tokens", "Tokens")}
+        {admin && tab(admin, "Admin", isAdminPath(location))}
+        {tab("/settings/account", "Settings", location.startsWith("/settings"))}
         {tab("/about", "About")}
       </nav>
       <div class="who">
@@ -84,6 +94,29 @@ const workspacePath = (rest: string) => new RegExp(`^/@(?<owner>[^/]+)/(?<worksp
 const TERMINAL = workspacePath("/terminal");
 const WORKSPACE = workspacePath("");
 const BUILD = workspacePath("/builds/(?<number>[0-9]+)");
+
+const ADMIN_PAGES: [string, ComponentType][] = [
+  ["/users", Users],
+  ["/users/:user", UserPage],
+  ["/groups", Groups],
+  ["/groups/:group", GroupPage],
+  ["/organizations", Organizations],
+  ["/organizations/:organization", OrganizationPage],
+  ["/roles", Roles],
+  ["/roles/:organization/:role?", RolePage],
+  ["/audit", Audit],
+  ["/connections", Connections],
+  ["/deployment/oauth2-provider/apps", OAuth2Apps],
+  ["/deployment/oauth2-provider/apps/:app", OAuth2AppPage],
+];
+
+const SETTINGS_PAGES: [string, ComponentType][] = [
+  ["/settings/account", Account],
+  ["/settings/sessions", Sessions],
+  ["/settings/tokens", Tokens],
+  ["/settings/ssh-key", SshKey],
+  ["/settings/applications", Applications],
+];
 
 /** Keys that work everywhere: / goes to the page's search, g w and g t to the two lists. */
 function useKeys() {
@@ -129,8 +162,20 @@ function SignedIn({ session }: { session: Session }) {
               <Route path="/templates/:organization/:template/workspace" component={CreateWorkspace} />
               <Route path={WORKSPACE} component={WorkspacePage} />
               <Route path={BUILD} component={Build} />
-              <Route path="/users" component={Users} />
-              <Route path="/settings/tokens" component={Tokens} />
+              {ADMIN_PAGES.map(([path, Page]) => (
+                <Route key={path} path={path}>
+                  <Admin>
+                    <Page />
+                  </Admin>
+                </Route>
+              ))}
+              {SETTINGS_PAGES.map(([path, Page]) => (
+                <Route key={path} path={path}>
+                  <Settings>
+                    <Page />
+                  </Settings>
+                </Route>
+              ))}
               <Route path="/about" component={About} />
               <Route path="/cli-auth" component={CliAuth} />
               <Route path="/" component={() => <Redirect to="/workspaces" replace />} />

@@ -39,7 +39,92 @@ export interface Organization {
   id: string;
   name: string;
   display_name: string;
+  description: string;
   is_default: boolean;
+  created_at: string;
+}
+
+export interface Member {
+  user_id: string;
+  organization_id: string;
+  username: string;
+  name?: string;
+  email: string;
+  status: string;
+  roles: Role[];
+}
+
+export interface Permission {
+  negate: boolean;
+  resource_type: string;
+  action: string;
+}
+
+export interface AssignableRole extends Role {
+  organization_id?: string;
+  assignable: boolean;
+  built_in: boolean;
+  site_permissions: Permission[];
+  user_permissions: Permission[];
+  organization_permissions: Permission[];
+  organization_member_permissions: Permission[];
+}
+
+export interface Group {
+  id: string;
+  name: string;
+  display_name: string;
+  organization_id: string;
+  organization_name?: string;
+  members: { id: string; username: string; email: string }[];
+  total_member_count: number;
+  quota_allowance: number;
+  source: string;
+}
+
+export interface AuditLog {
+  id: string;
+  time: string;
+  ip: string;
+  user_agent: string;
+  request_id: string;
+  resource_type: string;
+  resource_target: string;
+  action: string;
+  diff: Record<string, { old?: unknown; new?: unknown; secret: boolean }>;
+  status_code: number;
+  description: string;
+  resource_link: string;
+  is_deleted: boolean;
+  organization?: { name: string; display_name: string };
+  user?: { username: string };
+}
+
+export interface ConnectionLog {
+  id: string;
+  connect_time: string;
+  workspace_owner_username: string;
+  workspace_name: string;
+  agent_name: string;
+  ip?: string;
+  type: string;
+  web_info?: { user?: { username: string }; slug_or_port: string; status_code: number };
+  ssh_info?: { disconnect_time?: string; disconnect_reason?: string; exit_code?: number };
+}
+
+export interface OAuth2App {
+  id: string;
+  name: string;
+  callback_url: string;
+  icon: string;
+  endpoints: { authorization: string; token: string; token_revoke: string };
+}
+
+export interface AuthMethods {
+  terms_of_service_url?: string;
+  password: { enabled: boolean };
+  github: { enabled: boolean };
+  oidc: { enabled: boolean; signInText: string; iconUrl: string };
 }
 
 export type JobStatus = "pending" | "running" | "succeeded" | "failed" | "canceling" | "canceled" | "unknown";
@@ -244,6 +329,13 @@ export interface ApiKey {
   last_used: string;
   expires_at: string;
   token_name: string;
-  scope: string;
+  login_type: string;
+  scopes: string[];
+  allow_list: string[];
   lifetime_seconds: number;
+}
+
+export interface SessionKey extends ApiKey {
+  ip_address: string;
+  current: boolean;
 }

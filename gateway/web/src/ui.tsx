@@ -127,6 +127,91 @@ export function Dialog(props: { title: string; open: boolean; onClose: () => voi
   );
 }
 
+/** A button that asks before it acts. */
+export function ConfirmButton(props: { title: string; text: ComponentChildren; yes: string; action: () => Promise<void>; children: ComponentChildren; disabled?: boolean }) {
+  const [open, setOpen] = useState(false);
+  const act = async () => {
+    await props.action();
+    setOpen(false);
+  };
+  return (
+    <>
+      <button type="button" class="danger" onClick={() => setOpen(true)} disabled={props.disabled}>
+        {props.children}
+      </button>
+      <Dialog title={props.title} open={open} onClose={() => setOpen(false)}>
+        <p>{props.text}</p>
+        <div class="actions">
+          <ActionButton kind="danger" action={act}>
+            {props.yes}
+          </ActionButton>
+          <button type="button" onClick={() => setOpen(false)}>
+            Cancel
+          </button>
+        </div>
+      </Dialog>
+    </>
+  );
+}
+
+export function Table({ head, children }: { head: string[]; children: ComponentChildren }) {
+  return (
+    <table>
+      <thead>
+        <tr>
+          {head.map((text, i) => (
+            <th key={i}>{text}</th>
+          ))}
+        </tr>
+      </thead>
+      <tbody>{children}</tbody>
+    </table>
+  );
+}
+
+/** Boxes to tick, one for each choice: name and what is shown. */
+export function Choices(props: { legend: string; choices: [string, string][]; chosen: string[]; onChange: (chosen: string[]) => void; disabled?: boolean }) {
+  const toggle = (name: string) => props.onChange(props.chosen.includes(name) ? props.chosen.filter((c) => c !== name) : [...props.chosen, name]);
+  return (
+    <fieldset class="choices">
+      <legend>{props.legend}</legend>
+      {props.choices.map(([name, text]) => (
+        <label key={name}>
+          <input type="checkbox" checked={props.chosen.includes(name)} disabled={props.disabled} onChange={() => toggle(name)} /> {text}
+        </label>
+      ))}
+    </fieldset>
+  );
+}
+
+export function Select(props: { label: string; value: string; choices: [string, string][]; onChange: (value: string) => void; help?: ComponentChildren }) {
+  const id = useId();
+  return (
+    <div class="field">
+      <label for={id}>{props.label}</label>
+      <select id={id} value={props.value} onChange={(e) => props.onChange(e.currentTarget.value)}>
+        {props.choices.map(([name, text]) => (
+          <option key={name} value={name}>
+            {text}
+          </option>
+        ))}
+      </select>
+      {props.help && <div class="help">{props.help}</div>}
+    </div>
+  );
+}
+
+/** What a list shows before, instead of and above its rows. */
+export function ListState({ error, loaded, empty, text }: { error?: Error; loaded: boolean; empty: boolean; text: ComponentChildren }) {
+  return (
+    <>
+      <ErrorBox error={error} />
+      {!loaded && !error && <Loading />}
+      {loaded && empty && <Empty>{text}</Empty>}
+    </>
+  );
+}
+
 const TONES: Record<string, string> = {
   running: "good",
   succeeded: "good",

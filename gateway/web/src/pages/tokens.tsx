@@ -5,7 +5,7 @@ import { useState } from "preact/hooks";
 import { api } from "../api";
 import { useApi } from "../live";
 import type { ApiKey } from "../types";
-import { ActionButton, Ago, CopyText, Dialog, Empty, ErrorBox, Field, Form, Loading, useTitle } from "../ui";
+import { ActionButton, Ago, Choices, CopyText, Dialog, Field, Form, ListState, Table, useTitle } from "../ui";
 
 const DAY_NS = 24 * 3600 * 1e9;
 
@@ -17,14 +17,24 @@ export function Tokens() {
   const [adding, setAdding] = useState(false);
   const [name, setName] = useState("");
   const [days, setDays] = useState<string>();
+  const [scopes, setScopes] = useState<string[]>([]);
+  const [allowed, setAllowed] = useState("");
+  const known = useApi<{ external: string[] }>("/api/v2/auth/scopes");
   const [secret, setSecret] = useState<string>();
   const close = () => {
     setAdding(false);
     setSecret(undefined);
     setName("");
+    setScopes([]);
+    setAllowed("");
   };
   const create = async () => {
-    const { key } = await api.post<{ key: string }>("/api/v2/users/me/keys/tokens", { token_name: name, lifetime: Number(days ?? Math.min(30, most)) * DAY_NS });
+    const { key } = await api.post<{ key: string }>("/api/v2/users/me/keys/tokens", {
+      token_name: name,
+      lifetime: Number(days ?? Math.min(30, most)) * DAY_NS,
+      scopes: scopes.length > 0 ? scopes : undefined,
+      allow_list: allowed.trim() ? allowed.trim().split(/[\s,]+/) : undefined,
+    });
     setSecret(key);
     await tokens.reload();
   };
@@ -43,46 +53,35 @@ export function Tokens() {
           New token
         </button>
       </div>
-      <ErrorBox error={tokens.error} />
-      {!loaded && !tokens.error && <Loading />}
-      {loaded && own.length === 0 && <Empty>You have no tokens. A token lets a program act as you.</Empty>}
+      <ListState error={tokens.error} loaded={loaded} empty={own.length === 0} text="You have no tokens. A token lets a program act as you." />
       {own.length > 0 && (
-        <table>
-          <thead>
-            <tr>
-              <th>Name</th>
-              <th>Id</th>
-              <th>Created</th>
-              <th>Last used</th>
-              <th>Expires</th>
-              <th />
+        <Table head={["Name", "Id", "May", "Created", "Last used", "Expires", ""]}>
+          {own.map((t) => (
+            <tr key={t.id}>
+              <td>{t.token_name}</td>
+              <td>
+                <code>{t.id}</code>
+              </td>
+              <td>
+                {t.scopes.join(", ").replace("coder:all", "everything")} {t.allow_list?.join() !== "*:*" && <span class="tag">{t.allow_list?.length} things only</span>}
+              </td>
+              <td>
+                <Ago time={t.created_at} />
+              </td>
+              <td>
+                <Ago time={t.last_used} />
+              </td>
+              <td>
+                <Ago time={t.expires_at} />
+              </td>
+              <td>
+                <ActionButton kind="danger" action={remove(t.id)}>
+                  Delete
+                </ActionButton>
+              </td>
             </tr>
-          </thead>
-          <tbody>
-            {own.map((t) => (
-              <tr key={t.id}>
-                <td>{t.token_name}</td>
-                <td>
-                  <code>{t.id}</code>
-                </td>
-                <td>
-                  <Ago time={t.created_at} />
-                </td>
-                <td>
-                  <Ago time={t.last_used} />
-                </td>
-                <td>
-                  <Ago time={t.expires_at} />
-                </td>
-                <td>
-                  <ActionButton kind="danger" action={remove(t.id)}>
-                    Delete
-                  </ActionButton>
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
+          ))}
+        </Table>
       )}
       <Dialog title="New token" open={adding} onClose={close}>
         {secret ? (
@@ -101,6 +100,11 @@ export function Tokens() {
               <>
                 <Field label="Name" name="token_name" autoFocus value={name} onInput={(e) => setName(e.currentTarget.value)} problem={error?.field("token_name")} />
                 <Field label="Days until it expires" name="lifetime" type="number" min={1} max={most} value={days ?? String(Math.min(30, most))} onInput={(e) => setDays(e.currentTarget.value)} problem={error?.field("lifetime")} help={`At most ${most}.`} />
+                <details>
+                  <summary>What it may do</summary>
+                  <Choices legend="Scopes (none ticked: everything that you may do)" choices={(known.data?.external ?? []).filter((s) => s !== "coder:all").map((s) => [s, s])} chosen={scopes} onChange={setScopes} />
+                  <Field label="Only these things" value={allowed} onInput={(e) => setAllowed(e.currentTarget.value)} problem={error?.field("allow_list")} help="type:id, separated by blanks, such as workspace:… or template:*." />
+                </details>
               </>
             )}
           </Form>
