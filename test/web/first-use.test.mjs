@@ -6,17 +6,11 @@
 //
 // SPDX-License-Identifier: MIT
 import assert from "node:assert/strict";
-import { before, test } from "node:test";
+import { test } from "node:test";
 import { OWNER, base, browser } from "./browser.mjs";
 
-const { page: currentPage, context: currentContext, picture, problems } = browser();
-let page, context;
-before(() => {
-  page = currentPage();
-  context = currentContext();
-});
-
-const status = (value) => page.locator(`h1 .status[data-status="${value}"]`).waitFor({ timeout: 60_000 });
+const { page, context, picture, problems } = browser();
+const status = (value) => page().locator(`h1 .status[data-status="${value}"]`).waitFor({ timeout: 60_000 });
 
 /** What the terminal's page shows, as text: the rows that xterm.js draws. */
 const screenText = (terminal) => terminal.locator(".xterm-rows").innerText();
@@ -33,35 +27,35 @@ async function waitForText(terminal, wanted, what) {
 }
 
 test("a bad first user is refused with the server's words", async () => {
-  await page.goto(base);
-  await page.getByLabel("Username").fill("not a name!");
-  await page.getByLabel("Email").fill(OWNER.email);
-  await page.getByLabel("Password").fill(OWNER.password);
-  await page.getByRole("button", { name: "Create the first user" }).click();
-  await page.getByRole("alert").first().waitFor();
+  await page().goto(base);
+  await page().getByLabel("Username").fill("not a name!");
+  await page().getByLabel("Email").fill(OWNER.email);
+  await page().getByLabel("Password").fill(OWNER.password);
+  await page().getByRole("button", { name: "Create the first user" }).click();
+  await page().getByRole("alert").first().waitFor();
 });
 
 test("the first user is created and sees the starter template", async () => {
-  await page.getByLabel("Username").fill(OWNER.username);
+  await page().getByLabel("Username").fill(OWNER.username);
   await picture("setup");
-  await page.getByRole("button", { name: "Create the first user" }).click();
-  await page.getByRole("heading", { name: "Templates" }).waitFor();
-  await page.getByRole("link", { name: "sandbox", exact: true }).waitFor();
+  await page().getByRole("button", { name: "Create the first user" }).click();
+  await page().getByRole("heading", { name: "Templates" }).waitFor();
+  await page().getByRole("link", { name: "sandbox", exact: true }).waitFor();
   await picture("templates");
 });
 
 test("a workspace is created and its agent connects", async () => {
-  await page.getByRole("link", { name: "Create workspace" }).first().click();
-  await page.getByLabel("Name", { exact: true }).fill("first");
+  await page().getByRole("link", { name: "Create workspace" }).first().click();
+  await page().getByLabel("Name", { exact: true }).fill("first");
   await picture("create");
-  await page.getByRole("button", { name: "Create workspace" }).click();
+  await page().getByRole("button", { name: "Create workspace" }).click();
   await status("running");
-  await page.locator('.agent .status[data-status="connected"]').waitFor({ timeout: 60_000 });
+  await page().locator('.agent .status[data-status="connected"]').waitFor({ timeout: 60_000 });
   await picture("workspace");
 });
 
 test("the terminal runs what is typed, survives a reload and resizes", async () => {
-  const [terminal] = await Promise.all([context.waitForEvent("page"), page.getByRole("link", { name: "Terminal" }).click()]);
+  const [terminal] = await Promise.all([context().waitForEvent("page"), page().getByRole("link", { name: "Terminal" }).click()]);
   await terminal.locator(".xterm-rows").waitFor();
   await terminal.locator(".xterm-helper-textarea").focus();
   await waitForText(terminal, /\S/, "a prompt");
@@ -90,24 +84,24 @@ test("the terminal runs what is typed, survives a reload and resizes", async () 
 });
 
 test("the workspace stops, starts again with its home, and is found by search", async () => {
-  await page.getByRole("button", { name: "Stop" }).click();
+  await page().getByRole("button", { name: "Stop" }).click();
   await status("stopped");
-  await page.getByRole("button", { name: "Start" }).click();
+  await page().getByRole("button", { name: "Start" }).click();
   await status("running");
-  await page.locator('.agent .status[data-status="connected"]').waitFor({ timeout: 60_000 });
-  const [terminal] = await Promise.all([context.waitForEvent("page"), page.getByRole("link", { name: "Terminal" }).click()]);
+  await page().locator('.agent .status[data-status="connected"]').waitFor({ timeout: 60_000 });
+  const [terminal] = await Promise.all([context().waitForEvent("page"), page().getByRole("link", { name: "Terminal" }).click()]);
   await terminal.locator(".xterm-helper-textarea").focus();
   await waitForText(terminal, /\S/, "a prompt");
   await terminal.keyboard.type("cat ~/kept\n");
   await waitForText(terminal, /^kept\s*$/m, "the file from before the stop");
   await terminal.close();
 
-  await page.getByRole("link", { name: "Workspaces" }).first().click();
-  await page.getByLabel("Search").fill("owner:me status:running first");
-  await page.getByRole("link", { name: "ada/first" }).waitFor();
+  await page().getByRole("link", { name: "Workspaces" }).first().click();
+  await page().getByLabel("Search").fill("owner:me status:running first");
+  await page().getByRole("link", { name: "ada/first" }).waitFor();
   await picture("workspaces");
-  await page.getByLabel("Search").fill("nothing-has-this-name");
-  await page.getByText("No workspace matches.").waitFor();
+  await page().getByLabel("Search").fill("nothing-has-this-name");
+  await page().getByText("No workspace matches.").waitFor();
 });
 
 const NATIVE = `
@@ -130,53 +124,53 @@ resource "coder_agent" "main" {
 const upload = (name, text) => ({ name, mimeType: "text/plain", buffer: Buffer.from(text) });
 
 test("a template is uploaded; one that does not parse shows why", async () => {
-  await page.getByRole("link", { name: "Templates", exact: true }).click();
-  await page.getByRole("link", { name: "New template" }).click();
-  await page.getByLabel("Name", { exact: true }).fill("uploaded");
-  await page.getByLabel("Terraform files").setInputFiles([upload("main.tf", "resource {{{")]);
-  await page.getByRole("button", { name: "Upload and import" }).click();
-  await page.getByRole("alert").filter({ hasText: "main.tf" }).waitFor();
+  await page().getByRole("link", { name: "Templates", exact: true }).click();
+  await page().getByRole("link", { name: "New template" }).click();
+  await page().getByLabel("Name", { exact: true }).fill("uploaded");
+  await page().getByLabel("Terraform files").setInputFiles([upload("main.tf", "resource {{{")]);
+  await page().getByRole("button", { name: "Upload and import" }).click();
+  await page().getByRole("alert").filter({ hasText: "main.tf" }).waitFor();
   await picture("failed-import");
-  await page.getByLabel("Terraform files").setInputFiles([upload("main.tf", NATIVE), upload("README.md", "# By hand")]);
-  await page.getByRole("button", { name: "Upload and import" }).click();
-  await page.getByRole("heading", { name: "uploaded" }).waitFor({ timeout: 60_000 });
-  await page.getByText("# By hand").waitFor();
+  await page().getByLabel("Terraform files").setInputFiles([upload("main.tf", NATIVE), upload("README.md", "# By hand")]);
+  await page().getByRole("button", { name: "Upload and import" }).click();
+  await page().getByRole("heading", { name: "uploaded" }).waitFor({ timeout: 60_000 });
+  await page().getByText("# By hand").waitFor();
   await picture("template");
 });
 
 test("users and tokens", async () => {
-  await page.getByRole("link", { name: "Admin" }).click();
-  await page.getByText(OWNER.email).waitFor();
-  await page.getByRole("link", { name: "Settings" }).click();
-  await page.getByRole("link", { name: "Tokens" }).click();
-  await page.getByRole("button", { name: "New token" }).click();
-  await page.getByLabel("Name").fill("laptop");
-  await page.getByRole("button", { name: "Create token" }).click();
-  const token = await page.locator("dialog code").innerText();
+  await page().getByRole("link", { name: "Admin" }).click();
+  await page().getByText(OWNER.email).waitFor();
+  await page().getByRole("link", { name: "Settings" }).click();
+  await page().getByRole("link", { name: "Tokens" }).click();
+  await page().getByRole("button", { name: "New token" }).click();
+  await page().getByLabel("Name").fill("laptop");
+  await page().getByRole("button", { name: "Create token" }).click();
+  const token = await page().locator("dialog code").innerText();
   const answer = await fetch(`${base}/api/v2/users/me`, { headers: { "Coder-Session-Token": token } });
   assert.equal(answer.status, 200, "the new token works");
-  await page.getByRole("button", { name: "Done" }).click();
-  await page.getByRole("link", { name: "About" }).click();
-  await page.getByText("Deployment").waitFor();
+  await page().getByRole("button", { name: "Done" }).click();
+  await page().getByRole("link", { name: "About" }).click();
+  await page().getByText("Deployment").waitFor();
 });
 
 test("the workspace is deleted", async () => {
-  await page.goto(`${base}/@ada/first`);
-  await page.getByRole("button", { name: "Delete" }).click();
-  await page.getByLabel("Type first to confirm").fill("first");
-  await page.getByRole("button", { name: "Delete the workspace" }).click();
-  await page.getByRole("heading", { name: "Workspaces" }).waitFor({ timeout: 60_000 });
+  await page().goto(`${base}/@ada/first`);
+  await page().getByRole("button", { name: "Delete" }).click();
+  await page().getByLabel("Type first to confirm").fill("first");
+  await page().getByRole("button", { name: "Delete the workspace" }).click();
+  await page().getByRole("heading", { name: "Workspaces" }).waitFor({ timeout: 60_000 });
 });
 
 test("signing out and in again", async () => {
-  await page.getByRole("button", { name: "Sign out" }).click();
-  await page.getByLabel("Email").fill(OWNER.email);
-  await page.getByLabel("Password").fill("wrong");
-  await page.getByRole("button", { name: "Sign in" }).click();
-  await page.getByRole("alert").waitFor();
-  await page.getByLabel("Password").fill(OWNER.password);
-  await page.getByRole("button", { name: "Sign in" }).click();
-  await page.getByRole("heading", { name: "Workspaces" }).waitFor();
+  await page().getByRole("button", { name: "Sign out" }).click();
+  await page().getByLabel("Email").fill(OWNER.email);
+  await page().getByLabel("Password").fill("wrong");
+  await page().getByRole("button", { name: "Sign in" }).click();
+  await page().getByRole("alert").waitFor();
+  await page().getByLabel("Password").fill(OWNER.password);
+  await page().getByRole("button", { name: "Sign in" }).click();
+  await page().getByRole("heading", { name: "Workspaces" }).waitFor();
 });
 
 test("no page raised an error", () => assert.deepEqual(problems, []));
