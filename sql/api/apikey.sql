@@ -19,7 +19,7 @@ BEGIN
 	UPDATE coder.api_keys k SET last_used = now(), updated_at = now(), ip_address = addr,
 		expires_at = CASE
 			WHEN refresh AND k.expires_at - now() <= make_interval(secs => k.lifetime_seconds) - interval '1 hour'
-				AND coalesce(coder.setting('disable_session_expiry_refresh'), 'false') <> 'true'
+				AND NOT coder.setting_bool('disable_session_expiry_refresh')
 			THEN now() + make_interval(secs => k.lifetime_seconds)
 			ELSE k.expires_at END
 	 WHERE k.id = key_id AND k.expires_at > now()
@@ -107,17 +107,58 @@ BEGIN
 END
 $$;
 
--- POST /users/{user}/keys: a session for a command line.
+-- What the key in use is limited to; everything where there is none (SQL by hand).
+CREATE OR REPLACE FUNCTION coder.subject_limits(OUT scopes text[], OUT allow_list text[])
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	SELECT k.scopes, k.allow_list INTO scopes, allow_list FROM coder.api_keys k WHERE k.id = coder.subject_token_id();
+	scopes := coalesce(scopes, '{coder:all}');
+	allow_list := coalesce(allow_list, '{*:*}');
+END
+$$;
+
+-- ZC403 unless the key in use may do all that a key with these limits may: nobody widens a token with a token.
+CREATE OR REPLACE FUNCTION coder.require_limits(scopes text[], allow_list text[])
+RETURNS void LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	mine record;
+	item text;
+BEGIN
+	SELECT * INTO mine FROM coder.subject_limits();
+	FOREACH item IN ARRAY scopes LOOP
+		IF NOT mine.scopes && ARRAY['coder:all', item, split_part(item, ':', 1) || ':*'] THEN
+			PERFORM coder.raise(403, 'Forbidden.', format('A token without the scope "%s" cannot give it to another one.', item));
+		END IF;
+	END LOOP;
+	FOREACH item IN ARRAY allow_list LOOP
+		IF NOT mine.allow_list && ARRAY['*:*', item, split_part(item, ':', 1) || ':*', '*:' || split_part(item, ':', 2)] THEN
+			PERFORM coder.raise(403, 'Forbidden.', format('A token without "%s" in its allow list cannot give it to another one.', item));
+		END IF;
+	END LOOP;
+END
+$$;
+
+-- POST /users/{user}/keys: a session for a command line, with the limits of the key that asks for it.
 CREATE OR REPLACE FUNCTION coder.key_create(req coder.request)
 RETURNS coder.response LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	u CONSTANT coder.users := coder.param_user(req);
+	mine record;
 	key text;
 BEGIN
+	IF u.is_system THEN
+		PERFORM coder.raise_forbidden();
+	END IF;
 	PERFORM coder.require_read('create', 'api_key', NULL, u.id);
-	key := coder.api_key_create(u.id, 'password', coder.setting_seconds('default_token_lifetime', 604800), remote => req.remote);
+	SELECT * INTO mine FROM coder.subject_limits();
+	key := coder.api_key_create(u.id, 'password', coder.setting_seconds('default_token_lifetime', 604800),
+		scopes => mine.scopes, allow_list => mine.allow_list, remote => req.remote);
 	PERFORM coder.audit('create', 'api_key', gen_random_uuid(), '', status => 201,
 		additional => jsonb_build_object('key_id', split_part(key, '-', 1)));
 	RETURN coder.reply(201, jsonb_build_object('key', key));
@@ -136,7 +177,7 @@ BEGIN
 	IF list IS NULL OR jsonb_typeof(list) <> 'array' OR jsonb_array_length(list) = 0 THEN
 		RETURN '{*:*}';
 	END IF;
-	SELECT array_agg(DISTINCT lower(trim(e.v))) INTO items FROM jsonb_array_elements_text(list) e (v);
+	SELECT array_agg(DISTINCT lower(trim(coalesce(e.v, '')))) INTO items FROM jsonb_array_elements_text(list) e (v);
 	IF cardinality(items) > 128 THEN
 		PERFORM coder.raise(400, 'Failed to create API key.', 'allow_list has more than 128 entries');
 	END IF;
@@ -178,15 +219,19 @@ DECLARE
 	u CONSTANT coder.users := coder.param_user(req);
 	body CONSTANT jsonb := coder.body(req);
 	max_life CONSTANT bigint := coder.max_token_lifetime(u);
-	life bigint := coder.setting_seconds('default_token_lifetime', 604800);
+	life bigint := least(coder.setting_seconds('default_token_lifetime', 604800), max_life);
 	wanted numeric;
 	name text := coalesce(nullif(body->>'token_name', ''), coder.random_token_name());
 	scopes text[];
 	scope text;
+	allow_list CONSTANT text[] := coder.normalize_allow_list(body->'allow_list');
 	key text;
 BEGIN
 	PERFORM coder.body_type(body, 'lifetime', 'number');
 	PERFORM coder.body_type(body, 'scopes', 'array');
+	PERFORM coder.body_type(body, 'allow_list', 'array');
+	PERFORM coder.body_type(body, 'scope', 'string');
+	PERFORM coder.body_type(body, 'token_name', 'string');
 	IF u.is_system THEN
 		PERFORM coder.raise_forbidden();
 	END IF;
@@ -199,21 +244,20 @@ BEGIN
 	ELSIF wanted > 0 THEN
 		life := greatest(floor(wanted / 1000000000)::bigint, 1);
 	END IF;
-	IF jsonb_typeof(body->'scopes') = 'array' AND jsonb_array_length(body->'scopes') > 0 THEN
-		scopes := ARRAY(SELECT jsonb_array_elements_text(body->'scopes'));
-	ELSE
-		scopes := ARRAY[CASE coalesce(body->>'scope', '') WHEN '' THEN 'coder:all' WHEN 'all' THEN 'coder:all'
-			WHEN 'application_connect' THEN 'coder:application_connect' ELSE body->>'scope' END];
-	END IF;
+	scopes := CASE WHEN coalesce(nullif(body->'scopes', 'null'), '[]') <> '[]' THEN ARRAY(SELECT jsonb_array_elements_text(body->'scopes'))
+		ELSE ARRAY[coalesce(nullif(body->>'scope', ''), 'coder:all')] END;
+	scopes := ARRAY(SELECT CASE e.v WHEN 'all' THEN 'coder:all' WHEN 'application_connect' THEN 'coder:application_connect' ELSE e.v END
+		FROM unnest(scopes) WITH ORDINALITY e (v, n) GROUP BY 1 ORDER BY min(e.n));
 	FOREACH scope IN ARRAY scopes LOOP
-		IF NOT scope = ANY (coder.external_scopes()) THEN
+		IF scope IS NULL OR NOT scope = ANY (coder.external_scopes()) THEN
 			PERFORM coder.raise(400, 'Failed to create API key.', format('invalid or unsupported API key scope: "%s"', scope));
 		END IF;
 	END LOOP;
+	PERFORM coder.require_limits(scopes, allow_list);
 	IF EXISTS (SELECT 1 FROM coder.api_keys k WHERE k.user_id = u.id AND k.token_name = name AND k.login_type = 'token') THEN
 		RAISE unique_violation;
 	END IF;
-	key := coder.api_key_create(u.id, 'token', life, name, scopes, coder.normalize_allow_list(body->'allow_list'), req.remote);
+	key := coder.api_key_create(u.id, 'token', life, name, scopes, allow_list, req.remote);
 	PERFORM coder.audit('create', 'api_key', gen_random_uuid(), name, status => 201,
 		additional => jsonb_build_object('key_id', split_part(key, '-', 1)));
 	RETURN coder.reply(201, jsonb_build_object('key', key));
