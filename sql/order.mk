@@ -32,6 +32,7 @@ SQL_API = \
 	api/session.sql \
 	api/oauth2provider.sql \
 	api/organization.sql \
+	api/idpsync.sql \
 	api/notification.sql \
 	api/audit.sql \
 	api/deployment.sql \

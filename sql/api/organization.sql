@@ -268,6 +268,19 @@ BEGIN
 END
 $$;
 
+-- ZC400 where the user's organizations are those of the identity provider.
+CREATE OR REPLACE FUNCTION coder.refuse_synced_member(u coder.users)
+RETURNS void LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF u.login_type = 'oidc' AND coalesce(coder.idpsync_settings('organization')->>'field', '') <> '' THEN
+		PERFORM coder.raise(400, 'Organization sync is enabled for OIDC users, meaning manual organization assignment is not allowed for this user. Have the user re-login to refresh their organizations.',
+			format('User %s is an OIDC user and organization sync is enabled. Ask an administrator to resolve the membership in your external IDP.', u.username));
+	END IF;
+END
+$$;
+
 -- POST /organizations/{organization}/members/{user}
 CREATE OR REPLACE FUNCTION coder.member_add(req coder.request)
 RETURNS coder.response LANGUAGE plpgsql
@@ -280,6 +293,10 @@ DECLARE
 BEGIN
 	PERFORM coder.require('create', 'organization_member', org.id);
 	IF NOT coder.may_assign('organization-member', org.id) OR NOT coder.can('assign', 'assign_org_role', org.id) THEN
+		PERFORM coder.raise_forbidden();
+	END IF;
+	PERFORM coder.refuse_synced_member(u);
+	IF u.is_system THEN
 		PERFORM coder.raise_forbidden();
 	END IF;
 	INSERT INTO coder.organization_members (user_id, organization_id) VALUES (u.id, org.id) RETURNING * INTO m;
@@ -324,6 +341,8 @@ BEGIN
 	PERFORM coder.body_type(body, 'roles', 'array');
 	IF m.user_id = coder.subject_id() THEN
 		PERFORM coder.raise(400, 'You cannot change your own organization roles.');
+	ELSIF coder.role_sync_on(org.id) AND (SELECT u.login_type FROM coder.users u WHERE u.id = m.user_id) = 'oidc' THEN
+		PERFORM coder.raise(400, 'Cannot modify roles for OIDC users when role sync is enabled. This organization member''s roles are managed by the identity provider. Have the user re-login to refresh their roles.');
 	END IF;
 	SELECT coalesce(array_agg(r.v ORDER BY r.n), '{}') INTO new
 	  FROM (SELECT e.v, min(e.n) AS n FROM jsonb_array_elements_text(coalesce(nullif(body->'roles', 'null'), '[]'))

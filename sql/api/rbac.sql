@@ -72,29 +72,46 @@ BEGIN
 END
 $$;
 
--- Refuses permissions that a custom role may not hold, or that its maker does not hold.
+-- The permissions of a custom role as they are stored: ZC400 for what no custom role may hold (another level than the
+-- organization's, negations, wildcards, types and actions that do not exist, names of built-in roles in any case), ZC403 for
+-- what its maker may not do in the organization.
 CREATE OR REPLACE FUNCTION coder.check_custom_role(body jsonb, org uuid)
-RETURNS void LANGUAGE plpgsql STABLE
+RETURNS jsonb LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+	name CONSTANT text := body->>'name';
+	kept jsonb := '[]';
+	field text;
 	p jsonb;
 BEGIN
-	IF NOT coder.name_ok(coalesce(body->>'name', '')) OR coder.rbac_role(body->>'name', true) IS NOT NULL
-		OR coder.rbac_role(body->>'name', false) IS NOT NULL THEN
-		PERFORM coder.raise(400, CASE WHEN coder.name_ok(coalesce(body->>'name', '')) THEN 'Reserved role name' ELSE 'Invalid role name' END);
-	ELSIF jsonb_array_length(coalesce(nullif(body->'site_permissions', 'null'), '[]')) > 0
-		OR jsonb_array_length(coalesce(nullif(body->'user_permissions', 'null'), '[]')) > 0
-		OR jsonb_array_length(coalesce(nullif(body->'organization_member_permissions', 'null'), '[]')) > 0 THEN
-		PERFORM coder.raise(400, 'Invalid request, only organization permissions may be set on a custom role.');
-	END IF;
-	FOR p IN SELECT jsonb_array_elements(coalesce(nullif(body->'organization_permissions', 'null'), '[]')) LOOP
-		IF coalesce((p->>'negate')::bool, false) OR NOT coder.rbac_action_known(p->>'resource_type', p->>'action') THEN
-			PERFORM coder.raise(400, format('Invalid permission "%s:%s"', p->>'resource_type', p->>'action'));
-		ELSIF NOT coder.can(p->>'action', p->>'resource_type', org) THEN
-			PERFORM coder.raise_forbidden();
+	FOREACH field IN ARRAY ARRAY['site_permissions', 'user_permissions', 'organization_permissions', 'organization_member_permissions'] LOOP
+		PERFORM coder.body_type(body, field, 'array');
+		IF field <> 'organization_permissions' AND coalesce(nullif(body->field, 'null'), '[]') <> '[]' THEN
+			PERFORM coder.raise(400, 'Invalid request, only organization permissions may be set on a custom role.');
 		END IF;
 	END LOOP;
+	IF NOT coder.name_ok(name) THEN
+		PERFORM coder.raise(400, 'Invalid role name');
+	ELSIF coder.rbac_role(lower(name), true) IS NOT NULL OR coder.rbac_role(lower(name), false) IS NOT NULL
+		OR lower(name) IN ('member', 'organization-member', 'organization-service-account') THEN
+		PERFORM coder.raise(400, 'Reserved role name', format('"%s" is the name of a built-in role', name));
+	ELSIF NOT coder.display_name_ok(coalesce(body->>'display_name', '')) THEN
+		PERFORM coder.raise_validations(ARRAY[coder.validation_tag('display_name', 'organization_display_name', body->>'display_name')]);
+	ELSIF jsonb_array_length(coalesce(nullif(body->'organization_permissions', 'null'), '[]')) > 1000 THEN
+		PERFORM coder.raise(400, 'Invalid request, a custom role has at most 1000 permissions.');
+	END IF;
+	FOR p IN SELECT jsonb_array_elements(coalesce(nullif(body->'organization_permissions', 'null'), '[]')) LOOP
+		IF jsonb_typeof(p) <> 'object' OR coalesce(p->'negate', 'false') NOT IN ('false', 'null')
+			OR '*' IN (p->>'resource_type', p->>'action') OR coder.rbac_action_known(p->>'resource_type', p->>'action') IS NOT TRUE THEN
+			PERFORM coder.raise(400, format('Invalid permission "%s:%s"', p->>'resource_type', p->>'action'),
+				'a permission names a resource type and one of its actions, without wildcards, and is not negated');
+		ELSIF NOT coder.can(p->>'action', p->>'resource_type', org) THEN
+			PERFORM coder.raise(403, 'Forbidden.', format('You cannot give "%s:%s", which you do not have.', p->>'resource_type', p->>'action'));
+		END IF;
+		kept := kept || jsonb_build_object('negate', false, 'resource_type', p->>'resource_type', 'action', p->>'action');
+	END LOOP;
+	RETURN kept;
 END
 $$;
 
@@ -126,22 +143,26 @@ AS $$
 DECLARE
 	org CONSTANT coder.organizations := coder.param_organization(req);
 	body CONSTANT jsonb := coder.body(req, 'name');
-	permissions CONSTANT jsonb := coalesce(nullif(body->'organization_permissions', 'null'), '[]');
+	permissions jsonb;
+	before jsonb;
 	r coder.custom_roles;
 BEGIN
 	PERFORM coder.require(CASE WHEN req.method = 'POST' THEN 'create' ELSE 'update' END, 'assign_org_role', org.id);
-	PERFORM coder.check_custom_role(body, org.id);
+	permissions := coder.check_custom_role(body, org.id);
+	SELECT to_jsonb(c) INTO before FROM coder.custom_roles c
+	 WHERE req.method = 'PUT' AND c.organization_id = org.id AND lower(c.name) = lower(body->>'name') AND NOT c.is_system;
 	IF req.method = 'POST' THEN
 		INSERT INTO coder.custom_roles (name, display_name, org_permissions, organization_id)
 		VALUES (body->>'name', coalesce(body->>'display_name', ''), permissions, org.id) RETURNING * INTO r;
 	ELSE
 		UPDATE coder.custom_roles c SET display_name = coalesce(body->>'display_name', ''), org_permissions = permissions, updated_at = now()
-		 WHERE c.organization_id = org.id AND c.name = body->>'name' AND NOT c.is_system RETURNING * INTO r;
+		 WHERE c.organization_id = org.id AND lower(c.name) = lower(body->>'name') AND NOT c.is_system RETURNING * INTO r;
 		IF r.id IS NULL THEN
 			PERFORM coder.raise(404, format('No custom role with the name %s found', body->>'name'));
 		END IF;
 	END IF;
-	PERFORM coder.audit(CASE WHEN req.method = 'POST' THEN 'create' ELSE 'write' END, 'custom_role', r.id, r.name, org => org.id);
+	PERFORM coder.audit(CASE WHEN req.method = 'POST' THEN 'create' ELSE 'write' END, 'custom_role', r.id, r.name, org => org.id,
+		diff => coder.audit_diff(before, to_jsonb(r)));
 	RETURN coder.reply(200, coder.custom_role_json(r));
 EXCEPTION WHEN unique_violation THEN
 	PERFORM coder.raise(400, format('A role named "%s" already exists.', body->>'name'));
@@ -158,7 +179,7 @@ DECLARE
 	gone uuid;
 BEGIN
 	PERFORM coder.require('delete', 'assign_org_role', org.id);
-	DELETE FROM coder.custom_roles c WHERE c.organization_id = org.id AND c.name = req.params->>'roleName' AND NOT c.is_system
+	DELETE FROM coder.custom_roles c WHERE c.organization_id = org.id AND lower(c.name) = lower(req.params->>'roleName') AND NOT c.is_system
 	RETURNING c.id INTO gone;
 	IF gone IS NULL THEN
 		PERFORM coder.raise(404, format('No custom role with the name %s found', req.params->>'roleName'));

@@ -219,6 +219,16 @@ BEGIN
 END
 $$;
 
+-- A user's name: by the API's rule, and none that a path would take for somebody else's ("me", a UUID).
+CREATE OR REPLACE FUNCTION coder.username_ok(name text)
+RETURNS bool LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coder.name_ok(name) AND lower(name) NOT IN ('me', 'new', 'create') AND coder.try_uuid(name) IS NULL;
+END
+$$;
+
 -- Broken rules of a new user's members.
 CREATE OR REPLACE FUNCTION coder.user_validations(body jsonb, email_tag text)
 RETURNS jsonb[] LANGUAGE plpgsql IMMUTABLE
@@ -236,7 +246,7 @@ BEGIN
 	END IF;
 	IF username = '' THEN
 		broken := broken || coder.validation_tag('username', 'required', '');
-	ELSIF NOT coder.name_ok(username) THEN
+	ELSIF NOT coder.username_ok(username) THEN
 		broken := broken || coder.validation_tag('username', 'username', username);
 	END IF;
 	IF NOT coder.display_name_ok(coalesce(body->>'name', ''), 128) THEN
@@ -633,6 +643,22 @@ EXCEPTION WHEN unique_violation THEN
 END
 $$;
 
+-- ZC400 where the user is the system's, or an owner and who asks is none: what belongs to an owner is not for user
+-- administrators.
+CREATE OR REPLACE FUNCTION coder.require_owner_for(u coder.users, message text)
+RETURNS void LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF u.is_system THEN
+		PERFORM coder.raise(400, 'System users cannot be changed.');
+	ELSIF 'owner' = ANY (u.rbac_roles) AND u.id IS DISTINCT FROM coder.subject_id() AND NOT EXISTS (
+			SELECT 1 FROM coder.users x WHERE x.id = coder.subject_id() AND 'owner' = ANY (x.rbac_roles)) THEN
+		PERFORM coder.raise(400, message);
+	END IF;
+END
+$$;
+
 -- DELETE /users/{user}: its rows stay for those who refer to them.
 CREATE OR REPLACE FUNCTION coder.user_delete(req coder.request)
 RETURNS coder.response LANGUAGE plpgsql
@@ -646,6 +672,7 @@ BEGIN
 		PERFORM coder.raise(403, 'You cannot delete yourself!');
 	END IF;
 	PERFORM coder.require('delete', 'user', NULL, u.id, id => u.id);
+	PERFORM coder.require_owner_for(u, 'Only owners can delete an owner.');
 	IF to_regclass('coder.workspaces') IS NOT NULL THEN
 		EXECUTE 'SELECT EXISTS (SELECT 1 FROM coder.workspaces w WHERE w.owner_id = $1 AND NOT w.deleted)' INTO owns USING u.id;
 	END IF;
@@ -672,12 +699,15 @@ DECLARE
 	before jsonb;
 BEGIN
 	PERFORM coder.raise_validations(coder.user_validations(body - 'email', NULL));
-	IF NOT coder.can(CASE WHEN body->>'username' <> u.username THEN 'update' ELSE 'update_personal' END,
+	IF u.is_system THEN
+		PERFORM coder.raise(400, 'System users cannot be changed.');
+	ELSIF NOT coder.can(CASE WHEN body->>'username' <> u.username THEN 'update' ELSE 'update_personal' END,
 			'user', NULL, u.id, id => u.id)
 		AND NOT (u.id = coder.subject_id() AND coder.can('update_personal', 'user', NULL, u.id, id => u.id)
 			AND body->>'username' = u.username) THEN
 		PERFORM coder.raise_not_found();
 	END IF;
+	PERFORM coder.require_owner_for(u, 'Only owners can change the profile of an owner.');
 	IF EXISTS (SELECT 1 FROM coder.users x WHERE lower(x.username) = lower(body->>'username') AND NOT x.deleted AND x.id <> u.id) THEN
 		PERFORM coder.raise(409, 'A user with this username already exists.', NULL,
 			jsonb_build_array(coder.validation('username', 'This username is already in use.')));
@@ -706,6 +736,8 @@ BEGIN
 		PERFORM coder.raise(400, 'You cannot suspend yourself.');
 	ELSIF suspend AND 'owner' = ANY (u.rbac_roles) THEN
 		PERFORM coder.raise(400, 'You cannot suspend a user with the "owner" role. You must remove the role first.');
+	ELSIF u.is_system THEN
+		PERFORM coder.raise(400, 'System users cannot be changed.');
 	END IF;
 	IF NOT coder.can('update', 'user', NULL, u.id, id => u.id) THEN
 		PERFORM coder.raise_not_found();
@@ -773,6 +805,10 @@ BEGIN
 	PERFORM coder.body_type(body, 'roles', 'array');
 	IF u.id = coder.subject_id() THEN
 		PERFORM coder.raise(400, 'You cannot change your own roles.');
+	ELSIF u.is_system THEN
+		PERFORM coder.raise(400, 'System users cannot be changed.');
+	ELSIF u.login_type = 'oidc' AND coder.role_sync_on() THEN
+		PERFORM coder.raise(400, 'Cannot modify roles for OIDC users when role sync is enabled.');
 	END IF;
 	SELECT coalesce(array_agg(r.v ORDER BY r.n), '{}') INTO roles
 	  FROM (SELECT e.v, min(e.n) AS n FROM jsonb_array_elements_text(coalesce(nullif(body->'roles', 'null'), '[]'))
@@ -815,6 +851,7 @@ BEGIN
 	ELSIF u.login_type <> 'password' THEN
 		PERFORM coder.raise(400, 'Users without password login type cannot change their password.');
 	END IF;
+	PERFORM coder.require_owner_for(u, 'Only owners can change the password of an owner.');
 	PERFORM coder.require_password(body->>'password', 'Invalid password.');
 	IF u.id = coder.subject_id() AND old = '' THEN
 		PERFORM coder.raise(400, 'Old password is required.');
