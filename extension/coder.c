@@ -11,6 +11,7 @@
 #include "utils/elog.h"
 #include "utils/guc.h"
 
+#include "change.h"
 #include "coder.h"
 #include "compat.h"
 
@@ -39,6 +40,7 @@ on_shmem_request(void)
 	if (prev_shmem_request_hook)
 		prev_shmem_request_hook();
 	coder_event_shmem_request();
+	coder_change_shmem_request();
 }
 
 static void
@@ -47,6 +49,7 @@ on_shmem_startup(void)
 	if (prev_shmem_startup_hook)
 		prev_shmem_startup_hook();
 	coder_event_shmem_startup();
+	coder_change_shmem_startup();
 }
 
 void
@@ -60,6 +63,7 @@ _PG_init(void)
 	coder_session_init();
 	coder_guard_init();
 	coder_event_init();
+	coder_change_init();
 	coder_worker_init();
 	if (process_shared_preload_libraries_in_progress)
 	{

@@ -16,7 +16,10 @@
 #include "access/tableam.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_enum.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
 #include "utils/array.h"
@@ -52,19 +55,24 @@ static int ntables;
 static HTAB *labels;
 static bool labels_stale;
 static text *empty_text;
+static uint64 catalogs = 1; /* counts changes of what is kept here */
 
 static void
 on_relcache_invalidate(Datum arg, Oid relid)
 {
 	for (int i = 0; i < ntables; i++)
 		if (relid == InvalidOid || relid == tables[i]->relid || relid == tables[i]->indexid)
+		{
 			tables[i]->known = false;
+			catalogs++;
+		}
 }
 
 static void
 on_enum_invalidate(Datum arg, int cacheid, uint32 hashvalue)
 {
 	labels_stale = true;
+	catalogs++;
 }
 
 void
@@ -143,6 +151,54 @@ look_up(LevelTable *table)
 		if (table->attnums[c] == InvalidAttrNumber)
 			elog(ERROR, "column coder.%s.%s does not exist", table->table, table->columns[c].name);
 	}
+}
+
+uint64
+level_catalogs(void)
+{
+	return catalogs;
+}
+
+/* Does coder.row_changed see every change of the relation, whoever makes it? */
+static bool
+is_watched(Relation rel, Oid function)
+{
+	TriggerDesc *triggers = rel->trigdesc;
+	int16 seen = 0;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		Trigger *trigger = &triggers->triggers[i];
+
+		if (trigger->tgfoid == function && trigger->tgenabled == TRIGGER_FIRES_ALWAYS &&
+			(trigger->tgnargs > 0 || TRIGGER_FOR_TRUNCATE(trigger->tgtype)))
+			seen |= trigger->tgtype;
+	}
+	return TRIGGER_FOR_INSERT(seen) && TRIGGER_FOR_UPDATE(seen) && TRIGGER_FOR_DELETE(seen) &&
+		   TRIGGER_FOR_TRUNCATE(seen);
+}
+
+bool
+level_watched(LevelTable *list, int n)
+{
+	Oid function = GetSysCacheOid3(PROCNAMEARGSNSP,
+								   Anum_pg_proc_oid,
+								   CStringGetDatum("row_changed"),
+								   PointerGetDatum(buildoidvector(NULL, 0)),
+								   ObjectIdGetDatum(coder_namespace()));
+	bool watched = OidIsValid(function);
+
+	for (int i = 0; i < n && watched; i++)
+	{
+		Relation rel;
+
+		if (!list[i].known)
+			look_up(&list[i]);
+		rel = table_open(list[i].relid, AccessShareLock);
+		watched = is_watched(rel, function);
+		table_close(rel, NoLock);
+	}
+	return watched;
 }
 
 /* ---- values ---- */

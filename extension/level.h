@@ -93,6 +93,10 @@ level_row(const Level *level, int i)
 
 /* Before the first read of a call: forgets what a change of the catalogs made untrue. */
 extern void level_begin(void);
+/* Counts the changes of the catalogs that level_read depends on. */
+extern uint64 level_catalogs(void);
+/* Are all changes of these tables told to change.c?  Not where someone has disabled a trigger. */
+extern bool level_watched(LevelTable *list, int n);
 extern void level_read(LevelTable *table, LevelKeys *keys, Level *level);
 /* The rows of one key: the first and how many. */
 extern int level_find(const Level *level, const pg_uuid_t *key, int *count);

@@ -25,9 +25,11 @@
 #include "utils/uuid.h"
 
 #include "build.h"
+#include "change.h"
 #include "coder.h"
 #include "compat.h"
 #include "json.h"
+#include "keep.h"
 #include "level.h"
 #include "request.h"
 #include "workspaceagent.h"
@@ -374,6 +376,8 @@ static LevelTable tables[L_COUNT] = {
 						 .natts = T_COUNT, .first_only = true, COLUMNS(latest_status_columns)},
 };
 
+static uint64 kept_catalogs; /* level_catalogs() of what is kept */
+
 static const Oid shared_args[] = {JSONBOID, JSONBOID};
 static CoderPlan shared_plan = {"SELECT coder.workspace_shared_with($1, $2)", 2, shared_args, NULL};
 static const Oid queue_args[] = {UUIDOID};
@@ -473,6 +477,16 @@ join_workspace(const Tree *tree, Row row)
 	}
 }
 
+/* Is the job of a build waiting for a provisioner? */
+static bool
+is_pending(Row build)
+{
+	Datum status = build.v[J_STATUS];
+
+	return coder_job_status_parse(VARDATA_ANY(DatumGetPointer(status)),
+								  VARSIZE_ANY_EXHDR(DatumGetPointer(status))) == JOB_PENDING;
+}
+
 static void
 join_build(const Tree *tree, Row row, Row workspace)
 {
@@ -480,7 +494,6 @@ join_build(const Tree *tree, Row row, Row workspace)
 	Row initiator = find_row(tree, L_USER, row.v[B_INITIATOR]);
 	Row version = need_row(tree, L_VERSION, row.v[B_VERSION]);
 	Row job = need_row(tree, L_JOB, row.v[J_ID]);
-	Datum status = job.v[JOB(J_STATUS)];
 
 	copy_column(row, B_WORKSPACE_NAME, workspace, W_NAME);
 	copy_column(row, B_OWNER, workspace, W_OWNER);
@@ -491,8 +504,7 @@ join_build(const Tree *tree, Row row, Row workspace)
 		copy_column(row, B_INITIATOR_NAME, initiator, U_NAME);
 	for (int c = J_CREATED; c < J_QUEUE; c++)
 		copy_column(row, c, job, JOB(c));
-	if (coder_job_status_parse(VARDATA_ANY(DatumGetPointer(status)),
-							   VARSIZE_ANY_EXHDR(DatumGetPointer(status))) == JOB_PENDING)
+	if (is_pending(row))
 		row.v[J_QUEUE] = ask_text(&queue_plan, &row.v[J_ID], &row.null[J_QUEUE]);
 }
 
@@ -646,8 +658,8 @@ write_app(StringInfo buf, const Tree *tree, Row row, Row agent, Row build)
 
 /* ---- agents ---- */
 
-static CoderAgentStatus
-agent_connection(const Tree *tree, Row row)
+static CoderAgentTimes
+agent_times(Row row)
 {
 	CoderAgentTimes times = {
 		.created_at = DatumGetTimestampTz(row.v[A_CREATED]),
@@ -659,6 +671,14 @@ agent_connection(const Tree *tree, Row row)
 		.has_disconnected = !row.null[A_DISCONNECTED],
 		.connection_timeout_seconds = DatumGetInt32(row.v[A_TIMEOUT]),
 	};
+
+	return times;
+}
+
+static CoderAgentStatus
+agent_connection(const Tree *tree, Row row)
+{
+	CoderAgentTimes times = agent_times(row);
 
 	return coder_agent_connection(&times, tree->now, CODER_AGENT_INACTIVE_SECONDS);
 }
@@ -1146,11 +1166,15 @@ latest_build(const Tree *tree, Row workspace)
 	return count == 0 ? none : level_row(&tree->level[L_BUILD], first);
 }
 
-static void
-write_workspace(StringInfo buf, const Tree *tree, Row row, const pg_uuid_t *viewer)
+/*
+ * A workspace as everyone but its owner sees it.  Returns where the value of
+ * "favorite" begins.
+ */
+static int
+write_workspace(StringInfo buf, const Tree *tree, Row row)
 {
 	Row build = latest_build(tree, row);
-	bool own = viewer != NULL && memcmp(viewer, DatumGetUUIDP(row.v[W_OWNER]), UUID_LEN) == 0;
+	int favorite;
 	bool outdated = build.v != NULL && memcmp(DatumGetUUIDP(build.v[B_VERSION]),
 											  DatumGetUUIDP(row.v[W_ACTIVE_VERSION]), UUID_LEN) != 0;
 
@@ -1179,13 +1203,15 @@ write_workspace(StringInfo buf, const Tree *tree, Row row, const pg_uuid_t *view
 	write_health(buf, tree, build.v == NULL ? 0 : build.v[J_ID]);
 	json_text(buf, "automatic_updates", row.v[W_UPDATES]);
 	json_bool(buf, "allow_renames", false);
-	json_bool(buf, "favorite", own && DatumGetBool(row.v[W_FAVORITE]));
+	json_bool(buf, "favorite", false);
+	favorite = buf->len - (int) strlen("false");
 	put_time(buf, "next_start_at", row, W_NEXT_START);
 	json_bool(buf, "is_prebuild", false);
 	json_null(buf, "task_id");
 	if (!row.null[W_SHARED])
 		put_json(buf, "shared_with", row, W_SHARED);
 	json_close(buf, '}');
+	return favorite;
 }
 
 /* ---- functions ---- */
@@ -1283,26 +1309,311 @@ read_workspaces(Tree *tree, const pg_uuid_t **ids, int n)
 		join_workspace(tree, level_row(workspaces, i));
 }
 
+/* ---- what is kept of workspaces ---- */
+
+/* Before the JSON of a workspace that is kept, or about to be. */
+typedef struct WorkspaceHead
+{
+	pg_uuid_t owner;
+	int favorite; /* where "false" stands in the JSON that is "true" for the owner; 0 if it is for nobody */
+} WorkspaceHead;
+
+/* What a workspace's JSON was made of. */
+typedef struct Sources
+{
+	uint32 *slots;
+	int n;
+	int room;
+	TimestampTz until; /* the clock changes nothing before */
+} Sources;
+
+static void
+add_slot(Sources *sources, uint32 slot)
+{
+	if (sources->n == sources->room)
+	{
+		sources->room = Max(32, sources->room * 2);
+		sources->slots = sources->slots == NULL
+							 ? palloc(sizeof(uint32) * sources->room)
+							 : repalloc(sources->slots, sizeof(uint32) * sources->room);
+	}
+	sources->slots[sources->n++] = slot;
+}
+
+static void
+add_source(Sources *sources, const pg_uuid_t *id)
+{
+	add_slot(sources, change_slot(id));
+}
+
+static void
+add_column(Sources *sources, Row row, int column)
+{
+	if (!row.null[column])
+		add_source(sources, DatumGetUUIDP(row.v[column]));
+}
+
+/* The users or groups that an access list names. */
+static void
+add_acl(Sources *sources, Datum acl)
+{
+	JsonbIterator *it = JsonbIteratorInit(&DatumGetJsonbP(acl)->root);
+	JsonbIteratorToken token;
+	JsonbValue value;
+
+	/* Values are skipped, so every key is one of the list's own. */
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+		if (token == WJB_KEY)
+		{
+			char *key = pnstrdup(value.val.string.val, value.val.string.len);
+
+			add_source(sources, DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(key))));
+		}
+}
+
+static void
+add_agents(Sources *sources, const Tree *tree, Datum resource)
+{
+	int nagents;
+	int agent = level_find(&tree->level[L_AGENT], DatumGetUUIDP(resource), &nagents);
+
+	for (int i = 0; i < nagents; i++)
+	{
+		Row row = level_row(&tree->level[L_AGENT], agent + i);
+		CoderAgentTimes times = agent_times(row);
+		TimestampTz until = coder_agent_connection_until(&times, tree->now, CODER_AGENT_INACTIVE_SECONDS);
+		int napps;
+		int app = level_find(&tree->level[L_APP], DatumGetUUIDP(row.v[A_ID]), &napps);
+
+		add_column(sources, row, A_ID);
+		sources->until = Min(sources->until, until);
+		for (int k = 0; k < napps; k++)
+			add_column(sources, level_row(&tree->level[L_APP], app + k), P_ID);
+	}
+}
+
+static void
+add_build(Sources *sources, const Tree *tree, Row build)
+{
+	int nresources;
+	int resource = level_find(&tree->level[L_RESOURCE], DatumGetUUIDP(build.v[J_ID]), &nresources);
+
+	add_column(sources, build, B_VERSION);
+	add_column(sources, build, B_INITIATOR);
+	add_column(sources, build, J_ID);
+	for (int i = 0; i < nresources; i++)
+	{
+		Row row = level_row(&tree->level[L_RESOURCE], resource + i);
+
+		add_column(sources, row, R_ID);
+		add_agents(sources, tree, row.v[R_ID]);
+	}
+}
+
+/*
+ * The ids by which rows were read for a workspace: every level_read of
+ * read_workspaces, and the statement of shared_plan.  False if it is made of more
+ * than that, as the place in the queue is.
+ */
+static bool
+find_sources(Sources *sources, const Tree *tree, Row row)
+{
+	Row build = latest_build(tree, row);
+
+	memset(sources, 0, sizeof(*sources));
+	sources->until = DT_NOEND;
+	if (build.v != NULL && is_pending(build))
+		return false;
+	add_slot(sources, CHANGE_ALL);
+	add_column(sources, row, W_ID);
+	add_column(sources, row, W_OWNER);
+	add_column(sources, row, W_ORG);
+	add_column(sources, row, W_TEMPLATE);
+	add_column(sources, row, W_BUILD);
+	add_acl(sources, row.v[W_USER_ACL]);
+	add_acl(sources, row.v[W_GROUP_ACL]);
+	if (build.v != NULL)
+		add_build(sources, tree, build);
+	return true;
+}
+
+/*
+ * May answers be kept and found now?  What was kept under other catalogs is
+ * forgotten here.
+ */
+static bool
+keep_usable(void)
+{
+	static bool watched = false;
+	uint64 catalogs;
+
+	level_begin();
+	if (!change_usable())
+		return false;
+	catalogs = level_catalogs();
+	if (kept_catalogs != catalogs)
+	{
+		keep_forget_all();
+		watched = level_watched(tables, L_COUNT);
+		kept_catalogs = catalogs;
+	}
+	return watched;
+}
+
+static KeepKey
+workspace_key(const pg_uuid_t *id)
+{
+	KeepKey key = {.id = *id, .kind = KEEP_WORKSPACE};
+
+	return key;
+}
+
+/* An element of the array: a head and its JSON, as viewer sees it. */
+static void
+put_workspace(StringInfo buf, const char *bytes, int len, const pg_uuid_t *viewer)
+{
+	WorkspaceHead head;
+	const char *json = bytes + sizeof(head);
+
+	memcpy(&head, bytes, sizeof(head));
+	len -= sizeof(head);
+	if (head.favorite == 0 || viewer == NULL || memcmp(viewer, &head.owner, UUID_LEN) != 0)
+	{
+		json_raw(buf, NULL, json, len);
+		return;
+	}
+	json_raw(buf, NULL, json, head.favorite);
+	appendBinaryStringInfo(buf, "true", 4);
+	appendBinaryStringInfo(buf, json + head.favorite + 5, len - head.favorite - 5);
+}
+
+/* A workspace's head and JSON. */
+static StringInfoData
+render_workspace(const Tree *tree, Row row)
+{
+	WorkspaceHead head = {.owner = *DatumGetUUIDP(row.v[W_OWNER])};
+	StringInfoData buf;
+	int favorite;
+
+	initStringInfo(&buf);
+	enlargeStringInfo(&buf, 8 * 1024);
+	appendBinaryStringInfo(&buf, (char *) &head, sizeof(head));
+	/* The writer looks at the byte before for whether a comma is due. */
+	buf.data[buf.len - 1] = '\0';
+	favorite = write_workspace(&buf, tree, row);
+	if (DatumGetBool(row.v[W_FAVORITE]))
+		head.favorite = favorite - (int) sizeof(head);
+	memcpy(buf.data, &head, sizeof(head));
+	return buf;
+}
+
+static void
+keep_workspace(const Tree *tree, Row row, const StringInfoData *rendered)
+{
+	Sources sources;
+	Kept kept = {.key = workspace_key(DatumGetUUIDP(row.v[W_ID])), .horizon = change_horizon(), .from = tree->now};
+
+	if (kept_catalogs != level_catalogs() || !find_sources(&sources, tree, row))
+		return;
+	kept.until = sources.until;
+	kept.slots = sources.slots;
+	kept.nslots = sources.n;
+	kept.bytes = rendered->data;
+	kept.len = rendered->len;
+	keep_store(&kept);
+}
+
+/* Workspaces of one answer: what is kept of them, and the others made anew. */
+typedef struct Listed
+{
+	int n;
+	const pg_uuid_t **ids;
+	const Kept **kept; /* NULL: missing */
+	int nmissing;
+	const pg_uuid_t **missing;
+	StringInfoData *rendered; /* of the missing ones; no data: there is no such workspace */
+} Listed;
+
+static void
+find_kept(Listed *list, bool keep)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	list->kept = palloc0(sizeof(*list->kept) * Max(1, list->n));
+	list->missing = palloc(sizeof(*list->missing) * Max(1, list->n));
+	for (int i = 0; i < list->n; i++)
+	{
+		KeepKey key = workspace_key(list->ids[i]);
+
+		if (keep)
+			list->kept[i] = keep_find(&key, now);
+		if (list->kept[i] == NULL)
+			list->missing[list->nmissing++] = list->ids[i];
+	}
+}
+
+/* Writes the array; rendered texts are used up in the order of the missing ids. */
+static void
+put_workspaces(StringInfo buf, const char *key, const Listed *list, const pg_uuid_t *viewer)
+{
+	int next = 0;
+
+	json_open_at(buf, key, '[');
+	for (int i = 0; i < list->n; i++)
+		if (list->kept[i] != NULL)
+			put_workspace(buf, list->kept[i]->bytes, list->kept[i]->len, viewer);
+		else
+		{
+			const StringInfoData *rendered = &list->rendered[next++];
+
+			if (rendered->data != NULL)
+				put_workspace(buf, rendered->data, rendered->len, viewer);
+		}
+	json_close(buf, ']');
+}
+
+static void
+render_missing(Listed *list, Tree *tree)
+{
+	read_workspaces(tree, list->missing, list->nmissing);
+	list->rendered = palloc0(sizeof(*list->rendered) * list->nmissing);
+	for (int i = 0; i < list->nmissing; i++)
+	{
+		Row row = find_row(tree, L_WORKSPACE, UUIDPGetDatum(list->missing[i]));
+
+		if (row.v != NULL)
+			list->rendered[i] = render_workspace(tree, row);
+	}
+}
+
+static void
+keep_missing(const Listed *list, const Tree *tree)
+{
+	for (int i = 0; i < list->nmissing; i++)
+		if (list->rendered[i].data != NULL)
+			keep_workspace(tree, find_row(tree, L_WORKSPACE, UUIDPGetDatum(list->missing[i])), &list->rendered[i]);
+}
+
 /* An array of Workspace in the order of the ids. */
 static void
 write_workspaces(StringInfo buf, const char *key, ArrayType *array, const pg_uuid_t *viewer, bool fresh)
 {
+	bool keep = !fresh && keep_usable();
+	Listed list = {0};
 	Tree tree;
-	const pg_uuid_t **ids;
-	int n;
 
-	tree_begin(&tree, fresh);
-	ids = array_ids(array, &n);
-	read_workspaces(&tree, ids, n);
-	json_open_at(buf, key, '[');
-	for (int i = 0; i < n; i++)
+	list.ids = array_ids(array, &list.n);
+	find_kept(&list, keep);
+	if (list.nmissing == 0)
 	{
-		Row row = find_row(&tree, L_WORKSPACE, UUIDPGetDatum(ids[i]));
-
-		if (row.v != NULL)
-			write_workspace(buf, &tree, row, viewer);
+		put_workspaces(buf, key, &list, viewer);
+		return;
 	}
-	json_close(buf, ']');
+	tree_begin(&tree, fresh);
+	render_missing(&list, &tree);
+	put_workspaces(buf, key, &list, viewer);
+	if (keep)
+		keep_missing(&list, &tree); /* only now, as what was found may go */
 	SPI_finish();
 }
 
@@ -1479,20 +1790,70 @@ reads_all(void)
 	return rbac_decide(subject, action, &all, &why) && rbac_decide(subject, action, &dormant, &why);
 }
 
-/* The page's ids, NULL for none, and how many workspaces there are. */
-static ArrayType *
-read_page(const char *search, int limit, int offset, int64 *total)
+/* A page: the ids as an array, NULL for none, and how many workspaces there are. */
+typedef struct ListPage
 {
-	CoderPlan *plan = search[0] == '\0' && reads_all() ? &page_all_plan : &page_where_plan;
+	ArrayType *ids;
+	int64 total;
+} ListPage;
+
+static ListPage
+read_page(CoderPlan *plan, const char *search, int limit, int offset)
+{
+	MemoryContext caller = CurrentMemoryContext;
 	Datum args[4] = {UUIDPGetDatum(&coder_current_subject->rbac.id), Int32GetDatum(limit),
 					 Int32GetDatum(offset), CStringGetTextDatum(search)};
+	ListPage page = {0};
 	bool isnull;
 	Datum ids;
 
+	SPI_connect();
 	coder_execute(plan, args, limit == 0 ? " n  " : NULL, true, 1);
-	*total = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+	page.total = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
 	ids = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	return isnull ? NULL : DatumGetArrayTypeP(ids);
+	if (!isnull)
+	{
+		MemoryContextSwitchTo(caller);
+		page.ids = DatumGetArrayTypePCopy(ids);
+	}
+	SPI_finish();
+	return page;
+}
+
+/* A page of all workspaces, kept for as long as nothing changes their order or their number. */
+static ListPage
+read_page_all(int limit, int offset)
+{
+	KeepKey key = {.id = coder_current_subject->rbac.id, .kind = limit, .part = offset};
+	uint32 slots[] = {change_list_slot(), CHANGE_ALL};
+	bool keep = keep_usable();
+	const Kept *found = keep ? keep_find(&key, 0) : NULL;
+	Kept kept = {.key = key, .horizon = change_horizon(), .from = DT_NOBEGIN, .until = DT_NOEND,
+				 .slots = slots, .nslots = lengthof(slots)};
+	StringInfoData bytes;
+	ListPage page = {0};
+
+	if (found != NULL)
+	{
+		memcpy(&page.total, found->bytes, sizeof(page.total));
+		if (found->len > (int) sizeof(page.total))
+		{
+			page.ids = palloc(found->len - sizeof(page.total));
+			memcpy(page.ids, found->bytes + sizeof(page.total), found->len - sizeof(page.total));
+		}
+		return page;
+	}
+	page = read_page(&page_all_plan, "", limit, offset);
+	if (!keep || kept_catalogs != level_catalogs())
+		return page;
+	initStringInfo(&bytes);
+	appendBinaryStringInfo(&bytes, (char *) &page.total, sizeof(page.total));
+	if (page.ids != NULL)
+		appendBinaryStringInfo(&bytes, (char *) page.ids, VARSIZE(page.ids));
+	kept.bytes = bytes.data;
+	kept.len = bytes.len;
+	keep_store(&kept);
+	return page;
 }
 
 /* coder.workspace_list in C; requests with unusual parameters are left to it. */
@@ -1502,10 +1863,10 @@ coder_workspace_list_fast(const CoderRequest *request, StringInfo body)
 	static const char *const names[] = {"limit", "offset", "q"};
 	static int usual = 64 * 1024; /* size of the last answers */
 	char *values[lengthof(names)];
-	ArrayType *ids;
+	char *search;
+	ListPage page;
 	int limit;
 	int offset;
-	int64 total;
 
 	if (coder_current_subject == NULL ||
 		coder_request_query(request, names, values, lengthof(names)) > 0 ||
@@ -1513,16 +1874,16 @@ coder_workspace_list_fast(const CoderRequest *request, StringInfo body)
 		return 0;
 	keep_memory();
 	enlargeStringInfo(body, usual);
-	SPI_connect();
-	ids = read_page(values[2] == NULL ? "" : trim_blanks(values[2]), limit, offset, &total);
+	search = values[2] == NULL ? "" : trim_blanks(values[2]);
+	page = search[0] == '\0' && reads_all() ? read_page_all(limit, offset)
+											: read_page(&page_where_plan, search, limit, offset);
 	json_open(body, '{');
-	if (ids == NULL)
+	if (page.ids == NULL)
 		json_raw(body, "workspaces", "[]", 2);
 	else
-		write_workspaces(body, "workspaces", ids, &coder_current_subject->rbac.id, false);
-	json_int(body, "count", total);
+		write_workspaces(body, "workspaces", page.ids, &coder_current_subject->rbac.id, false);
+	json_int(body, "count", page.total);
 	json_close(body, '}');
-	SPI_finish();
 	usual = Min(Max(body->len + 1024, usual - usual / 16), 4 * 1024 * 1024);
 	return 200;
 }

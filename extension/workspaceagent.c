@@ -51,6 +51,13 @@ longer_than(TimestampTz a, TimestampTz b, int seconds)
 	return b > a && (b - a) / USECS_PER_SEC >= seconds && b - a > (int64) seconds * USECS_PER_SEC;
 }
 
+/* Has the agent said good-bye, and not come back? */
+static bool
+has_left(const CoderAgentTimes *times)
+{
+	return times->has_disconnected && (!times->has_last || times->disconnected_at >= times->last_connected_at);
+}
+
 CoderAgentStatus
 coder_agent_connection(const CoderAgentTimes *times, TimestampTz now, int inactive_seconds)
 {
@@ -61,11 +68,33 @@ coder_agent_connection(const CoderAgentTimes *times, TimestampTz now, int inacti
 			return AGENT_TIMEOUT;
 		return AGENT_CONNECTING;
 	}
-	if (times->has_disconnected && (!times->has_last || times->disconnected_at >= times->last_connected_at))
+	if (has_left(times))
 		return AGENT_DISCONNECTED;
 	if (times->has_last && longer_than(times->last_connected_at, now, Max(inactive_seconds, MIN_INACTIVE_SECONDS)))
 		return AGENT_DISCONNECTED;
 	return times->has_last ? AGENT_CONNECTED : AGENT_CONNECTING;
+}
+
+/* The last instant at which longer_than(since, it, seconds) is what it is now. */
+static TimestampTz
+same_until(TimestampTz since, TimestampTz now, int seconds)
+{
+	if (TIMESTAMP_NOT_FINITE(since) || longer_than(since, now, seconds))
+		return DT_NOEND;
+	return since + (int64) seconds * USECS_PER_SEC;
+}
+
+/* The last instant for which coder_agent_connection says what it says now. */
+TimestampTz
+coder_agent_connection_until(const CoderAgentTimes *times, TimestampTz now, int inactive_seconds)
+{
+	if (!times->has_first)
+		return times->connection_timeout_seconds > 0
+				   ? same_until(times->created_at, now, times->connection_timeout_seconds)
+				   : DT_NOEND;
+	if (has_left(times) || !times->has_last)
+		return DT_NOEND;
+	return same_until(times->last_connected_at, now, Max(inactive_seconds, MIN_INACTIVE_SECONDS));
 }
 
 const char *

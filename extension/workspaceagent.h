@@ -33,6 +33,7 @@ typedef struct CoderAgentTimes
 #define CODER_AGENT_INACTIVE_SECONDS 30
 
 extern CoderAgentStatus coder_agent_connection(const CoderAgentTimes *times, TimestampTz now, int inactive_seconds);
+extern TimestampTz coder_agent_connection_until(const CoderAgentTimes *times, TimestampTz now, int inactive_seconds);
 extern const char *coder_agent_status_name(CoderAgentStatus status);
 extern const char *coder_agent_ill(CoderAgentStatus status, const char *lifecycle);
 

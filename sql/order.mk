@@ -19,7 +19,8 @@ SQL_SCHEMA = \
 	schema/resource.sql \
 	schema/workspaceagent.sql \
 	schema/app.sql \
-	schema/tailnet.sql
+	schema/tailnet.sql \
+	schema/change.sql
 
 SQL_API = \
 	api/base.sql \
