@@ -42,6 +42,8 @@ static const char *const alg_names[] = {"HS256", "HS384", "HS512", "EdDSA", "RS2
 
 PG_FUNCTION_INFO_V1(coder_jwt_sign);
 PG_FUNCTION_INFO_V1(coder_jwt_verify);
+PG_FUNCTION_INFO_V1(coder_jwt_open);
+PG_FUNCTION_INFO_V1(coder_jwt_header);
 
 static JwtAlg
 parse_alg(text *name)
@@ -254,6 +256,34 @@ header_names(Jsonb *header, JwtAlg alg)
 }
 
 /*
+ * The claims of a token whose signature and algorithm are right, else NULL;
+ * without a key the signature is not looked at and only the header is given.
+ */
+static Jsonb *
+open_token(text *token, bytea *key, JwtAlg alg)
+{
+	const char *s = VARDATA_ANY(token);
+	size_t len = VARSIZE_ANY_EXHDR(token);
+	const char *dot = memchr(s, '.', len);
+	const char *dot2 = dot != NULL ? memchr(dot + 1, '.', len - (dot + 1 - s)) : NULL;
+	uint8 *sig;
+	size_t sig_len;
+	size_t sig_text;
+
+	if (len > JWT_MAX || dot2 == NULL)
+		return NULL;
+	if (key == NULL)
+		return decode_object(s, dot - s);
+	sig_text = len - (dot2 + 1 - s);
+	sig = palloc(sig_text + 1);
+	if (sodium_base642bin(sig, sig_text, dot2 + 1, sig_text, NULL, &sig_len, NULL, B64) != 0 ||
+		!header_names(decode_object(s, dot - s), alg) ||
+		!verify(alg, key, s, dot2 - s, sig, sig_len))
+		return NULL;
+	return decode_object(dot + 1, dot2 - dot - 1);
+}
+
+/*
  * coder.jwt_verify(token text, key bytea, alg text, at timestamptz) RETURNS jsonb
  *
  * The claims, or NULL where the token is malformed, its signature or algorithm
@@ -263,30 +293,35 @@ header_names(Jsonb *header, JwtAlg alg)
 Datum
 coder_jwt_verify(PG_FUNCTION_ARGS)
 {
-	text *token = PG_GETARG_TEXT_PP(0);
-	bytea *key = PG_GETARG_BYTEA_PP(1);
 	JwtAlg alg = parse_alg(PG_GETARG_TEXT_PP(2));
 	double at = (double) (PG_GETARG_TIMESTAMPTZ(3) - SetEpochTimestamp()) / USECS_PER_SEC;
-	const char *s = VARDATA_ANY(token);
-	size_t len = VARSIZE_ANY_EXHDR(token);
-	const char *dot = memchr(s, '.', len);
-	const char *dot2 = dot != NULL ? memchr(dot + 1, '.', len - (dot + 1 - s)) : NULL;
-	uint8 *sig;
-	size_t sig_len;
-	size_t sig_text;
-	Jsonb *claims;
+	Jsonb *claims = open_token(PG_GETARG_TEXT_PP(0), PG_GETARG_BYTEA_PP(1), alg);
 
-	if (len > JWT_MAX || dot2 == NULL)
-		PG_RETURN_NULL();
-	sig_text = len - (dot2 + 1 - s);
-	sig = palloc(sig_text + 1);
-	if (sodium_base642bin(sig, sig_text, dot2 + 1, sig_text, NULL, &sig_len, NULL, B64) != 0 ||
-		!header_names(decode_object(s, dot - s), alg) ||
-		!verify(alg, key, s, dot2 - s, sig, sig_len))
-		PG_RETURN_NULL();
-	claims = decode_object(dot + 1, dot2 - dot - 1);
 	if (claims == NULL || !time_holds(claims, "exp", at, true) ||
 		!time_holds(claims, "nbf", at, false))
 		PG_RETURN_NULL();
 	PG_RETURN_JSONB_P(claims);
+}
+
+/* coder.jwt_open(token text, key bytea, alg text) RETURNS jsonb: the same at whatever time. */
+Datum
+coder_jwt_open(PG_FUNCTION_ARGS)
+{
+	Jsonb *claims = open_token(
+		PG_GETARG_TEXT_PP(0), PG_GETARG_BYTEA_PP(1), parse_alg(PG_GETARG_TEXT_PP(2)));
+
+	if (claims == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_JSONB_P(claims);
+}
+
+/* coder.jwt_header(token text) RETURNS jsonb: what a token says of itself, unverified; NULL for no token. */
+Datum
+coder_jwt_header(PG_FUNCTION_ARGS)
+{
+	Jsonb *header = open_token(PG_GETARG_TEXT_PP(0), NULL, JWT_UNKNOWN);
+
+	if (header == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_JSONB_P(header);
 }

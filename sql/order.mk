@@ -6,6 +6,7 @@ SQL_SCHEMA = \
 	schema/setting.sql \
 	schema/organization.sql \
 	schema/user.sql \
+	schema/signin.sql \
 	schema/apikey.sql \
 	schema/rbac.sql \
 	schema/oauth2provider.sql \
@@ -29,6 +30,9 @@ SQL_API = \
 	api/rbac.sql \
 	api/user.sql \
 	api/account.sql \
+	api/signin.sql \
+	api/oidc.sql \
+	api/github.sql \
 	api/apikey.sql \
 	api/session.sql \
 	api/oauth2provider.sql \

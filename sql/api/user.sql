@@ -404,21 +404,6 @@ BEGIN
 END
 $$;
 
--- GET /users/authmethods
-CREATE OR REPLACE FUNCTION coder.auth_methods(req coder.request)
-RETURNS coder.response LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	RETURN coder.reply(200, jsonb_build_object(
-		'password', jsonb_build_object('enabled', NOT coder.setting_bool('disable_password_auth')),
-		'github', jsonb_build_object('enabled', false, 'default_provider_configured', false),
-		'oidc', jsonb_build_object('enabled', false, 'signInText', '', 'iconUrl', ''))
-		|| CASE WHEN coalesce(coder.setting('terms_of_service_url'), '') <> ''
-			THEN jsonb_build_object('terms_of_service_url', coder.setting('terms_of_service_url')) ELSE '{}' END);
-END
-$$;
-
 -- POST /users/validate-password
 CREATE OR REPLACE FUNCTION coder.validate_password(req coder.request)
 RETURNS coder.response LANGUAGE plpgsql STABLE
@@ -1047,16 +1032,6 @@ BEGIN
 END
 $$;
 
--- GET /users/oidc/callback, …/oauth2/github/callback, while no provider can be set up.
-CREATE OR REPLACE FUNCTION coder.oauth_not_configured(req coder.request)
-RETURNS coder.response LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	PERFORM coder.raise(400, 'The oauth2 method requested is not configured!');
-END
-$$;
-
 -- UserSecret: never with its value.
 CREATE OR REPLACE FUNCTION coder.user_secret_json(s coder.user_secrets)
 RETURNS jsonb LANGUAGE plpgsql IMMUTABLE
@@ -1158,11 +1133,8 @@ INSERT INTO coder.routes (area, method, pattern, function, auth, rate, pool, rea
 	('user', 'POST', '/api/v2/users/first', 'first_user_create', 'none', 'api', 'slow', false),
 	('user', 'POST', '/api/v2/users/login', 'login', 'none', 'login', 'slow', false),
 	('user', 'POST', '/api/v2/users/logout', 'logout', 'session', 'api', 'fast', false),
-	('user', 'GET', '/api/v2/users/authmethods', 'auth_methods', 'none', 'api', 'fast', true),
 	('user', 'POST', '/api/v2/users/validate-password', 'validate_password', 'none', 'login', 'fast', true),
 	('user', 'GET', '/api/v2/users/oidc-claims', 'oidc_claims', 'session', 'api', 'fast', true),
-	('user', 'GET', '/api/v2/users/oidc/callback', 'oauth_not_configured', 'none', 'login', 'fast', true),
-	('user', 'GET', '/api/v2/users/oauth2/github/callback', 'oauth_not_configured', 'none', 'login', 'fast', true),
 	('user', 'GET', '/api/v2/users', 'users_list', 'session', 'api', 'slow', true),
 	('user', 'POST', '/api/v2/users', 'user_create', 'session', 'api', 'slow', false),
 	('user', 'GET', '/api/v2/users/{user}', 'user_get', 'session', 'api', 'fast', true),

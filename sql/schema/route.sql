@@ -227,3 +227,15 @@ RETURNS text LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'co
 -- Its claims if it is good at that time, else NULL; also RS256 and ES256 (key: a PEM public key).
 CREATE FUNCTION coder.jwt_verify(token text, key bytea, alg text DEFAULT 'HS256', at timestamptz DEFAULT now())
 RETURNS jsonb LANGUAGE C STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_jwt_verify';
+
+-- Its claims at whatever time, NULL where its signature or algorithm is wrong.
+CREATE FUNCTION coder.jwt_open(token text, key bytea, alg text)
+RETURNS jsonb LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_jwt_open';
+
+-- What it says of itself, unverified; NULL for no token.
+CREATE FUNCTION coder.jwt_header(token text)
+RETURNS jsonb LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_jwt_header';
+
+-- A JSON Web Key as the key of RS256, ES256 or EdDSA; NULL where it is none for it, or too weak.
+CREATE FUNCTION coder.jwk_key(jwk jsonb, alg text)
+RETURNS bytea LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_jwk_key';
