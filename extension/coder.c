@@ -11,6 +11,7 @@
 #include "utils/elog.h"
 #include "utils/guc.h"
 
+#include "audit.h"
 #include "change.h"
 #include "coder.h"
 #include "compat.h"
@@ -63,6 +64,7 @@ _PG_init(void)
 	coder_session_init();
 	coder_guard_init();
 	coder_event_init();
+	coder_audit_init();
 	coder_change_init();
 	coder_worker_init();
 	if (process_shared_preload_libraries_in_progress)

@@ -30,6 +30,7 @@
 #include "utils/typcache.h"
 #include "utils/uuid.h"
 
+#include "audit.h"
 #include "coder.h"
 #include "compat.h"
 #include "error.h"
@@ -557,6 +558,23 @@ read_request(CoderRequest *request, Route *route, FunctionCallInfo fcinfo)
 	read_params(request, route, fcinfo);
 }
 
+static int
+answer_status(Datum answer)
+{
+	uint16 status_be;
+
+	memcpy(&status_be, VARDATA_ANY(DatumGetPointer(answer)), 2);
+	return pg_ntoh16(status_be);
+}
+
+static void
+leave_request(CoderSubject *outer)
+{
+	coder_current_subject = outer;
+	coder_current_request = NULL;
+	depth--;
+}
+
 /*
  * The subject is set around the function's call only, whatever way it ends.
  */
@@ -568,6 +586,7 @@ serve(Route *route, CoderRequest *request, const char *token, int token_len)
 	Datum answer = (Datum) 0;
 
 	depth++;
+	coder_audit_begin();
 	PG_TRY();
 	{
 		coder_current_subject = authenticate(route->auth, token, token_len, remote);
@@ -576,14 +595,16 @@ serve(Route *route, CoderRequest *request, const char *token, int token_len)
 			answer = call_fast(route, request);
 		if (answer == (Datum) 0)
 			answer = call_function(route, request);
+		coder_audit_end(answer_status(answer));
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
-		coder_current_subject = outer;
-		coder_current_request = NULL;
-		depth--;
+		leave_request(outer);
+		coder_audit_cancel();
+		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	leave_request(outer);
 	return answer;
 }
 

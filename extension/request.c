@@ -299,14 +299,18 @@ coder_request_datum(const CoderRequest *request, TupleDesc desc, bool raw_body)
 
 PG_FUNCTION_INFO_V1(coder_current_request_sql);
 
-/* The value of a header of the request, or NULL. */
-static text *
-find_header(text *headers, const char *name)
+text *
+coder_request_header(const CoderRequest *request, const char *name)
 {
-	const char *s = VARDATA_ANY(headers);
-	const char *end = s + VARSIZE_ANY_EXHDR(headers);
+	text *headers = request != NULL ? request->headers : NULL;
+	const char *s;
+	const char *end;
 	size_t name_len = strlen(name);
 
+	if (headers == NULL)
+		return NULL;
+	s = VARDATA_ANY(headers);
+	end = s + VARSIZE_ANY_EXHDR(headers);
 	while (s < end)
 	{
 		const char *nl = memchr(s, '\n', end - s);
@@ -342,7 +346,7 @@ coder_current_request_sql(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	if (request != NULL)
 	{
-		text *agent = request->headers != NULL ? find_header(request->headers, "user-agent") : NULL;
+		text *agent = coder_request_header(request, "user-agent");
 
 		set_text(values, nulls, 0, request->remote);
 		set_text(values, nulls, 1, agent);

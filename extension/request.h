@@ -16,6 +16,9 @@ extern const CoderRequest *coder_current_request;
 /* coder.request of a request. */
 extern Datum coder_request_datum(const CoderRequest *request, TupleDesc desc, bool raw_body);
 
+/* The value of a header, by its lower-case name, or NULL; also without a request. */
+extern text *coder_request_header(const CoderRequest *request, const char *name);
+
 /* Values of n query parameters, decoded, NULL where there is none; how many others or repeated ones there are. */
 extern int coder_request_query(const CoderRequest *request, const char *const *names, char **values, int n);
 

@@ -21,7 +21,8 @@ SQL_SCHEMA = \
 	schema/workspaceagent.sql \
 	schema/app.sql \
 	schema/tailnet.sql \
-	schema/change.sql
+	schema/change.sql \
+	schema/audited.sql
 
 SQL_API = \
 	api/base.sql \

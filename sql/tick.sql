@@ -124,7 +124,9 @@ BEGIN
 		IF v.running THEN
 			PERFORM coder.tick_build(v.id, 'stop', 'dormancy');
 		END IF;
+		PERFORM coder.audit_as('dormancy');
 		PERFORM coder.workspace_set_dormant(v.id, at);
+		PERFORM coder.audit_as(NULL);
 		v_done := v_done + 1;
 	END LOOP;
 	FOR v IN SELECT d AS id FROM coder.due_delete(at) d LOOP
@@ -197,10 +199,13 @@ BEGIN
 		GET DIAGNOSTICS v_rows = ROW_COUNT;
 		v_done := v_done + v_rows;
 	END IF;
+	v_done := v_done + coder.audit_purge();
 	IF v_keys > 0 THEN
+		PERFORM coder.audit_as('purge', false);
 		DELETE FROM coder.api_keys k WHERE k.id IN
 			(SELECT x.id FROM coder.api_keys x WHERE x.expires_at < at - v_keys * interval '1 second' LIMIT 10000);
 		GET DIAGNOSTICS v_rows = ROW_COUNT;
+		PERFORM coder.audit_as(NULL);
 		v_done := v_done + v_rows;
 	END IF;
 	IF v_connections > 0 THEN

@@ -80,7 +80,7 @@ BEGIN
 			format(E'The password of **%s** is to be reset.\n\nIf it was really them, give them a passcode: `SELECT coder.user_passcode(''%s'');`',
 				u.username, u.username), '/deployment/users?filter=' || u.username, 'View account', u.id);
 	END IF;
-	PERFORM coder.audit('request_password_reset', 'user', u.id, u.username, status => 204, actor => u.id);
+	PERFORM coder.audit('request_password_reset', 'user', u.id, u.username, actor => u.id);
 	RETURN coder.reply(204);
 END
 $$;
@@ -112,8 +112,7 @@ BEGIN
 		hashed_one_time_passcode = NULL, one_time_passcode_expires_at = NULL, updated_at = now()
 	 WHERE x.id = u.id;
 	DELETE FROM coder.api_keys k WHERE k.user_id = u.id;
-	PERFORM coder.audit('write', 'user', u.id, u.username, status => 204, actor => u.id,
-		diff => '{"hashed_password": {"old": "", "new": "", "secret": true}, "hashed_one_time_passcode": {"old": "", "new": "", "secret": true}}');
+	PERFORM coder.audit('write', 'user', u.id, actor => u.id);
 	RETURN coder.reply(204);
 END
 $$;
@@ -157,7 +156,7 @@ BEGIN
 		'iat', extract(epoch FROM now())::bigint, 'jti', gen_random_uuid(), 'user_id', u.id, 'state', state,
 		'from_login_type', u.login_type, 'to_login_type', wanted);
 	token := coder.jwt_sign(claims, coder.convert_key(), 'HS512', '{"kid": "1"}');
-	PERFORM coder.audit('create', 'convert_login', u.id, wanted, status => 201, diff => coder.audit_diff(NULL, jsonb_build_object(
+	PERFORM coder.audit('create', 'convert_login', u.id, wanted, diff => coder.audit_diff(NULL, jsonb_build_object(
 		'user_id', u.id, 'from_login_type', u.login_type, 'to_login_type', wanted, 'expires_at', coder.ts(expires))));
 	RETURN ROW(201, coder.compact(jsonb_build_object('state_string', state, 'expires_at', coder.ts(expires), 'to_type', wanted,
 			'user_id', u.id)),
@@ -283,8 +282,6 @@ BEGIN
 			PERFORM coder.raise(400, 'Invalid quiet hours schedule.', why, jsonb_build_array(coder.validation('schedule', why)));
 		END IF;
 		UPDATE coder.users x SET quiet_hours_schedule = body->>'schedule', updated_at = now() WHERE x.id = u.id;
-		PERFORM coder.audit('write', 'user', u.id, u.username, diff => jsonb_build_object('quiet_hours_schedule',
-			jsonb_build_object('old', u.quiet_hours_schedule, 'new', body->>'schedule', 'secret', false)));
 		u.quiet_hours_schedule := body->>'schedule';
 	END IF;
 	RETURN coder.reply(200, coder.quiet_hours_json(u));
@@ -299,25 +296,19 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	life CONSTANT bigint := coder.setting_seconds('user_dormancy_threshold', 7776000);
-	u record;
-	done int4 := 0;
+	done int4;
 BEGIN
 	IF life <= 0 THEN
 		RETURN 0;
 	END IF;
-	FOR u IN
-		UPDATE coder.users x SET status = 'dormant', updated_at = at
-		 WHERE x.id IN (SELECT y.id FROM coder.users y
-						 WHERE y.status = 'active' AND NOT y.deleted AND NOT y.is_system
-						   AND y.last_seen_at < at - make_interval(secs => life) AND y.created_at < at - make_interval(secs => life)
-						   FOR NO KEY UPDATE SKIP LOCKED LIMIT 1000)
-		RETURNING x.id, x.username
-	LOOP
-		PERFORM coder.audit('write', 'user', u.id, u.username, actor => '00000000-0000-0000-0000-000000000000',
-			diff => '{"status": {"old": "active", "new": "dormant", "secret": false}}',
-			additional => '{"automatic_actor": "coder", "automatic_subsystem": "dormancy"}');
-		done := done + 1;
-	END LOOP;
+	PERFORM coder.audit_as('dormancy');
+	UPDATE coder.users x SET status = 'dormant', updated_at = at
+	 WHERE x.id IN (SELECT y.id FROM coder.users y
+					 WHERE y.status = 'active' AND NOT y.deleted AND NOT y.is_system
+					   AND y.last_seen_at < at - make_interval(secs => life) AND y.created_at < at - make_interval(secs => life)
+					   FOR NO KEY UPDATE SKIP LOCKED LIMIT 1000);
+	GET DIAGNOSTICS done = ROW_COUNT;
+	PERFORM coder.audit_as(NULL);
 	RETURN done;
 END
 $$;

@@ -16,6 +16,7 @@ BEGIN
 	IF remote ~ '^[0-9a-fA-F.:]+$' THEN
 		addr := remote::inet;
 	END IF;
+	PERFORM coder.audit_as('session', false);
 	UPDATE coder.api_keys k SET last_used = now(), updated_at = now(), ip_address = addr,
 		expires_at = CASE
 			WHEN refresh AND k.expires_at - now() <= make_interval(secs => k.lifetime_seconds) - interval '1 hour'
@@ -24,6 +25,7 @@ BEGIN
 			ELSE k.expires_at END
 	 WHERE k.id = key_id AND k.expires_at > now()
 	RETURNING k.expires_at, k.user_id INTO expires, uid;
+	PERFORM coder.audit_as(NULL);
 	UPDATE coder.users u SET last_seen_at = now() WHERE u.id = uid;
 	RETURN expires;
 END
@@ -159,8 +161,6 @@ BEGIN
 	SELECT * INTO mine FROM coder.subject_limits();
 	key := coder.api_key_create(u.id, 'password', coder.setting_seconds('default_token_lifetime', 604800),
 		scopes => mine.scopes, allow_list => mine.allow_list, remote => req.remote);
-	PERFORM coder.audit('create', 'api_key', gen_random_uuid(), '', status => 201,
-		additional => jsonb_build_object('key_id', split_part(key, '-', 1)));
 	RETURN coder.reply(201, jsonb_build_object('key', key));
 END
 $$;
@@ -258,8 +258,6 @@ BEGIN
 		RAISE unique_violation;
 	END IF;
 	key := coder.api_key_create(u.id, 'token', life, name, scopes, allow_list, req.remote);
-	PERFORM coder.audit('create', 'api_key', gen_random_uuid(), name, status => 201,
-		additional => jsonb_build_object('key_id', split_part(key, '-', 1)));
 	RETURN coder.reply(201, jsonb_build_object('key', key));
 EXCEPTION WHEN unique_violation THEN
 	PERFORM coder.raise(409, format('A token with name "%s" already exists.', name), NULL,
@@ -355,7 +353,6 @@ DECLARE
 	k CONSTANT coder.api_keys := coder.param_key(req, 'delete');
 BEGIN
 	DELETE FROM coder.api_keys x WHERE x.id = k.id;
-	PERFORM coder.audit('delete', 'api_key', gen_random_uuid(), k.token_name, status => 204, additional => jsonb_build_object('key_id', k.id));
 	RETURN coder.reply(204);
 END
 $$;
@@ -369,7 +366,6 @@ DECLARE
 	k CONSTANT coder.api_keys := coder.param_key(req, 'update');
 BEGIN
 	UPDATE coder.api_keys x SET expires_at = now(), updated_at = now() WHERE x.id = k.id AND x.expires_at > now();
-	PERFORM coder.audit('write', 'api_key', gen_random_uuid(), k.token_name, status => 204, additional => jsonb_build_object('key_id', k.id));
 	RETURN coder.reply(204);
 END
 $$;

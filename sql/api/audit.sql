@@ -1,6 +1,18 @@
 -- sql/api/audit.sql -- the audit log as the API shows it
 --
--- Table: sql/schema/audit.sql; rows are written by coder.audit (sql/api/base.sql).
+-- Table: sql/schema/audit.sql; rows are written by extension/audit.c.
+
+-- Rows of the audit log from this time on are kept; NULL: all are.
+CREATE OR REPLACE FUNCTION coder.audit_kept_from()
+RETURNS timestamptz LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	age CONSTANT bigint := coder.setting_seconds('audit_logs_retention', 0);
+BEGIN
+	RETURN CASE WHEN age > 0 THEN now() - age * interval '1 second' END;
+END
+$$;
 
 -- An action in the past tense, as in "{user} created workspace {target}".
 CREATE OR REPLACE FUNCTION coder.audit_verb(action text)

@@ -474,37 +474,3 @@ BEGIN
 			  FROM regexp_matches(value, '([0-9.]+)(ms|s|m|h|d)', 'g') p);
 END
 $$;
-
--- One row of the audit log.  The actor is the current subject unless given; what a change did is
--- diff, {"column": {"old": …, "new": …, "secret": false}}, as coder.audit_diff makes it.
-CREATE OR REPLACE FUNCTION coder.audit(action text, type text, id uuid, target text DEFAULT '',
-	org uuid DEFAULT NULL, diff jsonb DEFAULT '{}', status int4 DEFAULT 200, actor uuid DEFAULT NULL,
-	additional jsonb DEFAULT '{}', icon text DEFAULT '')
-RETURNS void LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	INSERT INTO coder.audit_logs (user_id, organization_id, ip, user_agent, resource_type, resource_id,
-		resource_target, action, diff, status_code, additional_fields, request_id, resource_icon)
-	SELECT coalesce(actor, coder.subject_id(), '00000000-0000-0000-0000-000000000000'),
-		coalesce(org, '00000000-0000-0000-0000-000000000000'),
-		CASE WHEN r.remote ~ '^[0-9a-fA-F.:]+$' THEN r.remote::inet END, left(r.user_agent, 256),
-		type::coder.resource_type, id, coalesce(target, ''), action::coder.audit_action, coalesce(diff, '{}'),
-		status, coalesce(additional, '{}'), coalesce(r.request_id, gen_random_uuid()), coalesce(icon, '')
-	  FROM coder.current_request() r;
-END
-$$;
-
--- The changed columns of two rows of one table; secrets without their values.
-CREATE OR REPLACE FUNCTION coder.audit_diff(before jsonb, after jsonb, VARIADIC secrets text[] DEFAULT '{}')
-RETURNS jsonb LANGUAGE plpgsql IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	RETURN coalesce((SELECT jsonb_object_agg(coalesce(b.key, a.key), CASE
-			WHEN coalesce(b.key, a.key) = ANY (secrets) THEN '{"old": "", "new": "", "secret": true}'
-			ELSE jsonb_build_object('old', b.value, 'new', a.value, 'secret', false) END)
-		FROM jsonb_each(coalesce(before, '{}')) b FULL JOIN jsonb_each(coalesce(after, '{}')) a ON a.key = b.key
-		WHERE a.value IS DISTINCT FROM b.value AND coalesce(b.key, a.key) NOT IN ('updated_at', 'created_at')), '{}');
-END
-$$;

@@ -241,10 +241,10 @@ BEGIN
 		state := b.provisioner_state;
 	END IF;
 	INSERT INTO coder.provisioner_jobs (id, organization_id, initiator_id, provisioner, storage_method, type,
-										input, file_id, tags)
+										input, file_id, tags, trace_metadata)
 	VALUES (v_job, w.organization_id, initiator, j.provisioner, j.storage_method, 'workspace_build',
 			jsonb_strip_nulls(jsonb_build_object('workspace_build_id', v_build, 'log_level', log_level)),
-			j.file_id, coder.build_tags(j.tags, version, w.owner_id));
+			j.file_id, coder.build_tags(j.tags, version, w.owner_id), coder.audit_origin());
 	INSERT INTO coder.workspace_builds (id, workspace_id, template_version_id, build_number, transition,
 										initiator_id, provisioner_state, job_id, reason, template_version_preset_id)
 	VALUES (v_build, workspace, version, coalesce(b.build_number, 0) + 1, transition::coder.workspace_transition,
@@ -277,8 +277,10 @@ BEGIN
 		RETURN;
 	END IF;
 	UPDATE coder.provisioner_jobs SET started_at = now(), completed_at = now(), updated_at = now() WHERE id = job;
+	PERFORM coder.audit_as('build', false);
 	UPDATE coder.workspaces w SET deleted = true, updated_at = now()
 	  FROM coder.workspace_builds b WHERE b.job_id = job AND w.id = b.workspace_id;
+	PERFORM coder.audit_as(NULL);
 END
 $$;
 COMMENT ON FUNCTION coder.build_orphan(uuid) IS
@@ -761,14 +763,17 @@ DECLARE
 BEGIN
 	SELECT * INTO w FROM coder.workspaces x WHERE x.id = build.workspace_id;
 	v_name := w.owner_id || '_' || w.id || '_session_token';
+	PERFORM coder.audit_as('build', false);
 	DELETE FROM coder.api_keys k WHERE k.user_id = w.owner_id AND k.token_name = v_name;
 	IF build.transition <> 'start' THEN
+		PERFORM coder.audit_as(NULL);
 		RETURN '';
 	END IF;
 	INSERT INTO coder.api_keys (id, hashed_secret, user_id, last_used, expires_at, created_at, updated_at,
 								login_type, lifetime_seconds, token_name)
 	VALUES (v_id, coder.sha256(v_secret), w.owner_id, now(), now() + interval '7 days', now(), now(),
 			'token', 604800, v_name);
+	PERFORM coder.audit_as(NULL);
 	RETURN v_id || '-' || v_secret;
 END
 $$;

@@ -296,7 +296,6 @@ BEGIN
 			RETURN coder.reply(204);
 		END IF;
 		PERFORM coder.site_config_set('health_settings', jsonb_build_object('dismissed_healthchecks', wanted)::text);
-		PERFORM coder.audit('write', 'health_settings', gen_random_uuid(), '');
 		RETURN coder.reply(200, jsonb_build_object('dismissed_healthchecks', wanted));
 	END IF;
 	RETURN coder.reply(200, jsonb_build_object('dismissed_healthchecks', coalesce(old->'dismissed_healthchecks', '[]')));

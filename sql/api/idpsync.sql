@@ -346,9 +346,6 @@ BEGIN
 	END IF;
 	new := coder.idpsync_changed(kind, req.route, old, coder.body(req));
 	PERFORM coder.site_config_set('idpsync:' || kind || coalesce(':' || org.id, ''), new::text);
-	PERFORM coder.audit('write', CASE kind WHEN 'organization' THEN 'idp_sync_settings_organization' WHEN 'groups'
-		THEN 'idp_sync_settings_group' ELSE 'idp_sync_settings_role' END, coalesce(org.id, gen_random_uuid()),
-		coalesce(org.name, 'Organization Sync'), org => org.id, diff => coder.audit_diff(old, new));
 	RETURN coder.reply(200, new);
 END
 $$;

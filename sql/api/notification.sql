@@ -192,8 +192,6 @@ BEGIN
 	END IF;
 	INSERT INTO coder.site_configs AS c (key, value) VALUES ('notifications_settings', jsonb_build_object('notifier_paused', paused)::text)
 	ON CONFLICT (key) DO UPDATE SET value = excluded.value;
-	PERFORM coder.audit('write', 'notifications_settings', gen_random_uuid(), '',
-		diff => jsonb_build_object('notifier_paused', jsonb_build_object('old', now_paused, 'new', paused, 'secret', false)));
 	RETURN coder.reply(200, jsonb_build_object('notifier_paused', paused));
 END
 $$;
@@ -234,7 +232,6 @@ BEGIN
 		RETURN coder.reply(304);
 	END IF;
 	UPDATE coder.notification_templates x SET method = nullif(wanted, '')::coder.notification_method WHERE x.id = tid;
-	PERFORM coder.audit('write', 'notification_template', tid, t.name);
 	RETURN coder.reply_message(200, 'Successfully updated notification template method.');
 END
 $$;

@@ -73,7 +73,6 @@ BEGIN
 	RETURNING * INTO o;
 	INSERT INTO coder.organization_members (user_id, organization_id, roles)
 	VALUES (coder.subject_id(), o.id, '{organization-admin}');
-	PERFORM coder.audit('create', 'organization', o.id, o.name, org => o.id, status => 201, diff => coder.audit_diff(NULL, to_jsonb(o)));
 	RETURN coder.reply(201, coder.organization_json(o));
 EXCEPTION WHEN unique_violation THEN
 	PERFORM coder.raise(409, 'Organization already exists with that name.');
@@ -88,7 +87,6 @@ AS $$
 DECLARE
 	o coder.organizations := coder.param_organization(req);
 	body CONSTANT jsonb := coder.body(req);
-	before CONSTANT jsonb := to_jsonb(o);
 BEGIN
 	PERFORM coder.organization_check(body);
 	PERFORM coder.require('update', 'organization', o.id, id => o.id);
@@ -96,7 +94,6 @@ BEGIN
 		display_name = coalesce(nullif(body->>'display_name', ''), x.display_name),
 		description = coalesce(body->>'description', x.description), icon = coalesce(body->>'icon', x.icon), updated_at = now()
 	 WHERE x.id = o.id RETURNING * INTO o;
-	PERFORM coder.audit('write', 'organization', o.id, o.name, org => o.id, diff => coder.audit_diff(before, to_jsonb(o)));
 	RETURN coder.reply(200, coder.organization_json(o));
 EXCEPTION WHEN unique_violation THEN
 	PERFORM coder.raise(409, 'Organization already exists with that name.');
@@ -116,7 +113,6 @@ BEGIN
 		PERFORM coder.raise(400, 'Default organization cannot be deleted.');
 	END IF;
 	UPDATE coder.organizations x SET deleted = true, updated_at = now() WHERE x.id = o.id;
-	PERFORM coder.audit('delete', 'organization', o.id, o.name, org => o.id);
 	RETURN coder.reply_message(200, 'Organization has been deleted.');
 EXCEPTION WHEN restrict_violation THEN
 	PERFORM coder.raise(400, 'Organization cannot be deleted.', sqlerrm);
@@ -300,7 +296,6 @@ BEGIN
 		PERFORM coder.raise_forbidden();
 	END IF;
 	INSERT INTO coder.organization_members (user_id, organization_id) VALUES (u.id, org.id) RETURNING * INTO m;
-	PERFORM coder.audit('create', 'organization_member', u.id, u.username, org => org.id);
 	RETURN coder.reply(200, coder.member_json(m));
 EXCEPTION WHEN unique_violation THEN
 	PERFORM coder.raise(400, 'User is already an organization member', format('%s already exists in %s', u.username, org.name));
@@ -321,7 +316,6 @@ BEGIN
 	END IF;
 	PERFORM coder.require('delete', 'organization_member', org.id, m.user_id, id => m.user_id);
 	DELETE FROM coder.organization_members x WHERE x.organization_id = org.id AND x.user_id = m.user_id;
-	PERFORM coder.audit('delete', 'organization_member', m.user_id, '', org => org.id, status => 204);
 	RETURN coder.reply(204);
 END
 $$;
@@ -336,7 +330,6 @@ DECLARE
 	m coder.organization_members := coder.param_member(req, org.id);
 	body CONSTANT jsonb := coder.body(req);
 	new text[];
-	before CONSTANT jsonb := to_jsonb(m);
 BEGIN
 	PERFORM coder.body_type(body, 'roles', 'array');
 	IF m.user_id = coder.subject_id() THEN
@@ -350,7 +343,6 @@ BEGIN
 	PERFORM coder.check_role_change(m.roles, new, 'organization-member', org.id);
 	UPDATE coder.organization_members x SET roles = new, updated_at = now()
 	 WHERE x.organization_id = org.id AND x.user_id = m.user_id RETURNING * INTO m;
-	PERFORM coder.audit('write', 'organization_member', m.user_id, '', org => org.id, diff => coder.audit_diff(before, to_jsonb(m)));
 	RETURN coder.reply(200, coder.member_json(m));
 END
 $$;
@@ -510,7 +502,6 @@ BEGIN
 	VALUES (body->>'name', coalesce(body->>'display_name', ''), org.id, coalesce(body->>'avatar_url', ''),
 		coalesce((body->>'quota_allowance')::int4, 0))
 	RETURNING * INTO g;
-	PERFORM coder.audit('create', 'group', g.id, g.name, org => org.id, status => 201);
 	RETURN coder.reply(201, coder.group_json(g));
 EXCEPTION WHEN unique_violation THEN
 	PERFORM coder.raise(409, format('A group named "%s" already exists.', body->>'name'));
@@ -568,7 +559,6 @@ BEGIN
 	 WHERE x.id = g.id RETURNING * INTO g;
 	INSERT INTO coder.group_members (user_id, group_id) SELECT DISTINCT a, g.id FROM unnest(adds) a ON CONFLICT DO NOTHING;
 	DELETE FROM coder.group_members gm WHERE gm.group_id = g.id AND gm.user_id = ANY (removes);
-	PERFORM coder.audit('write', 'group', g.id, g.name, org => g.organization_id);
 	RETURN coder.reply(200, coder.group_json(g));
 EXCEPTION WHEN unique_violation THEN
 	PERFORM coder.raise(409, format('A group named "%s" already exists.', body->>'name'));
@@ -589,7 +579,6 @@ BEGIN
 		PERFORM coder.raise_not_found();
 	END IF;
 	DELETE FROM coder.groups x WHERE x.id = g.id;
-	PERFORM coder.audit('delete', 'group', g.id, g.name, org => g.organization_id);
 	RETURN coder.reply_message(200, 'Successfully deleted group!');
 END
 $$;
@@ -614,7 +603,6 @@ BEGIN
 		END IF;
 		UPDATE coder.organizations x SET shareable_workspace_owners = mode::coder.shareable_workspace_owners, updated_at = now()
 		 WHERE x.id = o.id RETURNING * INTO o;
-		PERFORM coder.audit('write', 'organization', o.id, o.name, org => o.id);
 	END IF;
 	RETURN coder.reply(200, jsonb_build_object('sharing_globally_disabled', coalesce(coder.setting('disable_workspace_sharing') = 'true', false),
 		'sharing_disabled', o.shareable_workspace_owners = 'none', 'shareable_workspace_owners', o.shareable_workspace_owners));

@@ -144,13 +144,10 @@ DECLARE
 	org CONSTANT coder.organizations := coder.param_organization(req);
 	body CONSTANT jsonb := coder.body(req, 'name');
 	permissions jsonb;
-	before jsonb;
 	r coder.custom_roles;
 BEGIN
 	PERFORM coder.require(CASE WHEN req.method = 'POST' THEN 'create' ELSE 'update' END, 'assign_org_role', org.id);
 	permissions := coder.check_custom_role(body, org.id);
-	SELECT to_jsonb(c) INTO before FROM coder.custom_roles c
-	 WHERE req.method = 'PUT' AND c.organization_id = org.id AND lower(c.name) = lower(body->>'name') AND NOT c.is_system;
 	IF req.method = 'POST' THEN
 		INSERT INTO coder.custom_roles (name, display_name, org_permissions, organization_id)
 		VALUES (body->>'name', coalesce(body->>'display_name', ''), permissions, org.id) RETURNING * INTO r;
@@ -161,8 +158,6 @@ BEGIN
 			PERFORM coder.raise(404, format('No custom role with the name %s found', body->>'name'));
 		END IF;
 	END IF;
-	PERFORM coder.audit(CASE WHEN req.method = 'POST' THEN 'create' ELSE 'write' END, 'custom_role', r.id, r.name, org => org.id,
-		diff => coder.audit_diff(before, to_jsonb(r)));
 	RETURN coder.reply(200, coder.custom_role_json(r));
 EXCEPTION WHEN unique_violation THEN
 	PERFORM coder.raise(400, format('A role named "%s" already exists.', body->>'name'));
@@ -184,7 +179,6 @@ BEGIN
 	IF gone IS NULL THEN
 		PERFORM coder.raise(404, format('No custom role with the name %s found', req.params->>'roleName'));
 	END IF;
-	PERFORM coder.audit('delete', 'custom_role', gone, req.params->>'roleName', org => org.id, status => 204);
 	RETURN coder.reply(204);
 END
 $$;

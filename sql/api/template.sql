@@ -567,7 +567,6 @@ BEGIN
 	UPDATE coder.template_versions v SET template_id = v_id, updated_at = now() WHERE v.id = v_version.id;
 	SET CONSTRAINTS coder.templates_active_version_check IMMEDIATE;		-- checks now
 	SET CONSTRAINTS coder.templates_active_version_check DEFERRED;
-	PERFORM coder.audit('create', 'template', v_id, b->>'name', v_org.id, coder.audit_diff('{}', (SELECT to_jsonb(t) FROM coder.templates t WHERE t.id = v_id)), 201);
 	RETURN coder.template_reply(201, v_id);
 END
 $$;
@@ -649,7 +648,6 @@ BEGIN
 		   autostop_requirement_weeks = n.autostop_requirement_weeks,
 		   autostart_block_days_of_week = n.autostart_block_days_of_week
 	 WHERE t.id = o.id;
-	PERFORM coder.audit('write', 'template', o.id, n.name, o.organization_id, coder.audit_diff(to_jsonb(o), to_jsonb(n)));
 	RETURN coder.template_reply(200, o.id);
 END
 $$;
@@ -699,8 +697,6 @@ DECLARE
 BEGIN
 	-- coder.templates_guard refuses while workspaces are left.
 	UPDATE coder.templates t SET deleted = true, updated_at = now() WHERE t.id = v_template.id;
-	PERFORM coder.audit('delete', 'template', v_template.id, v_template.name, v_template.organization_id,
-		coder.audit_diff(to_jsonb(v_template), '{}'));
 	RETURN coder.reply_message(200, 'Template has been deleted!');
 END
 $$;
@@ -903,8 +899,6 @@ BEGIN
 	   SET user_acl = coder.template_acl_merge(x.user_acl, v_users),
 		   group_acl = coder.template_acl_merge(x.group_acl, v_groups), updated_at = now()
 	 WHERE x.id = t.id;
-	PERFORM coder.audit('write', 'template', t.id, t.name, t.organization_id, (SELECT coder.audit_diff(to_jsonb(t), to_jsonb(x))
-		FROM coder.templates x WHERE x.id = t.id));
 	RETURN coder.reply_message(200, 'Successfully updated template ACL list.');
 END
 $$;

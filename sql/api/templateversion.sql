@@ -146,7 +146,6 @@ BEGIN
 	INSERT INTO coder.template_versions (id, template_id, organization_id, name, job_id, created_by, message, source_example_id)
 	VALUES (v_id, v_template.id, v_org.id, coalesce(nullif(v_name, ''), coder.random_name()), v_job,
 			coder.subject_id(), coalesce(b->>'message', ''), nullif(b->>'example_id', ''));
-	PERFORM coder.audit('create', 'template_version', v_id, coalesce(nullif(v_name, ''), v_id::text), v_org.id, '{}', 201);
 	RETURN coder.version_reply(201, v_id, true);
 END
 $$;
@@ -289,9 +288,6 @@ BEGIN
 		PERFORM coder.raise(400, 'The provided template version is archived.');
 	END IF;
 	UPDATE coder.templates t SET active_version_id = v_id, updated_at = now() WHERE t.id = v_template.id;
-	PERFORM coder.audit('write', 'template', v_template.id, v_template.name, v_template.organization_id,
-		coder.audit_diff(jsonb_build_object('active_version_id', v_template.active_version_id),
-						 jsonb_build_object('active_version_id', v_id)));
 	RETURN coder.reply_message(200, 'Updated the active template version!');
 END
 $$;
@@ -390,9 +386,6 @@ BEGIN
 	UPDATE coder.template_versions t
 	   SET name = v_name, message = coalesce(b->>'message', t.message), updated_at = now()
 	 WHERE t.id = v.id;
-	PERFORM coder.audit('write', 'template_version', v.id, v_name, v.organization_id,
-		coder.audit_diff(jsonb_build_object('name', v.name, 'message', v.message),
-						 jsonb_build_object('name', v_name, 'message', coalesce(b->>'message', v.message))));
 	RETURN coder.version_reply(200, v.id);
 END
 $$;

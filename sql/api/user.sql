@@ -84,8 +84,7 @@ BEGIN
 	UPDATE coder.users u SET status = 'active', last_seen_at = now(), updated_at = now()
 	 WHERE u.id = uid AND u.status = 'dormant';
 	IF FOUND THEN
-		PERFORM coder.audit('write', 'user', uid, (SELECT u.username FROM coder.users u WHERE u.id = uid),
-			diff => '{"status": {"old": "dormant", "new": "active", "secret": false}}', actor => uid);
+		PERFORM coder.audit('write', 'user', uid, actor => uid);
 	END IF;
 END
 $$;
@@ -282,7 +281,7 @@ BEGIN
 		convert_to(coder.password_hash(body->>'password'), 'UTF8'), 'active', '{owner}', 'password');
 	SELECT o.id INTO org FROM coder.organizations o WHERE o.is_default;
 	INSERT INTO coder.organization_members (user_id, organization_id) VALUES (uid, org);
-	PERFORM coder.audit('create', 'user', uid, body->>'username', org => org, actor => uid, status => 201);
+	PERFORM coder.audit('create', 'user', uid, org => org, actor => uid);
 	RETURN coder.reply(201, jsonb_build_object('user_id', uid, 'organization_id', org));
 END
 $$;
@@ -371,8 +370,7 @@ BEGIN
 	SELECT * INTO attempt FROM coder.login_try(body->>'email', body->>'password');
 	u := attempt.u;
 	IF attempt.status IS NOT NULL THEN
-		PERFORM coder.audit('login', 'api_key', gen_random_uuid(), '', status => attempt.status,
-			actor => coalesce(u.id, '00000000-0000-0000-0000-000000000000'));
+		PERFORM coder.audit('login', 'api_key', u.id, actor => u.id);
 		RETURN coder.reply_message(attempt.status, attempt.message);
 	END IF;
 	PERFORM coder.user_activated(u.id);
@@ -383,7 +381,7 @@ BEGIN
 			WHEN convert_from(x.hashed_password, 'UTF8') LIKE '$argon2id$%' THEN x.hashed_password
 			ELSE convert_to(coder.password_hash(body->>'password'), 'UTF8') END
 	 WHERE x.id = u.id;
-	PERFORM coder.audit('login', 'api_key', gen_random_uuid(), '', actor => u.id, status => 201,
+	PERFORM coder.audit('login', 'api_key', u.id, actor => u.id,
 		additional => jsonb_build_object('key_id', split_part(token, '-', 1)));
 	RETURN ROW(201, coder.compact(jsonb_build_object('session_token', token)), coder.session_cookie(token), NULL)::coder.response;
 END
@@ -398,7 +396,7 @@ BEGIN
 	DELETE FROM coder.api_keys k WHERE k.id = coder.subject_token_id();
 	DELETE FROM coder.api_keys k
 	 WHERE k.user_id = coder.subject_id() AND k.scopes @> '{coder:application_connect}';
-	PERFORM coder.audit('logout', 'api_key', gen_random_uuid(), '',
+	PERFORM coder.audit('logout', 'api_key', coder.subject_id(),
 		additional => jsonb_build_object('key_id', coder.subject_token_id()));
 	RETURN ROW(200, '{"message":"Logged out!"}', coder.session_cookie(''), NULL)::coder.response;
 END
@@ -615,8 +613,6 @@ BEGIN
 		END IF;
 		INSERT INTO coder.organization_members (user_id, organization_id) VALUES (u.id, org) ON CONFLICT DO NOTHING;
 	END LOOP;
-	PERFORM coder.audit('create', 'user', u.id, u.username, status => 201,
-		diff => coder.audit_diff(NULL, to_jsonb(u), 'hashed_password'));
 	SELECT coalesce(nullif(a.name, ''), a.username) INTO by_name FROM coder.users a WHERE a.id = coder.subject_id();
 	PERFORM coder.notify_user_admins('4e19c0ac-94e1-4532-9515-d1801aa283b2', format('User account "%s" created', u.username),
 		format(E'New user account **%s** has been created.\n\nThis new user account was created%s by **%s**.', u.username,
@@ -665,7 +661,6 @@ BEGIN
 		PERFORM coder.raise(417, 'You cannot delete a user that has workspaces. Delete their workspaces and try again!');
 	END IF;
 	UPDATE coder.users x SET deleted = true, updated_at = now() WHERE x.id = u.id;
-	PERFORM coder.audit('delete', 'user', u.id, u.username);
 	PERFORM coder.notify_user_admins('f44d9314-ad03-4bc8-95d0-5cad491da6b6', format('User account "%s" deleted', u.username),
 		format(E'User account **%s** has been deleted.', u.username),
 		'/deployment/users?filter=status%3Aactive', 'View accounts', u.id);
@@ -681,7 +676,6 @@ AS $$
 DECLARE
 	u coder.users := coder.param_user(req);
 	body CONSTANT jsonb := coder.body(req);
-	before jsonb;
 BEGIN
 	PERFORM coder.raise_validations(coder.user_validations(body - 'email', NULL));
 	IF u.is_system THEN
@@ -697,10 +691,8 @@ BEGIN
 		PERFORM coder.raise(409, 'A user with this username already exists.', NULL,
 			jsonb_build_array(coder.validation('username', 'This username is already in use.')));
 	END IF;
-	before := to_jsonb(u);
 	UPDATE coder.users x SET username = body->>'username', name = coalesce(body->>'name', ''), updated_at = now()
 	 WHERE x.id = u.id RETURNING * INTO u;
-	PERFORM coder.audit('write', 'user', u.id, u.username, diff => coder.audit_diff(before, to_jsonb(u), 'hashed_password'));
 	RETURN coder.reply(200, coder.user_json(u));
 END
 $$;
@@ -714,7 +706,6 @@ DECLARE
 	u coder.users := coder.param_user(req);
 	suspend CONSTANT bool := req.route LIKE '%/suspend';
 	verb CONSTANT text := CASE WHEN suspend THEN 'suspended' ELSE 'activated' END;
-	before CONSTANT jsonb := to_jsonb(u);
 	by_name text;
 BEGIN
 	IF suspend AND u.id = coder.subject_id() THEN
@@ -729,7 +720,6 @@ BEGIN
 	END IF;
 	UPDATE coder.users x SET status = CASE WHEN suspend THEN 'suspended' ELSE 'active' END::coder.user_status, updated_at = now()
 	 WHERE x.id = u.id RETURNING * INTO u;
-	PERFORM coder.audit('write', 'user', u.id, u.username, diff => coder.audit_diff(before, to_jsonb(u), 'hashed_password'));
 	SELECT coalesce(nullif(a.name, ''), a.username) INTO by_name FROM coder.users a WHERE a.id = coder.subject_id();
 	PERFORM coder.notify_user_admins(
 		CASE WHEN suspend THEN 'b02ddd82-4733-4d02-a2d7-c36f3598997d' ELSE '9f5af851-8408-4e73-a7a1-c6502ba46689' END::uuid,
@@ -784,7 +774,6 @@ AS $$
 DECLARE
 	u coder.users := coder.param_user(req);
 	body CONSTANT jsonb := coder.body(req);
-	before CONSTANT jsonb := to_jsonb(u);
 	roles text[];
 BEGIN
 	PERFORM coder.body_type(body, 'roles', 'array');
@@ -800,7 +789,6 @@ BEGIN
 			WITH ORDINALITY e (v, n) GROUP BY e.v) r;
 	PERFORM coder.check_role_change(u.rbac_roles, roles, 'member');
 	UPDATE coder.users x SET rbac_roles = roles, updated_at = now() WHERE x.id = u.id RETURNING * INTO u;
-	PERFORM coder.audit('write', 'user', u.id, u.username, diff => coder.audit_diff(before, to_jsonb(u), 'hashed_password'));
 	RETURN coder.reply(200, coder.user_json(u));
 END
 $$;
@@ -849,8 +837,6 @@ BEGIN
 	UPDATE coder.users x SET hashed_password = convert_to(coder.password_hash(body->>'password'), 'UTF8'), updated_at = now()
 	 WHERE x.id = u.id;
 	DELETE FROM coder.api_keys k WHERE k.user_id = u.id;
-	PERFORM coder.audit('write', 'user', u.id, u.username, status => 204,
-		diff => '{"hashed_password": {"old": "", "new": "", "secret": true}}');
 	RETURN coder.reply(204);
 END
 $$;
@@ -977,7 +963,6 @@ BEGIN
 		'user', NULL, u.id, id => u.id);
 	k := coder.user_ssh_key(u.id, req.method = 'PUT');
 	IF req.method = 'PUT' THEN
-		PERFORM coder.audit('write', 'git_ssh_key', u.id, k.public_key, diff => '{"private_key": {"old": "", "new": "", "secret": true}}');
 	END IF;
 	RETURN coder.reply(200, jsonb_build_object('user_id', k.user_id, 'created_at', coder.ts(k.created_at),
 		'updated_at', coder.ts(k.updated_at), 'public_key', k.public_key));

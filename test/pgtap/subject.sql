@@ -76,6 +76,5 @@ SELECT is(keep.me(), 'ZC401', 'a deleted key');
 DROP SCHEMA keep CASCADE;
 DELETE FROM coder.organizations WHERE name = 'cachetest';
 DELETE FROM coder.user_status_changes c USING coder.users u WHERE u.id = c.user_id AND u.username = 'cora';
-DELETE FROM coder.audit_logs;
 DELETE FROM coder.users WHERE username = 'cora';
 SELECT * FROM finish();
