@@ -10,7 +10,6 @@
 #include "postgres.h"
 
 #include <openssl/bio.h>
-#include <openssl/ecdsa.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <openssl/pem.h>
@@ -23,8 +22,8 @@
 
 #include "coder.h"
 #include "compat.h"
+#include "jws.h"
 
-#define JWT_MAX 65536
 #define B64 sodium_base64_VARIANT_URLSAFE_NO_PADDING
 
 typedef enum JwtAlg
@@ -148,26 +147,6 @@ coder_jwt_sign(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(token.data, token.len));
 }
 
-/* The R and S of an ES256 signature as the DER that OpenSSL wants; its size, 0 on failure. */
-static int
-es256_der(const uint8 *sig, uint8 **der)
-{
-	ECDSA_SIG *parts = ECDSA_SIG_new();
-	BIGNUM *r = BN_bin2bn(sig, 32, NULL);
-	BIGNUM *s = BN_bin2bn(sig + 32, 32, NULL);
-	int n = 0;
-
-	if (parts != NULL && r != NULL && s != NULL && ECDSA_SIG_set0(parts, r, s) == 1)
-	{
-		r = s = NULL; /* parts owns them */
-		n = i2d_ECDSA_SIG(parts, der);
-	}
-	BN_free(r);
-	BN_free(s);
-	ECDSA_SIG_free(parts);
-	return Max(n, 0);
-}
-
 /* RS256 and ES256 with a PEM public key. */
 static bool
 verify_pem(JwtAlg alg, bytea *key, const char *data, size_t len, const uint8 *sig, size_t sig_len)
@@ -183,7 +162,7 @@ verify_pem(JwtAlg alg, bytea *key, const char *data, size_t len, const uint8 *si
 	{
 		if (alg == JWT_ES256)
 		{
-			sig_len = sig_len == 64 ? (size_t) es256_der(sig, &der) : 0;
+			sig_len = sig_len == JWS_ES256_LEN ? jws_es256_der(sig, &der) : 0;
 			sig = der;
 		}
 		good = sig_len > 0 && EVP_DigestVerifyInit(ctx, NULL, EVP_sha256(), NULL, pkey) == 1 &&
@@ -213,13 +192,13 @@ verify(JwtAlg alg, bytea *key, const char *data, size_t len, const uint8 *sig, s
 
 /* The JSON object in a part of a token, or NULL. */
 static Jsonb *
-decode_object(const char *s, size_t len)
+decode_object(const JwsPart *part)
 {
-	char *out = palloc(len + 1);
+	char *out = palloc(part->len + 1);
 	size_t n;
 	Jsonb *json;
 
-	if (sodium_base642bin((uint8 *) out, len, s, len, NULL, &n, NULL, B64) != 0)
+	if (!jws_decode(part, (uint8 *) out, &n))
 		return NULL;
 	out[n] = '\0';
 	json = coder_json_parse(out, (int) n);
@@ -263,24 +242,20 @@ static Jsonb *
 open_token(text *token, bytea *key, JwtAlg alg)
 {
 	const char *s = VARDATA_ANY(token);
-	size_t len = VARSIZE_ANY_EXHDR(token);
-	const char *dot = memchr(s, '.', len);
-	const char *dot2 = dot != NULL ? memchr(dot + 1, '.', len - (dot + 1 - s)) : NULL;
 	uint8 *sig;
 	size_t sig_len;
-	size_t sig_text;
+	Jws jws;
 
-	if (len > JWT_MAX || dot2 == NULL)
+	if (!jws_split(s, VARSIZE_ANY_EXHDR(token), &jws))
 		return NULL;
 	if (key == NULL)
-		return decode_object(s, dot - s);
-	sig_text = len - (dot2 + 1 - s);
-	sig = palloc(sig_text + 1);
-	if (sodium_base642bin(sig, sig_text, dot2 + 1, sig_text, NULL, &sig_len, NULL, B64) != 0 ||
-		!header_names(decode_object(s, dot - s), alg) ||
-		!verify(alg, key, s, dot2 - s, sig, sig_len))
+		return decode_object(&jws.header);
+	sig = palloc(jws.signature.len + 1);
+	if (!jws_decode(&jws.signature, sig, &sig_len) ||
+		!header_names(decode_object(&jws.header), alg) ||
+		!verify(alg, key, s, jws.signed_len, sig, sig_len))
 		return NULL;
-	return decode_object(dot + 1, dot2 - dot - 1);
+	return decode_object(&jws.claims);
 }
 
 /*

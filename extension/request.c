@@ -16,6 +16,7 @@
 
 #include "compat.h"
 #include "error.h"
+#include "query.h"
 #include "request.h"
 
 #define REQUEST_COLUMNS 11
@@ -41,79 +42,59 @@ push_string(JsonbParseState **state, JsonbIteratorToken token, const char *s, in
 	pushJsonbValue(state, token, &v);
 }
 
-static int
-hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
-/* Percent-decoding of one part of a query; a bad escape stands for itself. */
+/* One part of a query, decoded; it must be text. */
 static char *
 url_decode(const char *s, int len)
 {
 	char *out = palloc(len + 1);
-	int n = 0;
+	int n = query_decode(s, len, out);
 
-	for (int i = 0; i < len; i++)
-	{
-		if (s[i] == '+')
-			out[n++] = ' ';
-		else if (s[i] == '%' && i + 2 < len && hex_value(s[i + 1]) >= 0 && hex_value(s[i + 2]) >= 0)
-		{
-			out[n++] = (char) (hex_value(s[i + 1]) << 4 | hex_value(s[i + 2]));
-			i += 2;
-		}
-		else
-			out[n++] = s[i];
-	}
-	out[n] = '\0';
-	if (memchr(out, '\0', n) != NULL || !pg_verify_mbstr(GetDatabaseEncoding(), out, n, true))
+	if (n < 0 || !pg_verify_mbstr(GetDatabaseEncoding(), out, n, true))
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_CODER_BAD_REQUEST), errmsg("Query parameters have invalid values.")));
 	return out;
 }
 
+/* Joins the last of n pairs to the one before it with the same key, if there is one. */
+static void
+link_pair(Pair *pairs, int n)
+{
+	Pair *last = &pairs[n - 1];
+
+	for (int i = n - 2; i >= 0 && last->first; i--)
+	{
+		if (strcmp(pairs[i].key, last->key) == 0)
+		{
+			pairs[i].next = n - 1;
+			last->first = false;
+		}
+	}
+}
+
 static int
 split_query(const char *s, int len, Pair **out)
 {
+	const char *end = s + len;
 	int n = 0;
 	int cap = 8;
 	Pair *pairs = palloc(sizeof(Pair) * cap);
+	QueryPair part;
 
-	while (len > 0)
+	while (query_next(&s, end, &part))
 	{
-		const char *amp = memchr(s, '&', len);
-		int part = amp != NULL ? (int) (amp - s) : len;
-		const char *eq = memchr(s, '=', part);
-
-		if (part > 0)
-		{
-			if (n == cap)
-				pairs = repalloc(pairs, sizeof(Pair) * (cap *= 2));
-			pairs[n].key = url_decode(s, eq != NULL ? (int) (eq - s) : part);
-			pairs[n].value =
-				eq != NULL ? url_decode(eq + 1, part - (int) (eq - s) - 1) : pstrdup("");
-			pairs[n].next = -1;
-			pairs[n].first = true;
-			for (int i = n - 1; i >= 0 && pairs[n].first; i--)
-			{
-				if (strcmp(pairs[i].key, pairs[n].key) == 0)
-				{
-					pairs[i].next = n;
-					pairs[n].first = false;
-				}
-			}
-			n++;
-		}
-		s += part + (amp != NULL);
-		len -= part + (amp != NULL);
+		if (n == QUERY_MAX_PAIRS)
+			ereport(ERROR,
+					(errcode(ERRCODE_CODER_BAD_REQUEST),
+					 errmsg("Query parameters have invalid values."),
+					 errdetail("There are more than %d parameters.", QUERY_MAX_PAIRS)));
+		if (n == cap)
+			pairs = repalloc(pairs, sizeof(Pair) * (cap *= 2));
+		pairs[n] = (Pair){url_decode(part.name, part.name_len),
+						  url_decode(part.value, part.value_len),
+						  -1,
+						  true};
+		link_pair(pairs, ++n);
 	}
 	*out = pairs;
 	return n;
@@ -194,29 +175,14 @@ headers_jsonb(text *headers)
 {
 	JsonbParseState *state = NULL;
 	const char *s = headers != NULL ? VARDATA_ANY(headers) : "";
-	int len = headers != NULL ? (int) VARSIZE_ANY_EXHDR(headers) : 0;
+	const char *end = s + (headers != NULL ? VARSIZE_ANY_EXHDR(headers) : 0);
+	QueryPair line;
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	while (len > 0)
+	while (query_next_header(&s, end, &line))
 	{
-		const char *nl = memchr(s, '\n', len);
-		int line = nl != NULL ? (int) (nl - s) : len;
-		const char *colon = memchr(s, ':', line);
-
-		if (colon != NULL && colon > s)
-		{
-			const char *value = colon + 1;
-			int value_len = line - (int) (value - s);
-
-			while (value_len > 0 && (*value == ' ' || *value == '\t'))
-				value++, value_len--;
-			while (value_len > 0 && (value[value_len - 1] == '\r' || value[value_len - 1] == ' '))
-				value_len--;
-			push_string(&state, WJB_KEY, s, (int) (colon - s));
-			push_string(&state, WJB_VALUE, value, value_len);
-		}
-		s += line + (nl != NULL);
-		len -= line + (nl != NULL);
+		push_string(&state, WJB_KEY, line.name, line.name_len);
+		push_string(&state, WJB_VALUE, line.value, line.value_len);
 	}
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
@@ -303,29 +269,14 @@ text *
 coder_request_header(const CoderRequest *request, const char *name)
 {
 	text *headers = request != NULL ? request->headers : NULL;
-	const char *s;
-	const char *end;
-	size_t name_len = strlen(name);
+	const char *s = headers != NULL ? VARDATA_ANY(headers) : "";
+	const char *end = s + (headers != NULL ? VARSIZE_ANY_EXHDR(headers) : 0);
+	int name_len = (int) strlen(name);
+	QueryPair line;
 
-	if (headers == NULL)
-		return NULL;
-	s = VARDATA_ANY(headers);
-	end = s + VARSIZE_ANY_EXHDR(headers);
-	while (s < end)
-	{
-		const char *nl = memchr(s, '\n', end - s);
-		const char *stop = nl != NULL ? nl : end;
-
-		if ((size_t) (stop - s) > name_len && memcmp(s, name, name_len) == 0 && s[name_len] == ':')
-		{
-			const char *value = s + name_len + 1;
-
-			while (value < stop && *value == ' ')
-				value++;
-			return cstring_to_text_with_len(value, (int) (stop - value));
-		}
-		s = stop + 1;
-	}
+	while (query_next_header(&s, end, &line))
+		if (line.name_len == name_len && memcmp(line.name, name, name_len) == 0)
+			return cstring_to_text_with_len(line.value, line.value_len);
 	return NULL;
 }
 

@@ -82,6 +82,8 @@ SELECT is(j->'body', '{"k": [1]}', 'the body') FROM e;
 SELECT is(j->'headers'->>'content-type', 'application/json', 'a header') FROM e;
 SELECT is(j->>'remote', '127.0.0.1', 'the client''s address') FROM e;
 SELECT is(a.status, 400, 'a query that is not UTF-8') FROM api('POST', '/t/echo/a/b?x=%ff') a;
+SELECT is(a.status, s, n || ' parameters') FROM (VALUES (1000, 200), (1001, 400)) t (n, s),
+	api('POST', '/t/echo/a/b?' || (SELECT string_agg('p' || i, '&') FROM generate_series(1, n) i)) a;
 
 -- answers
 SELECT is(convert_from(raw_, 'UTF8'), E'{"b":"\\u003ca\\u003e \\u0026 \\"\\\\\\" \\u2028 é","a":[1,2]}\n', 'JSON has the API''s escapes')
