@@ -1,7 +1,7 @@
 /*
  * pty.c -- port 2: terminals that outlive their connections.
  *
- *	client -> agent  | n u16 LE | init, n bytes JSON | JSON objects {"data", "height", "width"} ...
+ *	client -> agent  an init, then messages: ptymsg.h
  *	agent -> client  raw output: first what the ring holds, then live
  *
  * A terminal is known by the ID of the init, any number of connections may
@@ -11,7 +11,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <jansson.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "serve/ptymsg.h"
 #include "serve/ring.h"
 #include "serve/serve.h"
 
@@ -29,7 +29,6 @@
 #define REAP_MS 100
 #define KILL_ROUNDS 50 /* of REAP_MS, until SIGKILL */
 #define MAX_TERMINALS 64
-#define MAX_IN 65536
 #define MAX_KEYS ((size_t) 1 << 20) /* typed, and not yet taken by the terminal */
 #define MAX_OUT ((size_t) 1 << 20) /* a client that reads slower than that is let go */
 
@@ -41,7 +40,7 @@ typedef struct Client
 	int fd;
 	LoopFd *watch;
 	LoopTimer timer; /* for the init */
-	uint8_t in[MAX_IN];
+	uint8_t in[PTYMSG_MAX];
 	size_t in_len;
 	uint8_t *out;
 	size_t out_len, out_room;
@@ -240,14 +239,6 @@ on_terminal(void *arg, uint32_t events)
 	}
 }
 
-static unsigned short
-dimension(const json_t *object, const char *key)
-{
-	json_int_t n = json_integer_value(json_object_get(object, key));
-
-	return n > 0 && n <= UINT16_MAX ? (unsigned short) n : 0;
-}
-
 static void
 resize(const Terminal *terminal, unsigned short rows, unsigned short columns)
 {
@@ -258,21 +249,21 @@ resize(const Terminal *terminal, unsigned short rows, unsigned short columns)
 }
 
 static Terminal *
-terminal_new(Agent *agent, const char *name, const json_t *init)
+terminal_new(Agent *agent, const PtyInit *init)
 {
 	static const char *const extra[] = {"TERM=xterm-256color", NULL};
 	Terminal *terminal = calloc(1, sizeof(*terminal));
-	Command command = {.text = json_string_value(json_object_get(init, "Command")),
+	Command command = {.text = init->command,
 					   .extra = extra,
 					   .pty = true,
-					   .rows = dimension(init, "Height"),
-					   .columns = dimension(init, "Width")};
+					   .rows = init->rows,
+					   .columns = init->columns};
 	char error[256];
 
 	if (terminal == NULL)
 		return NULL;
 	terminal->agent = agent;
-	strncpy(terminal->name, name, sizeof(terminal->name) - 1);
+	strncpy(terminal->name, init->id, sizeof(terminal->name) - 1);
 	if (command_start(agent, &command, &terminal->process, error, sizeof(error)) != 0)
 	{
 		agent_log(agent, "terminal: %s", error);
@@ -296,25 +287,22 @@ terminal_new(Agent *agent, const char *name, const json_t *init)
 
 /* Joins the client to the terminal it asks for; false where it must go. */
 static bool
-attach(Client *client, const json_t *init)
+attach(Client *client, const PtyInit *init)
 {
 	static uint8_t replay[RING_SIZE];
-	const char *name = json_string_value(json_object_get(init, "ID"));
 	Terminal *terminal = terminals;
 	size_t count = 0;
 	Client **link = &strangers;
 
-	if (name == NULL || strlen(name) != 36)
-		return false;
 	for (Terminal *t = terminals; t != NULL; t = t->next)
 		count++;
-	while (terminal != NULL && (terminal->watch == NULL || strcasecmp(terminal->name, name) != 0))
+	while (terminal != NULL && (terminal->watch == NULL || strcasecmp(terminal->name, init->id) != 0))
 		terminal = terminal->next;
 	if (terminal == NULL && count < MAX_TERMINALS)
-		terminal = terminal_new(client->agent, name, init);
+		terminal = terminal_new(client->agent, init);
 	if (terminal == NULL)
 		return false;
-	resize(terminal, dimension(init, "Height"), dimension(init, "Width"));
+	resize(terminal, init->rows, init->columns);
 	while (*link != client)
 		link = &(*link)->next;
 	*link = client->next;
@@ -331,18 +319,16 @@ attach(Client *client, const json_t *init)
 }
 
 static void
-on_keys(Terminal *terminal, const json_t *message)
+on_keys(Terminal *terminal, const PtyKeys *keys)
 {
-	const json_t *data = json_object_get(message, "data");
-	size_t size = json_string_length(data);
-
-	if (size > 0 && terminal->keys_len + size <= MAX_KEYS && grow(&terminal->keys, &terminal->keys_room, terminal->keys_len + size))
+	if (keys->size > 0 && terminal->keys_len + keys->size <= MAX_KEYS &&
+		grow(&terminal->keys, &terminal->keys_room, terminal->keys_len + keys->size))
 	{
-		memcpy(terminal->keys + terminal->keys_len, json_string_value(data), size);
-		terminal->keys_len += size;
+		memcpy(terminal->keys + terminal->keys_len, keys->data, keys->size);
+		terminal->keys_len += keys->size;
 		write_keys(terminal);
 	}
-	resize(terminal, dimension(message, "height"), dimension(message, "width"));
+	resize(terminal, keys->rows, keys->columns);
 }
 
 static void
@@ -352,54 +338,52 @@ consume(Client *client, size_t n)
 	client->in_len -= n;
 }
 
+static bool
+is_attached(const Client *client)
+{
+	for (const Terminal *t = terminals; t != NULL; t = t->next)
+		for (const Client *c = t->clients; c != NULL; c = c->next)
+			if (c == client)
+				return true;
+	return false;
+}
+
 /* The init, when it is here whole.  False: the client must go; *gone: it went. */
 static bool
 take_init(Client *client, bool *gone)
 {
-	size_t size;
-	json_t *init;
+	PtyInit init;
+	size_t used;
+	PtyMsgResult result = ptymsg_init(&init, client->in, client->in_len, &used);
 	bool ok;
 
-	if (client->in_len < 2)
-		return true;
-	size = client->in[0] | (size_t) client->in[1] << 8;
-	if (size + 2 > sizeof(client->in))
-		return false;
-	if (client->in_len < size + 2)
-		return true;
-	init = json_loadb((const char *) client->in + 2, size, 0, NULL);
-	consume(client, size + 2);
-	ok = json_is_object(init) && attach(client, init);
-	json_decref(init);
+	if (result != PTYMSG_OK)
+		return result == PTYMSG_SHORT;
+	consume(client, used);
+	ok = attach(client, &init);
+	json_decref(init.json);
 	/* Sending the replay may have found the connection broken. */
-	for (Terminal *t = terminals; ok && t != NULL; t = t->next)
-		for (const Client *c = t->clients; c != NULL; c = c->next)
-			if (c == client)
-				return true;
-	*gone = ok;
-	return false;
+	*gone = ok && !is_attached(client);
+	return ok && !*gone;
 }
 
-/* Objects as far as they are whole; false on anything that is not JSON. */
+/* Messages as far as they are whole; false on anything that is none. */
 static bool
 take_messages(Client *client)
 {
-	for (;;)
-	{
-		json_error_t error;
-		json_t *message;
+	PtyMsgResult result;
+	size_t done = 0;
+	size_t used;
+	PtyKeys keys;
 
-		while (client->in_len > 0 && strchr(" \t\r\n", client->in[0]) != NULL && client->in[0] != '\0')
-			consume(client, 1);
-		if (client->in_len == 0)
-			return true;
-		message = json_loadb((const char *) client->in, client->in_len, JSON_DISABLE_EOF_CHECK | JSON_ALLOW_NUL, &error);
-		if (message == NULL)
-			return json_error_code(&error) == json_error_premature_end_of_input && client->in_len < sizeof(client->in);
-		on_keys(client->terminal, message);
-		json_decref(message);
-		consume(client, (size_t) error.position);
+	while ((result = ptymsg_keys(&keys, client->in + done, client->in_len - done, &used)) == PTYMSG_OK)
+	{
+		on_keys(client->terminal, &keys);
+		json_decref(keys.json);
+		done += used;
 	}
+	consume(client, done + (result == PTYMSG_SHORT ? used : 0));
+	return result == PTYMSG_SHORT;
 }
 
 static void
