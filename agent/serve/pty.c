@@ -292,6 +292,7 @@ attach(Client *client, const PtyInit *init)
 	static uint8_t replay[RING_SIZE];
 	Terminal *terminal = terminals;
 	size_t count = 0;
+	size_t size;
 	Client **link = &strangers;
 
 	for (Terminal *t = terminals; t != NULL; t = t->next)
@@ -314,7 +315,9 @@ attach(Client *client, const PtyInit *init)
 	client->agent->pty_sessions++;
 	tunnel_random_id(client->id);
 	report_connection(client->agent, client->id, true, CODER__AGENT__V2__CONNECTION__TYPE__RECONNECTING_PTY, 0, NULL);
-	client_send(client, replay, ring_get(&terminal->ring, replay));
+	size = ring_get(&terminal->ring, replay);
+	if (size > 0)
+		client_send(client, replay, size);
 	return true;
 }
 
