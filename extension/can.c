@@ -1,5 +1,5 @@
 /*
- * can.c -- the decision as SQL functions: can, require, require_read, explain.
+ * can.c -- the decision as SQL functions: can, user_can, require, require_read.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -16,38 +16,41 @@ PG_FUNCTION_INFO_V1(coder_can);
 PG_FUNCTION_INFO_V1(coder_can_any);
 PG_FUNCTION_INFO_V1(coder_require);
 PG_FUNCTION_INFO_V1(coder_require_read);
-PG_FUNCTION_INFO_V1(coder_explain);
+PG_FUNCTION_INFO_V1(coder_user_can);
 PG_FUNCTION_INFO_V1(coder_has_organization_membership);
 PG_FUNCTION_INFO_V1(coder_rbac_role);
 
-/* Arguments (action, type, org, owner, user_acl, group_acl, id) into an object; the action. */
+/* Arguments (action, type, org, owner, user_acl, group_acl, id) from first into an object; the
+ * action. */
 int
-coder_object_of_args(FunctionCallInfo fcinfo, RbacObject *object)
+coder_object_of_args(FunctionCallInfo fcinfo, int first, RbacObject *object)
 {
-	text *action = PG_GETARG_TEXT_PP(0);
-	text *type = PG_GETARG_TEXT_PP(1);
+	text *action = PG_GETARG_TEXT_PP(first);
+	text *type = PG_GETARG_TEXT_PP(first + 1);
+	NullableDatum *args = &fcinfo->args[first + 2];
 
 	memset(object, 0, sizeof(*object));
 	object->type = rbac_type(VARDATA_ANY(type), (int) VARSIZE_ANY_EXHDR(type));
-	object->org = PG_ARGISNULL(2) ? NULL : PG_GETARG_UUID_P(2);
-	object->owner = PG_ARGISNULL(3) ? NULL : PG_GETARG_UUID_P(3);
-	object->user_acl = PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4);
-	object->group_acl = PG_ARGISNULL(5) ? NULL : PG_GETARG_JSONB_P(5);
-	object->id = PG_ARGISNULL(6) ? NULL : PG_GETARG_UUID_P(6);
+	object->org = args[0].isnull ? NULL : DatumGetUUIDP(args[0].value);
+	object->owner = args[1].isnull ? NULL : DatumGetUUIDP(args[1].value);
+	object->user_acl = args[2].isnull ? NULL : DatumGetJsonbP(args[2].value);
+	object->group_acl = args[3].isnull ? NULL : DatumGetJsonbP(args[3].value);
+	object->id = args[4].isnull ? NULL : DatumGetUUIDP(args[4].value);
 	return rbac_action(VARDATA_ANY(action), (int) VARSIZE_ANY_EXHDR(action));
 }
 
 static bool
 can_by_args(FunctionCallInfo fcinfo, const char **why)
 {
+	const CoderSubject *subject = coder_subject();
 	RbacObject object;
 	int action;
 
 	*why = "nobody is asking";
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || coder_subject() == NULL)
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || subject == NULL)
 		return false;
-	action = coder_object_of_args(fcinfo, &object);
-	return rbac_decide(&coder_subject()->rbac, action, &object, why);
+	action = coder_object_of_args(fcinfo, 0, &object);
+	return rbac_decide(&subject->rbac, action, &object, why);
 }
 
 /*
@@ -73,19 +76,20 @@ coder_can(PG_FUNCTION_ARGS)
 Datum
 coder_can_any(PG_FUNCTION_ARGS)
 {
+	const CoderSubject *subject = coder_subject();
 	RbacObject object = {0};
 	const char *why;
 	text *action;
 	text *type;
 
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || coder_subject() == NULL)
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || subject == NULL)
 		PG_RETURN_BOOL(false);
 	action = PG_GETARG_TEXT_PP(0);
 	type = PG_GETARG_TEXT_PP(1);
 	object.type = rbac_type(VARDATA_ANY(type), (int) VARSIZE_ANY_EXHDR(type));
 	object.owner = PG_ARGISNULL(2) ? NULL : PG_GETARG_UUID_P(2);
 	object.any_org = true;
-	PG_RETURN_BOOL(rbac_decide(&coder_subject()->rbac,
+	PG_RETURN_BOOL(rbac_decide(&subject->rbac,
 							   rbac_action(VARDATA_ANY(action), (int) VARSIZE_ANY_EXHDR(action)),
 							   &object,
 							   &why));
@@ -113,14 +117,28 @@ coder_require_read(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* coder.explain(as can) RETURNS text: which rule decides for the current subject. */
+/*
+ * coder.user_can(who uuid, action text, type text, org uuid, owner uuid,
+ *                user_acl jsonb, group_acl jsonb, id uuid) RETURNS bool
+ *
+ * May this user do it, asking with all rights of its roles?  Nobody who is
+ * suspended or deleted may.
+ */
 Datum
-coder_explain(PG_FUNCTION_ARGS)
+coder_user_can(PG_FUNCTION_ARGS)
 {
+	const CoderSubject *subject;
+	RbacObject object;
 	const char *why;
-	bool allowed = can_by_args(fcinfo, &why);
+	int action;
 
-	PG_RETURN_TEXT_P(cstring_to_text(psprintf("%s: %s", allowed ? "allowed" : "denied", why)));
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
+		PG_RETURN_BOOL(false);
+	subject = coder_user_subject(PG_GETARG_UUID_P(0));
+	if (subject == NULL || !subject->active)
+		PG_RETURN_BOOL(false);
+	action = coder_object_of_args(fcinfo, 1, &object);
+	PG_RETURN_BOOL(rbac_decide(&subject->rbac, action, &object, &why));
 }
 
 /*
@@ -132,11 +150,9 @@ coder_explain(PG_FUNCTION_ARGS)
 Datum
 coder_has_organization_membership(PG_FUNCTION_ARGS)
 {
-	pg_uuid_t *org = PG_GETARG_UUID_P(0);
+	const CoderSubject *subject = coder_subject();
 
-	if (coder_subject() == NULL)
-		PG_RETURN_BOOL(false);
-	PG_RETURN_BOOL(rbac_is_member(&coder_subject()->rbac, org));
+	PG_RETURN_BOOL(subject != NULL && rbac_is_member(&subject->rbac, PG_GETARG_UUID_P(0)));
 }
 
 /*

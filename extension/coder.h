@@ -8,6 +8,7 @@
 
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
+#include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "utils/uuid.h"
 
@@ -17,6 +18,15 @@
 #define CODER_KEY_ID_LEN 10
 #define CODER_KEY_SECRET_LEN 22
 #define CODER_KEY_LEN (CODER_KEY_ID_LEN + 1 + CODER_KEY_SECRET_LEN)
+
+/* A role of a subject; one of the site where in_org is false. */
+typedef struct CoderRole
+{
+	const char *name;
+	bool in_org;
+	bool implied; /* nobody gave it: every member has it */
+	pg_uuid_t org;
+} CoderRole;
 
 /* Who asks: cached per token, or made for one call.  Read only. */
 typedef struct CoderSubject
@@ -32,17 +42,31 @@ typedef struct CoderSubject
 	char *username;
 	char *roles_json; /* User.roles: the site roles with their display names */
 	char *orgs_json;  /* User.organization_ids */
+	bool active;	  /* neither suspended nor deleted */
+	bool assumed;	  /* by assume.c, and made anew when rights changed */
+	bool fixed;		  /* of roles that are no user's: nothing to make anew */
+	int nroles;
+	CoderRole *roles;
+	int nscopes;
+	char **scopes; /* as they were asked for */
+	int nallow;
+	char **allow;
 } CoderSubject;
 
 /* subject.c */
 extern CoderSubject *coder_current_subject; /* NULL: nobody */
+extern uint64 coder_subject_generation(void);
 extern void coder_subject_init(void);
 extern CoderSubject *coder_subject_of_token(const char *token, int len, const char *remote);
 extern CoderSubject *coder_subject_of_agent(const pg_uuid_t *auth_token);
 extern CoderSubject *coder_subject_of_user(const pg_uuid_t *user_id);
 extern CoderSubject *coder_subject_load_token(const char *token, int len);
 extern void coder_subject_check_key(const char *token, int len);
-extern uint64 coder_subject_generation(void);
+extern CoderSubject *coder_user_subject(const pg_uuid_t *user_id);
+extern CoderSubject *coder_new_subject(MemoryContext parent);
+
+/* assume.c */
+extern CoderSubject *coder_assumed_subject(void); /* NULL: it has no rights any more */
 
 /* session.c */
 extern void coder_session_init(void);
@@ -51,15 +75,18 @@ extern CoderSubject *coder_session_subject(void); /* NULL: nobody */
 /* Has the user the rights of this role, other than as a superuser? */
 extern bool coder_role_has(const char *role, Oid user);
 
-/* Who asks: of the request that is served, else of this session. */
+/* Who asks, with the rights of now: of the request that is served, else of this session. */
 static inline CoderSubject *
 coder_subject(void)
 {
-	return coder_current_subject != NULL ? coder_current_subject : coder_session_subject();
+	if (coder_current_subject == NULL)
+		return coder_session_subject();
+	return coder_current_subject->assumed ? coder_assumed_subject() : coder_current_subject;
 }
 
-/* can.c: arguments (action, type, org, owner, user_acl, group_acl, id) into an object; the action. */
-extern int coder_object_of_args(FunctionCallInfo fcinfo, RbacObject *object);
+/* can.c: arguments (action, type, org, owner, user_acl, group_acl, id) from first into an object;
+ * the action. */
+extern int coder_object_of_args(FunctionCallInfo fcinfo, int first, RbacObject *object);
 
 /* guard.c */
 extern void coder_guard_init(void);

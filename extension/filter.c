@@ -24,10 +24,12 @@ PG_FUNCTION_INFO_V1(coder_acl_can);
 static void
 current_filter(text *action, text *type, RbacFilter *filter)
 {
+	const CoderSubject *subject = coder_subject();
+
 	memset(filter, 0, sizeof(*filter));
 	filter->no_acls = true;
-	if (coder_subject() != NULL)
-		rbac_filter(&coder_subject()->rbac,
+	if (subject != NULL)
+		rbac_filter(&subject->rbac,
 					rbac_action(VARDATA_ANY(action), (int) VARSIZE_ANY_EXHDR(action)),
 					rbac_type(VARDATA_ANY(type), (int) VARSIZE_ANY_EXHDR(type)),
 					filter);
@@ -48,7 +50,7 @@ uuid_array(const pg_uuid_t **ids, int n)
 static const pg_uuid_t **
 members(const RbacFilter *filter, int *n)
 {
-	const RbacSubject *subject = &coder_subject()->rbac;
+	const RbacSubject *subject = filter->subject;
 	const pg_uuid_t **ids;
 
 	*n = 0;
@@ -64,7 +66,7 @@ members(const RbacFilter *filter, int *n)
 static const pg_uuid_t **
 acl_keys(const RbacFilter *filter, int *n)
 {
-	const RbacSubject *subject = &coder_subject()->rbac;
+	const RbacSubject *subject = filter->subject;
 	const pg_uuid_t **ids;
 
 	*n = 0;
@@ -106,8 +108,8 @@ coder_filter(PG_FUNCTION_ARGS)
 		elog(ERROR, "coder.row_filter does not have 8 columns");
 	current_filter(PG_GETARG_TEXT_PP(0), PG_GETARG_TEXT_PP(1), &filter);
 	values[0] = BoolGetDatum(filter.everything);
-	nulls[1] = coder_subject() == NULL;
-	values[1] = nulls[1] ? (Datum) 0 : UUIDPGetDatum(&coder_subject()->rbac.id);
+	nulls[1] = filter.subject == NULL;
+	values[1] = nulls[1] ? (Datum) 0 : UUIDPGetDatum(&filter.subject->id);
 	values[2] = uuid_array(filter.orgs, filter.norgs);
 	values[3] = uuid_array(filter.owned, filter.nowned);
 	values[4] = BoolGetDatum(filter.own);
@@ -190,7 +192,7 @@ put_acls(StringInfo buf, const char *action, const char *type, const RbacFilter 
 						 " AND %s OPERATOR(pg_catalog.?) '%s'",
 						 columns->user_acl,
 						 columns->user_acl,
-						 uuid_text(&coder_subject()->rbac.id));
+						 uuid_text(&filter->subject->id));
 		put_acl_can(buf, action, type, columns);
 	}
 	ids = members(filter, &n);
@@ -223,7 +225,7 @@ put_roles(StringInfo buf, const RbacFilter *filter, const FilterColumns *columns
 		appendStringInfo(buf,
 						 "(%s OPERATOR(pg_catalog.=) '%s'::pg_catalog.uuid AND ",
 						 columns->owner,
-						 uuid_text(&coder_subject()->rbac.id));
+						 uuid_text(&filter->subject->id));
 		put_any(buf, columns->org, filter->owned, filter->nowned);
 		appendStringInfoChar(buf, ')');
 	}
@@ -233,7 +235,7 @@ put_roles(StringInfo buf, const RbacFilter *filter, const FilterColumns *columns
 	appendStringInfo(buf,
 					 "(%s OPERATOR(pg_catalog.=) '%s'::pg_catalog.uuid",
 					 columns->owner,
-					 uuid_text(&coder_subject()->rbac.id));
+					 uuid_text(&filter->subject->id));
 	if (columns->org != NULL)
 		appendStringInfo(buf, " AND %s IS NULL", columns->org);
 	appendStringInfoChar(buf, ')');
@@ -298,11 +300,12 @@ coder_filter_sql(PG_FUNCTION_ARGS)
 Datum
 coder_acl_can(PG_FUNCTION_ARGS)
 {
+	const CoderSubject *subject = coder_subject();
 	RbacObject object = {.listed = true};
 	text *action;
 	text *type;
 
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || coder_subject() == NULL)
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || subject == NULL)
 		PG_RETURN_BOOL(false);
 	action = PG_GETARG_TEXT_PP(0);
 	type = PG_GETARG_TEXT_PP(1);
@@ -311,7 +314,7 @@ coder_acl_can(PG_FUNCTION_ARGS)
 	object.user_acl = PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3);
 	object.group_acl = PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4);
 	object.id = PG_ARGISNULL(5) ? NULL : PG_GETARG_UUID_P(5);
-	PG_RETURN_BOOL(rbac_acl_can(&coder_subject()->rbac,
+	PG_RETURN_BOOL(rbac_acl_can(&subject->rbac,
 								rbac_action(VARDATA_ANY(action), (int) VARSIZE_ANY_EXHDR(action)),
 								&object));
 }

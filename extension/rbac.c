@@ -10,6 +10,7 @@
 
 #include "fmgr.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 
 #include "compat.h"
 #include "json.h"
@@ -129,8 +130,8 @@ static const char *const type_actions[RBAC_TYPES] = {
 
 /*
  * A role's lists.  An item of a list is "type:action,action", "!type:action" for
- * a negation, or "*" for every action of every type but those that follow it
- * behind minus signs.  Items are separated by blanks.
+ * a negation, "*:action" for every type, or "*" for every action of every type but
+ * those that follow it behind minus signs.  Items are separated by blanks.
  */
 typedef struct RoleDef
 {
@@ -146,31 +147,30 @@ typedef struct RoleDef
 #define WORKSPACE_ALL                                                                              \
 	"workspace:application_connect,create,create_agent,delete,delete_agent,read,share,ssh,start,"  \
 	"stop,update,update_agent"
+#define WORKSPACE_NO_ACCESS                                                                        \
+	"workspace:create,create_agent,delete,delete_agent,read,share,start,stop,update,update_agent"
 #define DORMANT                                                                                    \
 	" workspace_dormant:create,create_agent,delete,delete_agent,read,stop,update,update_agent"
+#define OWNER                                                                                      \
+	"*-workspace_dormant-prebuilt_workspace-workspace-user_secret-usage_event-boundary_usage"      \
+	" prebuilt_workspace:delete,update" DORMANT
+#define MEMBER_SITE "assign_role:read oauth2_app:read workspace_proxy:read"
+#define MEMBER_USER                                                                                \
+	"*-workspace_dormant-prebuilt_workspace-workspace-user-organization_member-boundary_usage"     \
+	"-aibridge_interception-chat user:read,read_personal,update_personal"                          \
+	" aibridge_interception:create,update provisioner_daemon:create,read,update"
 #define MEMBER_ALL                                                                                 \
 	"*-workspace_dormant-prebuilt_workspace-user-organization_member-aibridge_interception"        \
 	" aibridge_interception:create,update organization_member:read" DORMANT
 #define MEMBER_ORG "provisioner_daemon:read organization:read assign_org_role:read"
 
 static const RoleDef roles[] = {
-	{"owner",
-	 "Owner",
-	 false,
-	 "*-workspace_dormant-prebuilt_workspace-workspace-user_secret-usage_event-boundary_usage"
-	 " " WORKSPACE_ALL DORMANT " prebuilt_workspace:delete,update",
-	 "",
-	 "",
-	 ""},
-	{"member",
-	 "Member",
-	 false,
-	 "assign_role:read oauth2_app:read workspace_proxy:read",
-	 "*-workspace_dormant-prebuilt_workspace-workspace-user-organization_member-boundary_usage"
-	 "-aibridge_interception-chat user:read,read_personal,update_personal"
-	 " aibridge_interception:create,update provisioner_daemon:create,read,update",
-	 "",
-	 ""},
+	{"owner", "Owner", false, OWNER " " WORKSPACE_ALL, "", "", ""},
+	{"member", "Member", false, MEMBER_SITE, MEMBER_USER, "", ""},
+	/* What the two become by the deployment's switches disable_owner_workspace_access and
+	 * disable_workspace_sharing. */
+	{"owner/no_access", "Owner", false, OWNER " " WORKSPACE_NO_ACCESS, "", "", ""},
+	{"member/no_sharing", "Member", false, MEMBER_SITE " !workspace:share", MEMBER_USER, "", ""},
 	{"auditor",
 	 "Auditor",
 	 false,
@@ -207,8 +207,7 @@ static const RoleDef roles[] = {
 	 "user:read",
 	 "",
 	 "*-workspace-workspace_dormant-prebuilt_workspace-assign_role-user_secret-boundary_usage"
-	 " workspace:create,create_agent,delete,delete_agent,read,share,start,stop,update,"
-	 "update_agent" DORMANT " prebuilt_workspace:delete,update",
+	 " " WORKSPACE_NO_ACCESS DORMANT " prebuilt_workspace:delete,update",
 	 ""},
 	{"organization-auditor",
 	 "Organization Auditor",
@@ -404,7 +403,10 @@ rbac_add_spec(RbacSet *set, const char *spec)
 		const char *item = spec + deny;
 		int item_len = len - deny;
 
-		if (item_len > 0 && item[0] == '*')
+		if (item_len > 2 && item[0] == '*' && item[1] == ':')
+			for (int t = 0; t <= RBAC_TYPES; t++)
+				set->grant[t] |= parse_actions(item + 2, item_len - 2);
+		else if (item_len > 0 && item[0] == '*')
 			add_wildcard(set, item, item_len);
 		else if (item_len > 0)
 		{
@@ -445,14 +447,44 @@ role_spec(const RoleDef *role, RbacLevel level)
 	}
 }
 
-bool
-rbac_add_role(RbacSet *set, const char *role, RbacLevel level)
+const RbacRoleSets *
+rbac_role_sets(const char *role, bool org)
 {
+	static RbacRoleSets *compiled[lengthof(roles)];
 	const RoleDef *def = find_role(role);
+	int i;
 
-	if (def != NULL)
-		rbac_add_spec(set, role_spec(def, level));
-	return def != NULL;
+	if (def == NULL || def->org_role != org)
+		return NULL;
+	i = (int) (def - roles);
+	if (compiled[i] == NULL)
+	{
+		RbacRoleSets *sets = MemoryContextAllocZero(TopMemoryContext, sizeof(*sets));
+
+		for (int level = RBAC_SITE; level <= RBAC_MEMBER; level++)
+			rbac_add_spec(&sets->level[level], role_spec(def, (RbacLevel) level));
+		compiled[i] = sets;
+	}
+	return compiled[i];
+}
+
+void
+rbac_pool(RbacSet *to, const RbacSet *from)
+{
+	for (int t = 0; t <= RBAC_TYPES; t++)
+	{
+		to->grant[t] |= from->grant[t];
+		to->deny[t] |= from->deny[t];
+	}
+}
+
+const char *
+rbac_role_name(int i, bool *org)
+{
+	if (i >= (int) lengthof(roles))
+		return NULL;
+	*org = roles[i].org_role;
+	return roles[i].name;
 }
 
 bool
@@ -510,6 +542,12 @@ vote(const RbacSet *set, int type, uint32 bit)
 	if (set->deny[type] & bit)
 		return -1;
 	return (set->grant[type] & bit) ? 1 : 0;
+}
+
+int
+rbac_vote(const RbacSet *set, int type, int action)
+{
+	return vote(set, type, (uint32) 1 << action);
 }
 
 static const RbacOrg *
@@ -667,15 +705,28 @@ task_type(void)
 	return type;
 }
 
-static bool
-acl_grant(const RbacSubject *subject, int action, const RbacObject *object, const char **why)
+/* Has the deployment switched the object's lists of users and groups off? */
+bool
+rbac_no_acls(const RbacSubject *subject, const RbacObject *object)
+{
+	return subject->sharing_off && !object->listed &&
+		   (object->type == workspace_type() || object->type == task_type());
+}
+
+bool
+rbac_acl_holds(Jsonb *acl, const pg_uuid_t *key, int action)
 {
 	const char *name = action == RBAC_OTHER_ACTION ? "*" : rbac_action_names[action];
 
-	if (subject->sharing_off && !object->listed &&
-		(object->type == workspace_type() || object->type == task_type()))
+	return acl_present(acl) && acl_entry_holds(acl, key, name);
+}
+
+static bool
+acl_grant(const RbacSubject *subject, int action, const RbacObject *object, const char **why)
+{
+	if (rbac_no_acls(subject, object))
 		return false;
-	if (acl_present(object->user_acl) && acl_entry_holds(object->user_acl, &subject->id, name))
+	if (rbac_acl_holds(object->user_acl, &subject->id, action))
 	{
 		*why = "granted by the object's list of users";
 		return true;
@@ -686,17 +737,17 @@ acl_grant(const RbacSubject *subject, int action, const RbacObject *object, cons
 						: (object->org == NULL || find_org(subject, object->org) == NULL))
 		return false;
 	*why = "granted by the object's list of groups";
-	if (object->org != NULL && acl_entry_holds(object->group_acl, object->org, name))
+	if (object->org != NULL && rbac_acl_holds(object->group_acl, object->org, action))
 		return true;
 	for (int i = 0; i < subject->ngroups; i++)
-		if (acl_entry_holds(object->group_acl, &subject->groups[i], name))
+		if (rbac_acl_holds(object->group_acl, &subject->groups[i], action))
 			return true;
 	*why = "no role grants it";
 	return false;
 }
 
-static bool
-allow_list_passes(const RbacSubject *subject, const RbacObject *object)
+bool
+rbac_allow_list_passes(const RbacSubject *subject, const RbacObject *object)
 {
 	if (subject->allow_all)
 		return true;
@@ -730,7 +781,7 @@ rbac_decide(const RbacSubject *subject, int action, const RbacObject *object, co
 		*why = "outside the scope of the token";
 		return false;
 	}
-	if (!allow_list_passes(subject, object))
+	if (!rbac_allow_list_passes(subject, object))
 	{
 		*why = "not on the allow list of the token";
 		return false;
@@ -745,7 +796,7 @@ rbac_acl_can(const RbacSubject *subject, int action, const RbacObject *object)
 
 	return acl_grant(subject, action, object, &why) &&
 		   vote(&subject->scope, object->type, (uint32) 1 << action) > 0 &&
-		   allow_list_passes(subject, object);
+		   rbac_allow_list_passes(subject, object);
 }
 
 bool
@@ -754,9 +805,8 @@ rbac_is_member(const RbacSubject *subject, const pg_uuid_t *org)
 	return find_org(subject, org) != NULL;
 }
 
-/* 32 hexadecimal digits, with or without dashes. */
-static bool
-parse_uuid(const char *s, pg_uuid_t *id)
+bool
+rbac_parse_uuid(const char *s, pg_uuid_t *id)
 {
 	int digits = 0;
 
@@ -793,7 +843,7 @@ rbac_parse_allow(const char *text, RbacAllow *allow)
 		return false;
 	allow->any_id = strcmp(colon + 1, "*") == 0;
 	allow->no_id = colon[1] == '\0';
-	return allow->any_id || allow->no_id || parse_uuid(colon + 1, &allow->id);
+	return allow->any_id || allow->no_id || rbac_parse_uuid(colon + 1, &allow->id);
 }
 
 /* The ids that the allow list leaves; false where it leaves all. */
@@ -823,6 +873,7 @@ rbac_filter(const RbacSubject *subject, int action, int type, RbacFilter *filter
 	int site = vote(&subject->site, type, bit);
 
 	memset(filter, 0, sizeof(*filter));
+	filter->subject = subject;
 	filter->no_acls = true;
 	filter->any_id = true;
 	if (vote(&subject->scope, type, bit) <= 0)

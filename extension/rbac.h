@@ -84,6 +84,7 @@ typedef struct RbacObject
  */
 typedef struct RbacFilter
 {
+	const RbacSubject *subject;
 	bool everything;
 	bool own;
 	bool no_acls;
@@ -110,19 +111,38 @@ extern int rbac_type(const char *name, int len);
 extern int rbac_action(const char *name, int len);
 extern uint32 rbac_type_actions(int type);
 
-/* Why a decision fell as it did; text for coder.explain_access. */
+/* why: what decided, in words. */
 extern bool rbac_decide(const RbacSubject *subject, int action, const RbacObject *object,
 						const char **why);
+/* Parts of the decision, for explanations. */
+extern bool rbac_no_acls(const RbacSubject *subject, const RbacObject *object);
+extern bool rbac_acl_holds(Jsonb *acl, const pg_uuid_t *key, int action);
+extern bool rbac_allow_list_passes(const RbacSubject *subject, const RbacObject *object);
 /* The same by the object's ACLs alone, and the scope and allow list of the subject. */
 extern bool rbac_acl_can(const RbacSubject *subject, int action, const RbacObject *object);
 /* What of a type the subject may act on; arrays in the current context, ids in the subject. */
 extern void rbac_filter(const RbacSubject *subject, int action, int type, RbacFilter *filter);
 /* Is the subject in the organization?  From its roles. */
 extern bool rbac_is_member(const RbacSubject *subject, const pg_uuid_t *org);
+/* 32 hexadecimal digits, with or without dashes; false for anything else. */
+extern bool rbac_parse_uuid(const char *s, pg_uuid_t *id);
 /* One "type:id" of an allow list; false where it allows nothing. */
 extern bool rbac_parse_allow(const char *text, RbacAllow *allow);
-/* Adds a built-in role to a level's set; false: no such role. */
-extern bool rbac_add_role(RbacSet *set, const char *role, RbacLevel level);
+
+/* A role's lists, compiled. */
+typedef struct RbacRoleSets
+{
+	RbacSet level[RBAC_MEMBER + 1];
+} RbacRoleSets;
+/* Those of a built-in role, kept for the backend's life; NULL: no such role of the site (org false)
+ * or of organizations. */
+extern const RbacRoleSets *rbac_role_sets(const char *role, bool org);
+/* Adds one set to another. */
+extern void rbac_pool(RbacSet *to, const RbacSet *from);
+/* -1, 0 or +1: a set's opinion of an action on a type. */
+extern int rbac_vote(const RbacSet *set, int type, int action);
+/* The names of the built-in roles, one after another; NULL behind the last. */
+extern const char *rbac_role_name(int i, bool *org);
 extern bool rbac_is_role(const char *role, bool org);
 extern const char *rbac_role_display(const char *role);
 /* Adds a scope; false: no such scope. */

@@ -133,6 +133,6 @@ coder_row_can(PG_FUNCTION_ARGS)
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || subject == NULL)
 		PG_RETURN_BOOL(false);
-	action = coder_object_of_args(fcinfo, &object);
+	action = coder_object_of_args(fcinfo, 0, &object);
 	PG_RETURN_BOOL(rbac_decide(&subject->rbac, action, &object, &why));
 }

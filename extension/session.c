@@ -36,6 +36,7 @@
 #include "coder.h"
 #include "compat.h"
 #include "error.h"
+#include "load.h"
 #include "request.h"
 
 #define MAX_SAVED 64
@@ -277,13 +278,21 @@ coder_role_has(const char *role, Oid user)
 static CoderSubject *
 make_role_subject(const char *site_role, const char *name)
 {
-	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-	CoderSubject *subject = palloc0(sizeof(CoderSubject));
+	static char *scopes[] = {"coder:all"};
+	static char *allow[] = {"*:*"};
+	CoderSubject *subject = coder_new_subject(TopMemoryContext);
+	MemoryContext old = MemoryContextSwitchTo(subject->context);
 
-	rbac_add_role(&subject->rbac.site, "member", RBAC_SITE);
-	rbac_add_role(&subject->rbac.site, site_role, RBAC_SITE);
-	rbac_add_scope(&subject->rbac.scope, "coder:all");
-	subject->rbac.allow_all = true;
+	subject->nroles = 2;
+	subject->roles = palloc0(sizeof(CoderRole) * 2);
+	subject->roles[0].name = "member";
+	subject->roles[0].implied = true;
+	subject->roles[1].name = site_role;
+	for (int i = 0; i < 2; i++)
+		rbac_pool(&subject->rbac.site,
+				  &rbac_role_sets(subject->roles[i].name, false)->level[RBAC_SITE]);
+	coder_set_scope(subject, scopes, 1, allow, 1);
+	subject->active = subject->fixed = true;
 	subject->expires_at = DT_NOEND;
 	subject->username = pstrdup(name);
 	subject->roles_json = pstrdup("[]");

@@ -1,7 +1,7 @@
 /*
  * subject.c -- who asks: from a token to a subject, and the backend's cache of them.
  *
- * The cache is keyed by SHA-256 of the whole token.  Triggers on the few tables
+ * The cache is keyed by SHA-256 of the whole token, or a user's id.  Triggers on the few tables
  * that make a subject invalidate the empty table coder.auth_epoch; the relcache
  * callback below bumps a generation, and the next look-up drops the cache.  This
  * is transactional and reaches every backend.  A row that was read before an
@@ -37,6 +37,7 @@
 #include "compat.h"
 #include "error.h"
 #include "json.h"
+#include "load.h"
 
 #define CACHE_MAX 10000
 
@@ -50,6 +51,9 @@ CoderSubject *coder_current_subject;
 
 static HTAB *cache;
 static MemoryContext cache_context;
+static MemoryContext retired_context; /* parent of caches that a call may still use */
+static char *all_scopes[] = {"coder:all"};
+static char *all_objects[] = {"*:*"};
 static Oid epoch_relid;
 static uint64 generation = 1;		/* bumped by invalidations */
 static uint64 cache_generation = 0; /* of what the cache holds */
@@ -58,7 +62,6 @@ PG_FUNCTION_INFO_V1(coder_auth_changed);
 PG_FUNCTION_INFO_V1(coder_subject_id);
 PG_FUNCTION_INFO_V1(coder_subject_token_id);
 PG_FUNCTION_INFO_V1(coder_agent_id);
-PG_FUNCTION_INFO_V1(coder_set_subject);
 PG_FUNCTION_INFO_V1(coder_subject_cached);
 
 /* May run anywhere, even while a transaction aborts: nothing but the counter. */
@@ -108,9 +111,13 @@ refresh_cache(void)
 	if (cache != NULL && cache_generation == generation && hash_get_num_entries(cache) < CACHE_MAX)
 		return;
 	epoch_relid = get_relname_relid("auth_epoch", coder_namespace());
-	if (cache_context != NULL && coder_current_subject == NULL)
-		MemoryContextDelete(cache_context);
-	/* else a call further out still uses an entry: its context stays until the backend ends */
+	if (retired_context == NULL)
+		retired_context =
+			AllocSetContextCreate(TopMemoryContext, "coder old subjects", ALLOCSET_SMALL_SIZES);
+	if (cache_context != NULL)
+		MemoryContextSetParent(cache_context, retired_context);
+	if (coder_current_subject == NULL)
+		MemoryContextReset(retired_context); /* else a call further out may still use an entry */
 	cache_context =
 		AllocSetContextCreate(TopMemoryContext, "coder subjects", ALLOCSET_DEFAULT_SIZES);
 	ctl.keysize = CODER_SHA256_LEN;
@@ -145,324 +152,14 @@ coder_execute(CoderPlan *plan, Datum *values, const char *nulls, bool read_only,
 	return code;
 }
 
-static Datum
-column(int row, int col, bool *isnull)
-{
-	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, col, isnull);
-}
-
-static int
-compare_orgs(const void *a, const void *b)
-{
-	return memcmp(((const RbacOrg *) a)->id.data, ((const RbacOrg *) b)->id.data, UUID_LEN);
-}
-
-/* The strings of a text[]; n is 0 for NULL. */
-static char **
-text_array(Datum value, bool isnull, int *n)
-{
-	Datum *elems;
-	bool *nulls;
-	char **out;
-
-	*n = 0;
-	if (isnull)
-		return NULL;
-	deconstruct_array(
-		DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, n);
-	out = palloc(sizeof(char *) * (*n + 1));
-	for (int i = 0; i < *n; i++)
-		out[i] = nulls[i] ? pstrdup("") : TextDatumGetCString(elems[i]);
-	return out;
-}
-
-/* The member of a permission, as a string that need not end in NUL; false where it is none. */
-static bool
-permission_member(JsonbContainer *permission, const char *name, JsonbValue *value)
-{
-	return getKeyJsonValueFromContainer(permission, name, (int) strlen(name), value) != NULL &&
-		   value->type == jbvString;
-}
-
-static bool
-is_star(const JsonbValue *v)
-{
-	return v->val.string.len == 1 && v->val.string.val[0] == '*';
-}
-
-/*
- * Types and actions without a name here share one place in a set, where only
- * wildcards may grant: a permission that names one grants nothing, but denies.
- */
-static bool
-known_permission(const JsonbValue *type, const JsonbValue *action)
-{
-	return (is_star(type) ||
-			rbac_type(type->val.string.val, type->val.string.len) != RBAC_OTHER_TYPE) &&
-		   (is_star(action) ||
-			rbac_action(action->val.string.val, action->val.string.len) != RBAC_OTHER_ACTION);
-}
-
-static void
-add_permission(RbacSet *set, JsonbContainer *permission)
-{
-	JsonbValue type;
-	JsonbValue action;
-	JsonbValue negate;
-	uint32 *words;
-	uint32 bits;
-
-	if (!permission_member(permission, "resource_type", &type) ||
-		!permission_member(permission, "action", &action))
-		return;
-	words = getKeyJsonValueFromContainer(permission, "negate", 6, &negate) != NULL &&
-					negate.type == jbvBool && negate.val.boolean
-				? set->deny
-				: set->grant;
-	bits = is_star(&action)
-			   ? RBAC_ALL_ACTIONS
-			   : (uint32) 1 << rbac_action(action.val.string.val, action.val.string.len);
-	if (words == set->grant && !known_permission(&type, &action))
-		return;
-	if (!is_star(&type))
-	{
-		words[rbac_type(type.val.string.val, type.val.string.len)] |= bits;
-		return;
-	}
-	for (int t = 0; t <= RBAC_TYPES; t++)
-		words[t] |= bits;
-}
-
-/*
- * A custom role's permission list, a JSON array of {negate, resource_type,
- * action}, into a set.
- */
-static void
-add_permissions(RbacSet *set, Jsonb *list)
-{
-	JsonbIterator *it;
-	JsonbValue item;
-	JsonbIteratorToken tok;
-
-	if (!JB_ROOT_IS_ARRAY(list))
-		return;
-	it = JsonbIteratorInit(&list->root);
-	while ((tok = JsonbIteratorNext(&it, &item, true)) != WJB_DONE)
-		if (tok == WJB_ELEM && item.type == jbvBinary &&
-			JsonContainerIsObject(item.val.binary.data))
-			add_permission(set, item.val.binary.data);
-}
-
-static const Oid user_args[] = {UUIDOID};
-
-static CoderPlan user_plan = {
-	"SELECT u.username, u.rbac_roles, u.is_service_account, u.status::pg_catalog.text, u.deleted"
-	"  FROM coder.users u WHERE u.id OPERATOR(pg_catalog.=) $1",
-	1,
-	user_args,
-	NULL};
-
-static CoderPlan orgs_plan = {
-	"SELECT m.organization_id, m.roles, o.shareable_workspace_owners::pg_catalog.text, o.deleted"
-	"  FROM coder.organization_members m JOIN coder.organizations o"
-	"    ON o.id OPERATOR(pg_catalog.=) m.organization_id"
-	" WHERE m.user_id OPERATOR(pg_catalog.=) $1 ORDER BY o.created_at, o.id",
-	1,
-	user_args,
-	NULL};
-
-static CoderPlan groups_plan = {
-	"SELECT g.group_id FROM coder.group_members g WHERE g.user_id OPERATOR(pg_catalog.=) $1",
-	1,
-	user_args,
-	NULL};
-
-static const Oid role_args[] = {TEXTOID, UUIDOID};
-
-static CoderPlan custom_role_plan = {
-	"SELECT r.site_permissions, r.org_permissions, r.user_permissions, r.member_permissions"
-	"  FROM coder.custom_roles r WHERE r.name OPERATOR(pg_catalog.=) $1 AND NOT r.is_system"
-	"   AND r.organization_id IS NOT DISTINCT FROM $2",
-	2,
-	role_args,
-	NULL};
-
-/* A role that is not built in, if it exists. */
-static void
-add_custom_role(RbacSubject *rbac, const char *name, RbacOrg *org)
-{
-	Datum values[2] = {CStringGetTextDatum(name),
-					   org != NULL ? UUIDPGetDatum(&org->id) : (Datum) 0};
-	const char *nulls = org != NULL ? "  " : " n";
-	RbacSet *sets[4] = {&rbac->site,
-						org != NULL ? &org->org : NULL,
-						&rbac->user,
-						org != NULL ? &org->member : NULL};
-
-	coder_execute(&custom_role_plan, values, nulls, true, 1);
-	if (SPI_processed == 0)
-		return;
-	for (int i = 0; i < 4; i++)
-	{
-		bool isnull;
-		Datum list = column(0, i + 1, &isnull);
-
-		if (!isnull && sets[i] != NULL)
-			add_permissions(sets[i], DatumGetJsonbP(list));
-	}
-}
-
-static void
-add_org_role(RbacSubject *rbac, RbacOrg *org, const char *name)
-{
-	if (!rbac_is_role(name, true))
-	{
-		add_custom_role(rbac, name, org);
-		return;
-	}
-	rbac_add_role(&rbac->site, name, RBAC_SITE);
-	rbac_add_role(&org->org, name, RBAC_ORG);
-	rbac_add_role(&org->member, name, RBAC_MEMBER);
-}
-
-static void
-add_site_roles(CoderSubject *subject, char **roles, int n)
-{
-	StringInfoData json;
-
-	rbac_add_role(&subject->rbac.site, "member", RBAC_SITE);
-	rbac_add_role(&subject->rbac.user, "member", RBAC_USER);
-	initStringInfo(&json);
-	json_open(&json, '[');
-	for (int i = 0; i < n; i++)
-	{
-		json_open(&json, '{');
-		json_str(&json, "name", roles[i]);
-		json_str(&json, "display_name", rbac_role_display(roles[i]));
-		json_close(&json, '}');
-		if (!rbac_is_role(roles[i], false))
-			add_custom_role(&subject->rbac, roles[i], NULL);
-		else
-		{
-			rbac_add_role(&subject->rbac.site, roles[i], RBAC_SITE);
-			rbac_add_role(&subject->rbac.user, roles[i], RBAC_USER);
-		}
-	}
-	json_close(&json, ']');
-	subject->roles_json = json.data;
-}
-
-typedef struct OrgRow
-{
-	char **roles;
-	int nroles;
-	const char *sharing;
-} OrgRow;
-
-static void
-add_organizations(CoderSubject *subject, Datum id, bool service_account)
-{
-	RbacSubject *rbac = &subject->rbac;
-	OrgRow *rows;
-	StringInfoData json;
-	int n;
-
-	coder_execute(&orgs_plan, &id, NULL, true, 0);
-	n = (int) SPI_processed;
-	rbac->norgs = n;
-	rbac->orgs = palloc0(sizeof(RbacOrg) * (n + 1));
-	rows = palloc0(sizeof(OrgRow) * (n + 1));
-	initStringInfo(&json);
-	json_open(&json, '[');
-	for (int i = 0; i < n; i++)
-	{
-		bool isnull;
-		Datum roles;
-
-		rbac->orgs[i].id = *DatumGetUUIDP(column(i, 1, &isnull));
-		roles = column(i, 2, &isnull);
-		rows[i].roles = text_array(roles, isnull, &rows[i].nroles);
-		rows[i].sharing = TextDatumGetCString(column(i, 3, &isnull));
-		if (!DatumGetBool(column(i, 4, &isnull)))
-			json_uuid(&json, NULL, &rbac->orgs[i].id);
-	}
-	json_close(&json, ']');
-	subject->orgs_json = json.data;
-	for (int i = 0; i < n; i++) /* SPI's result is gone once a custom role is looked up */
-	{
-		char *implied = psprintf(
-			"organization-%s/%s", service_account ? "service-account" : "member", rows[i].sharing);
-
-		add_org_role(rbac, &rbac->orgs[i], implied);
-		for (int j = 0; j < rows[i].nroles; j++)
-			add_org_role(rbac, &rbac->orgs[i], rows[i].roles[j]);
-	}
-	qsort(rbac->orgs, n, sizeof(RbacOrg), compare_orgs);
-}
-
-/*
- * Roles, organizations and groups of a user, into subject, whose memory the
- * caller has made current.  SPI is connected.  Returns the status, or NULL if
- * there is no such user.
- */
-static char *
-load_user(CoderSubject *subject, const pg_uuid_t *user_id)
-{
-	Datum id = UUIDPGetDatum(unconstify(pg_uuid_t *, user_id));
-	bool isnull;
-	bool service;
-	char *status;
-	char **roles;
-	int nroles;
-	Datum value;
-
-	coder_execute(&user_plan, &id, NULL, true, 1);
-	if (SPI_processed == 0)
-		return NULL;
-	subject->rbac.id = *user_id;
-	subject->username = TextDatumGetCString(column(0, 1, &isnull));
-	value = column(0, 2, &isnull);
-	roles = text_array(value, isnull, &nroles);
-	service = DatumGetBool(column(0, 3, &isnull));
-	status = TextDatumGetCString(column(0, 4, &isnull));
-	if (DatumGetBool(column(0, 5, &isnull)))
-		status = pstrdup("deleted");
-	add_site_roles(subject, roles, nroles);
-	add_organizations(subject, id, service);
-
-	coder_execute(&groups_plan, &id, NULL, true, 0);
-	subject->rbac.ngroups = (int) SPI_processed;
-	subject->rbac.groups = palloc(sizeof(pg_uuid_t) * (SPI_processed + 1));
-	for (uint64 i = 0; i < SPI_processed; i++)
-		subject->rbac.groups[i] = *DatumGetUUIDP(column((int) i, 1, &isnull));
-	return status;
-}
-
-static CoderSubject *
-new_subject(MemoryContext parent)
+CoderSubject *
+coder_new_subject(MemoryContext parent)
 {
 	MemoryContext context = AllocSetContextCreate(parent, "coder subject", ALLOCSET_SMALL_SIZES);
 	CoderSubject *subject = MemoryContextAllocZero(context, sizeof(CoderSubject));
 
 	subject->context = context;
 	return subject;
-}
-
-/* "type:id" entries; an unreadable one allows nothing. */
-static void
-add_allow_list(RbacSubject *rbac, char **list, int n)
-{
-	rbac->allow = palloc0(sizeof(RbacAllow) * (n + 1));
-	for (int i = 0; i < n; i++)
-	{
-		RbacAllow *allow = &rbac->allow[rbac->nallow];
-
-		if (!rbac_parse_allow(list[i], allow))
-			continue;
-		if (allow->type == RBAC_ANY_TYPE && allow->any_id)
-			rbac->allow_all = true;
-		rbac->nallow++;
-	}
 }
 
 static void
@@ -490,6 +187,8 @@ static const Oid use_args[] = {TEXTOID, TEXTOID, BOOLOID};
 /* Written at most once an hour a key. */
 static CoderPlan use_plan = {"SELECT coder.api_key_used($1, $2, $3)", 3, use_args, NULL};
 
+static const Oid user_args[] = {UUIDOID};
+
 static CoderPlan activate_plan = {"SELECT coder.user_activated($1)", 1, user_args, NULL};
 
 static bool
@@ -516,7 +215,7 @@ note_use(CoderSubject *subject, const char *remote)
 	coder_execute(&use_plan, values, NULL, false, 1);
 	if (SPI_processed == 1)
 	{
-		Datum expires = column(0, 1, &isnull);
+		Datum expires = coder_column(0, 1, &isnull);
 
 		if (!isnull)
 			subject->expires_at = DatumGetTimestampTz(expires);
@@ -574,6 +273,7 @@ load_key(CoderSubject *subject, const char *id, const char *secret)
 	int nscopes;
 	char **allow;
 	int nallow;
+	const char *unknown;
 	Datum value;
 	char *status;
 
@@ -581,31 +281,30 @@ load_key(CoderSubject *subject, const char *id, const char *secret)
 	if (SPI_processed == 0)
 		raise_signed_out("API key is invalid.");
 	coder_sha256(secret, CODER_KEY_SECRET_LEN, hash);
-	stored = DatumGetByteaPP(column(0, 1, &isnull));
+	stored = DatumGetByteaPP(coder_column(0, 1, &isnull));
 	if (VARSIZE_ANY_EXHDR(stored) != CODER_SHA256_LEN ||
 		sodium_memcmp(VARDATA_ANY(stored), hash, CODER_SHA256_LEN) != 0)
 		raise_signed_out("API key secret is invalid.");
-	user_id = *DatumGetUUIDP(column(0, 2, &isnull));
+	user_id = *DatumGetUUIDP(coder_column(0, 2, &isnull));
 	strlcpy(subject->token_id, id, sizeof(subject->token_id));
-	subject->expires_at = DatumGetTimestampTz(column(0, 3, &isnull));
-	subject->last_used = DatumGetTimestampTz(column(0, 4, &isnull));
-	subject->lifetime_seconds = DatumGetInt64(column(0, 5, &isnull));
-	value = column(0, 6, &isnull);
-	scopes = text_array(value, isnull, &nscopes);
-	value = column(0, 7, &isnull);
-	allow = text_array(value, isnull, &nallow);
-	if (DatumGetBool(column(0, 8, &isnull)))
+	subject->expires_at = DatumGetTimestampTz(coder_column(0, 3, &isnull));
+	subject->last_used = DatumGetTimestampTz(coder_column(0, 4, &isnull));
+	subject->lifetime_seconds = DatumGetInt64(coder_column(0, 5, &isnull));
+	value = coder_column(0, 6, &isnull);
+	scopes = coder_text_array(value, isnull, &nscopes);
+	value = coder_column(0, 7, &isnull);
+	allow = coder_text_array(value, isnull, &nallow);
+	if (DatumGetBool(coder_column(0, 8, &isnull)))
 		ereport(ERROR,
 				(errcode(ERRCODE_CODER_FORBIDDEN),
 				 errmsg("Token audience validation failed"),
 				 errdetail("The token is meant for another server.")));
 	if (subject->expires_at <= GetCurrentTimestamp())
 		raise_expired(subject);
-	for (int i = 0; i < nscopes; i++)
-		if (!rbac_add_scope(&subject->rbac.scope, scopes[i]))
-			elog(ERROR, "unknown scope \"%s\" of an API key", scopes[i]);
-	add_allow_list(&subject->rbac, allow, nallow);
-	status = load_user(subject, &user_id);
+	unknown = coder_set_scope(subject, scopes, nscopes, allow, nallow);
+	if (unknown != NULL)
+		elog(ERROR, "unknown scope \"%s\" of an API key", unknown);
+	status = coder_load_user(subject, &user_id);
 	if (status == NULL)
 		raise_signed_out("API key is invalid.");
 	check_status(status, &user_id);
@@ -615,7 +314,7 @@ load_key(CoderSubject *subject, const char *id, const char *secret)
 static CoderSubject *
 load_subject_of_key(const char *id, const char *secret)
 {
-	CoderSubject *subject = new_subject(CurrentMemoryContext);
+	CoderSubject *subject = coder_new_subject(CurrentMemoryContext);
 	MemoryContext old;
 
 	SPI_connect();
@@ -652,6 +351,24 @@ check_key_shape(const char *token, int len)
 }
 
 /*
+ * Puts a subject into the cache, unless something changed since before, when the
+ * caller began to read it, or this transaction sees what others do not.
+ */
+static void
+keep_subject(const uint8 *key, CoderSubject *subject, uint64 before)
+{
+	CacheEntry *entry;
+	bool found;
+
+	if (before != generation || before != cache_generation ||
+		TransactionIdIsValid(GetTopTransactionIdIfAny()) || IsolationUsesXactSnapshot())
+		return;
+	entry = hash_search(cache, key, HASH_ENTER, &found);
+	MemoryContextSetParent(subject->context, cache_context);
+	entry->subject = subject; /* an expired one before it goes with the cache */
+}
+
+/*
  * The subject of an API key; raises ZC401 where it has none.  The answer lives
  * as long as the cache or the current context, whichever holds it.
  */
@@ -663,8 +380,8 @@ coder_subject_of_token(const char *token, int len, const char *remote)
 	CoderSubject *subject;
 	char id[CODER_KEY_ID_LEN + 1];
 	uint64 before;
-	bool found;
 
+	AcceptInvalidationMessages(); /* a later statement of a transaction may lock nothing new */
 	refresh_cache();
 	coder_sha256(token, len, digest);
 	entry = hash_search(cache, digest, HASH_FIND, NULL);
@@ -679,13 +396,7 @@ coder_subject_of_token(const char *token, int len, const char *remote)
 	id[CODER_KEY_ID_LEN] = '\0';
 	before = generation;
 	subject = load_subject_of_key(id, token + CODER_KEY_ID_LEN + 1);
-	if (before == generation && before == cache_generation &&
-		!TransactionIdIsValid(GetTopTransactionIdIfAny()) && !IsolationUsesXactSnapshot())
-	{
-		entry = hash_search(cache, digest, HASH_ENTER, &found);
-		MemoryContextSetParent(subject->context, cache_context);
-		entry->subject = subject; /* an expired one before it goes with the cache */
-	}
+	keep_subject(digest, subject, before);
 	note_use(subject, remote);
 	return subject;
 }
@@ -712,35 +423,74 @@ coder_subject_load_token(const char *token, int len)
 	return subject;
 }
 
-/* Grows with every change of somebody's rights that this backend has been told of. */
+/*
+ * Grows with every change of somebody's rights: what was made at another one is
+ * stale.  A statement that locks no new table is told of none otherwise.
+ */
 uint64
 coder_subject_generation(void)
 {
 	if (!OidIsValid(epoch_relid))
 		epoch_relid = get_relname_relid("auth_epoch", coder_namespace());
+	AcceptInvalidationMessages();
 	return generation;
 }
 
-/* A user with all rights of its roles: for SQL by hand, and for agents' owners. */
-CoderSubject *
-coder_subject_of_user(const pg_uuid_t *user_id)
+/* A user with all rights of its roles; NULL where there is none.  Lives in parent. */
+static CoderSubject *
+load_subject_of_user(const pg_uuid_t *user_id, MemoryContext parent)
 {
-	CoderSubject *subject = new_subject(CurrentMemoryContext);
+	CoderSubject *subject = coder_new_subject(parent);
 	MemoryContext old;
 	char *status;
 
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());
 	old = MemoryContextSwitchTo(subject->context);
-	status = load_user(subject, user_id);
+	status = coder_load_user(subject, user_id);
+	coder_set_scope(subject, all_scopes, 1, all_objects, 1);
 	MemoryContextSwitchTo(old);
 	PopActiveSnapshot();
 	SPI_finish();
-	if (status == NULL)
-		return NULL;
-	rbac_add_scope(&subject->rbac.scope, "coder:all");
-	subject->rbac.allow_all = true;
 	subject->expires_at = DT_NOEND;
+	if (status != NULL)
+		return subject;
+	MemoryContextDelete(subject->context);
+	return NULL;
+}
+
+/*
+ * A user with all rights of its roles: for SQL by hand, and for agents' owners;
+ * NULL where there is none.  The caller's own, in the current context.
+ */
+CoderSubject *
+coder_subject_of_user(const pg_uuid_t *user_id)
+{
+	return load_subject_of_user(user_id, CurrentMemoryContext);
+}
+
+/*
+ * The same from the cache, read only, for as long as the statement.  Its key is
+ * the user's id and zeros.
+ */
+CoderSubject *
+coder_user_subject(const pg_uuid_t *user_id)
+{
+	uint8 key[CODER_SHA256_LEN] = {0};
+	CoderSubject *subject;
+	CacheEntry *entry;
+	uint64 before;
+
+	AcceptInvalidationMessages();
+	refresh_cache();
+	memcpy(key, user_id->data, UUID_LEN);
+	entry = hash_search(cache, key, HASH_FIND, NULL);
+	if (entry != NULL)
+		return entry->subject;
+	before = generation;
+	subject = load_subject_of_user(user_id, CurrentMemoryContext);
+	if (subject != NULL)
+		keep_subject(key, subject, before);
 	return subject;
 }
 
@@ -758,7 +508,7 @@ static CoderPlan agent_plan = {"SELECT s.agent_id, s.owner_id, s.scope, s.allow_
 CoderSubject *
 coder_subject_of_agent(const pg_uuid_t *auth_token)
 {
-	CoderSubject *subject = new_subject(CurrentMemoryContext);
+	CoderSubject *subject = coder_new_subject(CurrentMemoryContext);
 	Datum arg = UUIDPGetDatum(unconstify(pg_uuid_t *, auth_token));
 	MemoryContext old;
 	bool isnull;
@@ -773,21 +523,22 @@ coder_subject_of_agent(const pg_uuid_t *auth_token)
 	coder_execute(&agent_plan, &arg, NULL, true, 1);
 	if (SPI_processed == 1)
 	{
-		pg_uuid_t owner = *DatumGetUUIDP(column(0, 2, &isnull));
-		char *scope = TextDatumGetCString(column(0, 3, &isnull));
+		pg_uuid_t owner = *DatumGetUUIDP(coder_column(0, 2, &isnull));
+		char **scope = palloc(sizeof(char *));
 		int n;
 		Datum value;
 		char **allow;
 
-		subject->agent_id = *DatumGetUUIDP(column(0, 1, &isnull));
+		subject->agent_id = *DatumGetUUIDP(coder_column(0, 1, &isnull));
 		subject->has_agent = true;
-		value = column(0, 4, &isnull);
-		allow = text_array(value, isnull, &n);
-		rbac_add_scope(&subject->rbac.scope,
-					   strcmp(scope, "no_user_data") == 0 ? scope : "coder:all");
-		add_allow_list(&subject->rbac, allow, n);
+		scope[0] = TextDatumGetCString(coder_column(0, 3, &isnull));
+		value = coder_column(0, 4, &isnull);
+		allow = coder_text_array(value, isnull, &n);
+		if (strcmp(scope[0], "no_user_data") != 0)
+			scope = all_scopes;
+		coder_set_scope(subject, scope, 1, allow, n);
 		subject->expires_at = DT_NOEND;
-		known = load_user(subject, &owner) != NULL;
+		known = coder_load_user(subject, &owner) != NULL;
 	}
 	MemoryContextSwitchTo(old);
 	PopActiveSnapshot();
@@ -825,56 +576,6 @@ coder_agent_id(PG_FUNCTION_ARGS)
 	if (coder_current_subject == NULL || !coder_current_subject->has_agent)
 		PG_RETURN_NULL();
 	PG_RETURN_UUID_P(&coder_current_subject->agent_id);
-}
-
-/* Replaces the scope and the allow list of a subject that is nobody else's. */
-static void
-narrow(CoderSubject *subject, char **scopes, int nscopes, char **allow, int nallow)
-{
-	RbacSubject *rbac = &subject->rbac;
-
-	memset(&rbac->scope, 0, sizeof(rbac->scope));
-	for (int i = 0; i < nscopes; i++)
-		if (!rbac_add_scope(&rbac->scope, scopes[i]))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("unknown scope \"%s\"", scopes[i])));
-	rbac->allow_all = false;
-	rbac->nallow = 0;
-	add_allow_list(rbac, allow, nallow);
-}
-
-/*
- * coder.set_subject(user_id uuid, scopes text[], allow_list text[]) RETURNS void
- *
- * The rest of the session asks as this user, NULL for nobody, until the next
- * call or the end of a failed transaction.  For administrators and tests; a
- * request of the API sets its own.
- */
-Datum
-coder_set_subject(PG_FUNCTION_ARGS)
-{
-	MemoryContext old;
-	CoderSubject *subject;
-	int nscopes;
-	int nallow;
-	char **scopes;
-	char **allow;
-
-	coder_current_subject = NULL;
-	if (PG_ARGISNULL(0))
-		PG_RETURN_VOID();
-	scopes = text_array(PG_GETARG_DATUM(1), PG_ARGISNULL(1), &nscopes);
-	allow = text_array(PG_GETARG_DATUM(2), PG_ARGISNULL(2), &nallow);
-	old = MemoryContextSwitchTo(TopMemoryContext); /* a subject by hand stays: a few kB a call */
-	subject = coder_subject_of_user(PG_GETARG_UUID_P(0));
-	if (subject == NULL)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("user does not exist")));
-	MemoryContextSwitchTo(subject->context);
-	narrow(subject, scopes, nscopes, allow, nallow);
-	MemoryContextSwitchTo(old);
-	coder_current_subject = subject;
-	PG_RETURN_VOID();
 }
 
 /* coder.subject_cached(token text) RETURNS bool: does this backend hold the token's subject?  For

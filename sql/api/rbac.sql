@@ -191,32 +191,23 @@ AS $$
 DECLARE
 	type CONSTANT text := object->>'resource_type';
 	owner CONSTANT uuid := CASE WHEN object->>'owner_id' = 'me' THEN coder.subject_id() ELSE coder.try_uuid(object->>'owner_id') END;
-	org CONSTANT uuid := coder.try_uuid(object->>'organization_id');
-	rid CONSTANT uuid := coder.try_uuid(object->>'resource_id');
-	r record;
+	nowhere CONSTANT uuid := '00000000-0000-0000-0000-000000000000';
+	org uuid;
+	o coder.access_object;
 BEGIN
 	IF coalesce(object->>'resource_id', '') = '' THEN
+		-- What is no id is an organization that nobody is in.
+		IF coalesce(object->>'organization_id', '') <> '' THEN
+			org := coalesce(coder.try_uuid(object->>'organization_id'), nowhere);
+		END IF;
 		IF coalesce((object->>'any_org')::bool, false) THEN
-			RETURN org IS NULL AND coder.can_any(action, type, owner);
+			RETURN coalesce(org, nowhere) = nowhere AND coder.can_any(action, type, owner);
 		END IF;
 		RETURN coder.can(action, type, org, owner);
-	ELSIF type = 'user' THEN
-		RETURN EXISTS (SELECT 1 FROM coder.users u WHERE u.id = rid)
-			AND coder.can('read', 'user', NULL, rid, id => rid) AND coder.can(action, 'user', NULL, rid, id => rid);
-	ELSIF type = 'group' THEN
-		SELECT g.organization_id INTO r FROM coder.groups g WHERE g.id = rid;
-		RETURN r.organization_id IS NOT NULL
-			AND coder.can('read', 'group', r.organization_id, group_acl => jsonb_build_object(rid, '["read"]'::jsonb), id => rid)
-			AND coder.can(action, 'group', r.organization_id, group_acl => jsonb_build_object(rid, '["read"]'::jsonb), id => rid);
-	ELSIF to_regclass('coder.' || type || 's') IS NULL THEN
-		RETURN false;
 	END IF;
-	EXECUTE format('SELECT x.organization_id AS org, %s AS owner, x.user_acl, x.group_acl, %s AS type FROM coder.%I x WHERE x.id = $1',
-		CASE WHEN type = 'workspace' THEN 'x.owner_id' ELSE 'NULL::uuid' END,
-		CASE WHEN type = 'workspace' THEN $q$CASE WHEN x.dormant_at IS NULL THEN 'workspace' ELSE 'workspace_dormant' END$q$ ELSE quote_literal(type) END,
-		type || 's') INTO r USING rid;
-	RETURN r.org IS NOT NULL AND coder.can('read', r.type, r.org, r.owner, r.user_acl, r.group_acl, rid)
-		AND coder.can(action, r.type, r.org, r.owner, r.user_acl, r.group_acl, rid);
+	o := coder.access_object(type, object->>'resource_id');
+	RETURN o.type IS NOT NULL AND coder.can('read', o.type, o.org, o.owner, o.user_acl, o.group_acl, o.id)
+		AND coder.can(action, o.type, o.org, o.owner, o.user_acl, o.group_acl, o.id);
 END
 $$;
 
@@ -253,22 +244,112 @@ BEGIN
 END
 $$;
 
--- Which rule decides, for a user by name or id: SELECT coder.explain_access('bob', 'read', 'workspace', …).
+-- Why a user, by name or id, may or may not: see coder.explain_json.  Errors: P0002 for no such user.
 CREATE OR REPLACE FUNCTION coder.explain_access(who text, action text, type text, org uuid DEFAULT NULL, owner uuid DEFAULT NULL,
-	user_acl jsonb DEFAULT NULL, group_acl jsonb DEFAULT NULL, id uuid DEFAULT NULL)
-RETURNS text LANGUAGE plpgsql
+	user_acl jsonb DEFAULT NULL, group_acl jsonb DEFAULT NULL, id uuid DEFAULT NULL, any_org bool DEFAULT false)
+RETURNS jsonb LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	before CONSTANT uuid := coder.subject_id();
 	uid uuid;
-	why text;
 BEGIN
-	SELECT u.id INTO uid FROM coder.users u WHERE (u.id = coder.try_uuid(who) OR lower(u.username) = lower(who)) AND NOT u.deleted;
-	PERFORM coder.set_subject(uid);
-	why := coder.explain(action, type, org, owner, user_acl, group_acl, id);
-	PERFORM coder.set_subject(before);
-	RETURN why;
+	SELECT u.id INTO uid FROM coder.users u
+	 WHERE (u.id = coder.try_uuid(who) OR lower(u.username) = lower(who)) AND NOT u.deleted;
+	IF uid IS NULL THEN
+		RAISE no_data_found USING MESSAGE = format('user "%s" does not exist', who);
+	END IF;
+	RETURN coder.explain_json(uid, action, type, org, owner, user_acl, group_acl, explain_access.id, any_org);
+END
+$$;
+
+-- Why a user may or may not act on a row: explain_access of the object that the row is.  Errors: P0002 for no such user
+-- or row, 0A000 for a type whose rows coder.access_object does not know.
+CREATE OR REPLACE FUNCTION coder.explain_access_to(who text, action text, type text, id text)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	o CONSTANT coder.access_object := coder.access_object(type, explain_access_to.id);
+BEGIN
+	IF o.type IS NULL THEN
+		RAISE no_data_found USING MESSAGE = format('%s "%s" does not exist', type, explain_access_to.id);
+	END IF;
+	RETURN coder.explain_access(who, action, o.type, o.org, o.owner, o.user_acl, o.group_acl, o.id);
+END
+$$;
+
+-- The object that a row is to the rules; of NULLs where there is no such row.  A dormant workspace is of the type
+-- workspace_dormant.  Errors: 0A000 for a type whose rows have no object here.
+CREATE OR REPLACE FUNCTION coder.access_object(type text, id text)
+RETURNS coder.access_object LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	o coder.access_object;
+	row_id CONSTANT uuid := coder.try_uuid(access_object.id);
+BEGIN
+	CASE access_object.type
+	WHEN 'workspace', 'workspace_dormant' THEN
+		SELECT CASE WHEN w.dormant_at IS NULL THEN 'workspace' ELSE 'workspace_dormant' END, w.id, w.organization_id, w.owner_id,
+			CASE WHEN w.dormant_at IS NULL THEN w.user_acl END, CASE WHEN w.dormant_at IS NULL THEN w.group_acl END
+		  INTO o FROM coder.workspaces w WHERE w.id = row_id;
+	WHEN 'template' THEN
+		SELECT 'template', t.id, t.organization_id, NULL, t.user_acl, t.group_acl INTO o FROM coder.templates t WHERE t.id = row_id;
+	WHEN 'user' THEN
+		SELECT 'user', u.id, NULL, u.id, NULL, NULL INTO o FROM coder.users u WHERE u.id = row_id;
+	WHEN 'organization' THEN
+		SELECT 'organization', g.id, g.id, NULL, NULL, NULL INTO o FROM coder.organizations g WHERE g.id = row_id;
+	WHEN 'group' THEN
+		SELECT 'group', g.id, g.organization_id, NULL, NULL, jsonb_build_object(g.id, '["read"]'::jsonb)
+		  INTO o FROM coder.groups g WHERE g.id = row_id;
+	WHEN 'file' THEN
+		SELECT 'file', f.id, NULL, f.created_by, NULL, NULL INTO o FROM coder.files f WHERE f.id = row_id;
+	WHEN 'api_key' THEN
+		SELECT 'api_key', NULL, NULL, k.user_id, NULL, NULL INTO o FROM coder.api_keys k WHERE k.id = access_object.id;
+	WHEN 'audit_log' THEN
+		SELECT 'audit_log', l.id, nullif(l.organization_id, '00000000-0000-0000-0000-000000000000'), NULL, NULL, NULL
+		  INTO o FROM coder.audit_logs l WHERE l.id = row_id;
+	WHEN 'provisioner_daemon' THEN
+		SELECT 'provisioner_daemon', d.id, d.organization_id, NULL, NULL, NULL INTO o FROM coder.provisioner_daemons d WHERE d.id = row_id;
+	ELSE
+		RAISE feature_not_supported USING MESSAGE = format('rows of the type "%s" cannot be named by an id', access_object.type);
+	END CASE;
+	RETURN o;
+END
+$$;
+
+-- GET /users/{user}/access: why the user may or may not do something.  What is asked about is a row, resource_id, which the
+-- asker must be able to read, or an object of organization_id, owner_id and any_org.  Of oneself the answer is by the
+-- token that asks; of others, whose roles one must be able to read, by all of their rights.
+CREATE OR REPLACE FUNCTION coder.user_access(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	u CONSTANT coder.users := coder.param_user(req);
+	action CONSTANT text := coalesce(req.query->>'action', '');
+	type CONSTANT text := coalesce(req.query->>'resource_type', '');
+	rid CONSTANT text := coalesce(req.query->>'resource_id', '');
+	any_org CONSTANT bool := coder.query_bool(req, 'any_org', false);
+	org uuid := coder.query_uuid(req, 'organization_id');
+	owner uuid := CASE WHEN req.query->>'owner_id' = 'me' THEN u.id ELSE coder.query_uuid(req, 'owner_id') END;
+	who CONSTANT uuid := CASE WHEN u.id <> coder.subject_id() THEN u.id END;
+	o coder.access_object;
+BEGIN
+	PERFORM coder.require_read('read_personal', 'user', NULL, u.id, id => u.id);
+	IF action = '' OR NOT coder.rbac_type_known(type) THEN
+		PERFORM coder.raise(400, 'The parameters "action" and "resource_type" must name an action and a type of resource.');
+	ELSIF rid = '' THEN
+		RETURN coder.reply(200, coder.explain_json(who, action, type, org, owner, any_org => any_org));
+	ELSIF type NOT IN ('workspace', 'workspace_dormant', 'template', 'user', 'organization', 'group', 'file', 'api_key', 'audit_log',
+		'provisioner_daemon') THEN
+		PERFORM coder.raise(400, format('Object type "%s" does not support "resource_id" field.', type));
+	END IF;
+	o := coder.access_object(type, rid);
+	IF o.type IS NULL OR NOT coder.can('read', o.type, o.org, o.owner, o.user_acl, o.group_acl, o.id) THEN
+		PERFORM coder.raise_not_found();
+	END IF;
+	RETURN coder.reply(200, coder.explain_json(who, action, o.type, o.org, o.owner, o.user_acl, o.group_acl, o.id));
 END
 $$;
 
@@ -280,4 +361,5 @@ INSERT INTO coder.routes (area, method, pattern, function, read_only) VALUES
 	('rbac', 'POST', '/api/v2/organizations/{organization}/members/roles', 'custom_role_put', false),
 	('rbac', 'PUT', '/api/v2/organizations/{organization}/members/roles', 'custom_role_put', false),
 	('rbac', 'DELETE', '/api/v2/organizations/{organization}/members/roles/{roleName}', 'custom_role_delete', false),
+	('rbac', 'GET', '/api/v2/users/{user}/access', 'user_access', true),
 	('rbac', 'POST', '/api/v2/authcheck', 'authcheck', true);

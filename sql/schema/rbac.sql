@@ -23,6 +23,16 @@ COMMENT ON TABLE coder.custom_roles IS 'Roles that administrators made, of the s
 
 SELECT pg_extension_config_dump('coder.custom_roles', '');
 
+-- What a row is to the access rules.
+CREATE TYPE coder.access_object AS (
+	type text,
+	id uuid,
+	org uuid,
+	owner uuid,
+	user_acl jsonb,
+	group_acl jsonb
+);
+
 -- Always empty.  Its invalidation, not a row, tells all backends to forget their subjects, so that
 -- plans over the real tables stay.
 CREATE TABLE coder.auth_epoch ();
@@ -59,6 +69,15 @@ CREATE TRIGGER auth_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON code
 	FOR EACH STATEMENT EXECUTE FUNCTION coder.auth_changed();
 CREATE TRIGGER auth_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON coder.custom_roles
 	FOR EACH STATEMENT EXECUTE FUNCTION coder.auth_changed();
+
+-- The deployment's switches that change roles (extension/load.c).
+CREATE TRIGGER auth_changed_insert AFTER INSERT ON coder.settings FOR EACH ROW
+	WHEN (NEW.name IN ('disable_owner_workspace_access', 'disable_workspace_sharing')) EXECUTE FUNCTION coder.auth_changed();
+CREATE TRIGGER auth_changed_update AFTER UPDATE ON coder.settings FOR EACH ROW
+	WHEN (NEW.name IN ('disable_owner_workspace_access', 'disable_workspace_sharing') AND NEW IS DISTINCT FROM OLD)
+	EXECUTE FUNCTION coder.auth_changed();
+CREATE TRIGGER auth_changed_delete AFTER DELETE ON coder.settings FOR EACH ROW
+	WHEN (OLD.name IN ('disable_owner_workspace_access', 'disable_workspace_sharing')) EXECUTE FUNCTION coder.auth_changed();
 
 -- Is this session restoring a dump?  pg_dump's scripts, and pg_restore, turn both settings off.  Triggers
 -- that make rows from rows stand aside then, since the dump has both.

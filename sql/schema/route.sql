@@ -113,6 +113,17 @@ RETURNS uuid LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_
 CREATE FUNCTION coder.set_subject(user_id uuid, scopes text[] DEFAULT '{coder:all}', allow_list text[] DEFAULT '{*:*}')
 RETURNS void LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'coder_set_subject';
 
+-- Ask as one of the server's own subjects from now on (system_restricted, provisionerd, …: extension/system.c); owner and
+-- org are those of the workspace of sub_agent_api.  22023: no such subject.
+CREATE FUNCTION coder.set_system_subject(name text, owner uuid DEFAULT NULL, org uuid DEFAULT NULL)
+RETURNS void LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'coder_set_system_subject';
+
+-- Ask as somebody with this id and just these roles ("name", "name:organization id"; none implied); for tests and what-ifs.
+-- 22023: malformed role, unknown scope.
+CREATE FUNCTION coder.set_subject_roles(id uuid, roles text[], groups uuid[] DEFAULT '{}', scopes text[] DEFAULT '{coder:all}',
+	allow_list text[] DEFAULT '{*:*}')
+RETURNS void LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'coder_set_subject_roles';
+
 -- Whether this backend holds the subject of a token; for tests.
 CREATE FUNCTION coder.subject_cached(token text)
 RETURNS bool LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'coder_subject_cached';
@@ -136,10 +147,20 @@ CREATE FUNCTION coder.require_read(action text, type text, org uuid DEFAULT NULL
 	user_acl jsonb DEFAULT NULL, group_acl jsonb DEFAULT NULL, id uuid DEFAULT NULL)
 RETURNS void LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_require_read';
 
--- Which rule decides for the current subject.
+-- What decides for the current subject, in a sentence.
 CREATE FUNCTION coder.explain(action text, type text, org uuid DEFAULT NULL, owner uuid DEFAULT NULL,
 	user_acl jsonb DEFAULT NULL, group_acl jsonb DEFAULT NULL, id uuid DEFAULT NULL)
 RETURNS text LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_explain';
+
+-- May this user do it, by all of its roles?  Not where it is suspended or deleted.
+CREATE FUNCTION coder.user_can(who uuid, action text, type text, org uuid DEFAULT NULL, owner uuid DEFAULT NULL,
+	user_acl jsonb DEFAULT NULL, group_acl jsonb DEFAULT NULL, id uuid DEFAULT NULL)
+RETURNS bool LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_user_can';
+
+-- All that decides, as JSON: for a user by any scope (NULL: no such user), for the current subject where who is NULL.
+CREATE FUNCTION coder.explain_json(who uuid, action text, type text, org uuid DEFAULT NULL, owner uuid DEFAULT NULL,
+	user_acl jsonb DEFAULT NULL, group_acl jsonb DEFAULT NULL, id uuid DEFAULT NULL, any_org bool DEFAULT false)
+RETURNS jsonb LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_explain_json';
 
 -- Is the current subject a member of the organization?  From its own roles, without a query.
 CREATE FUNCTION coder.has_organization_membership(org uuid)

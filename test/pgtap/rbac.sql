@@ -183,9 +183,24 @@ SELECT throws_ok($$SELECT coder.set_subject((SELECT id FROM coder.users LIMIT 1)
 
 -- explanations
 SELECT token_of('admin', '{owner}'), token_of('bob');
-SELECT is(coder.explain_access('admin', 'read', 'workspace'), 'allowed: granted by a site role', 'the owner reads all workspaces by its role');
-SELECT is(coder.explain_access('bob', 'read', 'workspace'), 'denied: no role grants it', 'a member does not');
+SELECT t FROM coder.explain_access('admin', 'read', 'workspace') e, LATERAL (VALUES (is(e->>'allowed', 'true', 'the owner reads all workspaces')),
+	(is(e->>'reason', 'the role owner grants workspace:read at the level site', 'by its role')),
+	(is(e#>'{levels,0,permissions,0}', '{"role": "owner", "implied": false, "negate": false, "resource_type": "workspace", "action": "read"}', 'with this permission'))) v (t);
+SELECT t FROM coder.explain_access('bob', 'read', 'workspace') e, LATERAL (VALUES (is(e->>'allowed', 'false', 'a member does not')),
+	(is(e->>'reason', 'no role grants workspace:read on this object', 'for want of a role')),
+	(is(e->'would_grant', '["owner", "template-admin"]', 'which would be one of these'))) v (t);
+SELECT is(e->>'reason', 'the role member grants user:read_personal at the level user', 'oneself')
+  FROM coder.explain_access_to('bob', 'read_personal', 'user', (SELECT id::text FROM coder.users WHERE username = 'bob')) e;
+SELECT throws_ok($$SELECT coder.explain_access('nobody', 'read', 'workspace')$$, 'P0002', 'user "nobody" does not exist', 'of nobody there is nothing to explain');
+SELECT throws_ok($$SELECT coder.explain_access_to('bob', 'read', 'workspace', 'x')$$, 'P0002', 'workspace "x" does not exist', 'nor of nothing');
 SELECT is(coder.subject_id(), NULL, 'explaining leaves the subject as it was');
+SELECT set_eq($$SELECT d.n FROM decision d, coder.users u, unnest(d.allowed || d.denied) a,
+		coder.explain_json(u.id, a, d.type, id_of(d.org_id, u.id), id_of(d.owner, u.id), resolve(d.user_acl, u.id)::jsonb,
+			resolve(d.group_acl, u.id)::jsonb, id_of(d.id, u.id), d.any_org) e
+	WHERE u.username = 'd' || d.n AND d.mode = 'everyone' AND d.scopes = '{coder:all}' AND d.allow = '{*:*}'
+		AND ((e->>'allowed')::bool <> (a = ANY (d.allowed))
+			OR (e->>'allowed')::bool <> ((e->>'reason') ~ 'grants' AND (e->>'reason') !~ '^no role'))$$,
+	ARRAY[]::int[], 'explanations say what the decisions are');
 
 -- lists of permissions
 SELECT is(jsonb_array_length(coder.role_permissions('auditor', 'site')), 13, 'an auditor has 13 permissions');
