@@ -14,7 +14,10 @@
  * A job's status is derived from started_at, canceled_at, completed_at and
  * error (coder.provisioner_jobs).  Each of the three times is written once;
  * coder_provisioner_jobs_guard refuses everything else, so no status has two
- * ends.  Which build may follow which is build_conflicts below.
+ * ends.  One way leads back, from running to pending: a job whose daemon died
+ * before it changed anything outside (apply_started_at) gives up its daemon
+ * and is counted (attempts).  Which build may follow which is build_conflicts
+ * below.
  */
 #include "postgres.h"
 
@@ -203,6 +206,37 @@ job_ended(TriggerData *trigger)
 	return !isnull;
 }
 
+static bool
+is_null(TriggerData *trigger, HeapTuple row, const char *column)
+{
+	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+	bool		isnull;
+
+	heap_getattr(row, SPI_fnumber(desc, column), desc, &isnull);
+	return isnull;
+}
+
+static int32
+attempts(TriggerData *trigger, HeapTuple row)
+{
+	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+	bool		isnull;
+
+	return DatumGetInt32(heap_getattr(row, SPI_fnumber(desc, "attempts"), desc, &isnull));
+}
+
+/* Is a running job put back in the queue, as a whole and while it may be? */
+static bool
+is_put_back(TriggerData *trigger)
+{
+	HeapTuple	was = trigger->tg_trigtuple;
+	HeapTuple	is = trigger->tg_newtuple;
+
+	return !is_null(trigger, was, "started_at") && is_null(trigger, is, "started_at") &&
+		is_null(trigger, was, "apply_started_at") && is_null(trigger, was, "canceled_at") &&
+		is_null(trigger, is, "worker_id") && attempts(trigger, is) == attempts(trigger, was) + 1;
+}
+
 /* coder.provisioner_jobs_guard() returns trigger: BEFORE UPDATE */
 Datum
 coder_provisioner_jobs_guard(PG_FUNCTION_ARGS)
@@ -216,7 +250,8 @@ coder_provisioner_jobs_guard(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("coder.provisioner_jobs_guard is a BEFORE UPDATE trigger")));
 	ended = job_ended(trigger);
-	guard_column(trigger, "started_at", ended);
+	if (ended || !is_put_back(trigger))
+		guard_column(trigger, "started_at", ended);
 	guard_column(trigger, "canceled_at", ended);
 	guard_column(trigger, "completed_at", ended);
 	return PointerGetDatum(trigger->tg_newtuple);

@@ -244,7 +244,7 @@ BEGIN
 	IF NOT pg_try_advisory_xact_lock(hashtextextended('coder.tick', 0)) THEN
 		RETURN 0;
 	END IF;
-	v_done := coder.tick_workspaces(at) + coder.tick_agents(at) + coder.reap_jobs(at);
+	v_done := coder.tick_workspaces(at) + coder.tick_agents(at) + coder.put_back_jobs(at) + coder.reap_jobs(at);
 	IF coder.tick_due('purge', interval '10 minutes', at) THEN
 		v_done := v_done + coder.tick_purge(at);
 	END IF;

@@ -97,6 +97,14 @@ extern bool job_fail(Job *job, const char *fmt, ...) __attribute__((format(print
 /* To be called often while something runs: sends logs, keeps the job alive, learns of a
  * cancellation. */
 extern void job_tick(Job *job);
+
+/*
+ * Before anything outside is changed that another attempt could not find as it
+ * was: from here on a job whose worker dies fails.  False where the job is not
+ * this worker's any more, or the database does not answer: then nothing may be
+ * changed.
+ */
+extern bool job_applying(Job *job);
 extern void job_timing(Job *job, const char *stage, int64_t start_ms, int64_t end_ms, bool ok);
 extern bool job_make_work_dir(Job *job);
 

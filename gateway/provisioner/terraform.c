@@ -970,6 +970,8 @@ step_apply(Job *job)
 	List args = {0};
 	bool ok;
 
+	if (!job_applying(job))
+		return false;
 	add(&args, "terraform");
 	add(&args, "apply");
 	add(&args, "-no-color");

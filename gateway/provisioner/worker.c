@@ -3,8 +3,8 @@
  *
  * A process of its own with one connection to the database, which also
  * listens: a posted job is taken within a round trip.  Every exit of a job
- * tells the database; a worker that dies leaves the job's id in its slot,
- * and the parent fails the job.
+ * tells the database; what a worker that died left is ended, or put back in
+ * the queue, by the one that the parent starts in its place.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -399,6 +399,17 @@ job_commit_quota(Job *job, const json_t *resources)
 	json_decref(answer);
 	job->stage = stage;
 	return ok;
+}
+
+bool
+job_applying(Job *job)
+{
+	json_t *answer = update(job, json_pack("{s:b}", "applying", 1));
+
+	if (answer == NULL)
+		job_fail(job, "the database does not answer: nothing was changed");
+	json_decref(answer);
+	return job->error == NULL;
 }
 
 void
@@ -915,15 +926,51 @@ end_leftover(const char *dir)
 	kill_workers_in(dir);
 }
 
+/* Back in the queue, where nothing was changed yet and it was not tried too often. */
+static bool
+put_back(Worker *w, const char *job)
+{
+	const char *params[] = {w->slot->daemon, job};
+	char *answer = NULL;
+	bool done;
+
+	call_again(w, "SELECT coder.provisioner_put_back($1, $2)", 2, params, &answer, NULL);
+	done = answer != NULL && strcmp(answer, "t") == 0;
+	free(answer);
+	return done;
+}
+
+/* What Terraform had written of its state is kept, so that nothing it created is forgotten. */
+static void
+fail_leftover(Worker *w, const char *job, const char *type)
+{
+	const char *params[3] = {w->slot->daemon, job, NULL};
+	char *hex = leftover_state(w, job);
+	json_t *body = json_pack("{s:s, s:s}",
+							 "job_id",
+							 job,
+							 "error",
+							 "the provisioner ended while this job ran; try again");
+
+	if (strcmp(type, "workspace_build") == 0)
+		json_object_set_new(
+			body, "workspace_build", json_pack("{s:s, s:[]}", "state", hex, "timings"));
+	params[2] = json_dumps(body, JSON_COMPACT);
+	call_again(w, "SELECT coder.provisioner_fail($1, $2, $3)", 3, params, NULL, NULL);
+	free((char *) (uintptr_t) params[2]);
+	json_decref(body);
+	free(hex);
+}
+
 /*
  * Jobs that this worker, or one of its name before it, left running when it
- * was killed: they end with a clear error, and what Terraform had written of
- * its state is kept, so that nothing it created is forgotten.
+ * was killed: what had changed nothing yet is done again, by whoever is free;
+ * the rest ends with a clear error.
  */
 static void
-fail_leftovers(Worker *w)
+end_leftovers(Worker *w)
 {
-	const char *params[3] = {w->slot->daemon, NULL, NULL};
+	const char *params[] = {w->slot->daemon};
 	PGresult *res = PQexecParams(
 		w->db,
 		"SELECT j.id, j.type FROM coder.provisioner_jobs j WHERE j.worker_id = $1::pg_catalog.uuid "
@@ -938,27 +985,13 @@ fail_leftovers(Worker *w)
 
 	for (i = 0; PQresultStatus(res) == PGRES_TUPLES_OK && i < PQntuples(res); i++)
 	{
+		const char *job = PQgetvalue(res, i, 0);
 		char dir[700];
-		char *hex;
-		json_t *body;
 
-		params[1] = PQgetvalue(res, i, 0);
-		snprintf(dir, sizeof(dir), "%s/Session%s", w->work_root, params[1]);
+		snprintf(dir, sizeof(dir), "%s/Session%s", w->work_root, job);
 		end_leftover(dir);
-		hex = leftover_state(w, params[1]);
-		body = json_pack("{s:s, s:s}",
-						 "job_id",
-						 params[1],
-						 "error",
-						 "the provisioner ended while this job ran; try again");
-		if (strcmp(PQgetvalue(res, i, 1), "workspace_build") == 0)
-			json_object_set_new(
-				body, "workspace_build", json_pack("{s:s, s:[]}", "state", hex, "timings"));
-		params[2] = json_dumps(body, JSON_COMPACT);
-		call_again(w, "SELECT coder.provisioner_fail($1, $2, $3)", 3, params, NULL, NULL);
-		free((char *) (uintptr_t) params[2]);
-		json_decref(body);
-		free(hex);
+		if (!put_back(w, job))
+			fail_leftover(w, job, PQgetvalue(res, i, 1));
 		remove_dir(dir);
 	}
 	PQclear(res);
@@ -1003,7 +1036,7 @@ worker_main(Worker *w)
 		return 0;
 	while (!prov_stopping && !register_worker(w))
 		poll(NULL, 0, 500);
-	fail_leftovers(w);
+	end_leftovers(w);
 	while (!prov_stopping)
 		if (!next_job(w))
 			wait_for_work(w);

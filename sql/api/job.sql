@@ -381,7 +381,8 @@ COMMENT ON FUNCTION coder.job_store_variables(uuid, jsonb, jsonb) IS
 	'Stores the variables of an import; the values to plan with, and the required ones without a value.';
 
 -- coder.provisioner_update(daemon, job, update): UpdateJobRequest.  Stores
--- logs, variables, readme and workspace tags, and keeps the reaper away.
+-- logs, variables, readme and workspace tags, and keeps the reaper away.  With
+-- "applying" the daemon says that it will change something outside next.
 -- Answers UpdateJobResponse: canceled, variable_values; and "error" when
 -- required variables have no value: the daemon then fails the job with that
 -- text (an exception would also lose the variables the client must ask for).
@@ -395,7 +396,11 @@ DECLARE
 	v_used jsonb := '[]';
 	v_missing text;
 BEGIN
-	UPDATE coder.provisioner_jobs j SET updated_at = clock_timestamp() WHERE j.id = job;
+	UPDATE coder.provisioner_jobs j
+	   SET updated_at = clock_timestamp(),
+		   apply_started_at = CASE WHEN (update->>'applying')::boolean THEN coalesce(j.apply_started_at, clock_timestamp())
+								   ELSE j.apply_started_at END
+	 WHERE j.id = job;
 	PERFORM coder.job_append_logs(job, update->'logs');
 	IF v_job.type = 'template_version_import' THEN
 		UPDATE coder.template_versions v
@@ -655,6 +660,79 @@ END
 $$;
 COMMENT ON FUNCTION coder.provisioner_fail(uuid, uuid, jsonb) IS
 	'FailedJob: ends the job with its error; a state that was sent is kept; errors: ZC403, ZC409.';
+
+-- coder.job_put_back(job, now): a running job whose daemon died goes back in
+-- the queue, at its old place, and says so in its log.  False where it may not:
+-- it was canceled, it may have changed something outside already, or it was put
+-- back twice, so that a job that kills its daemon ends.
+CREATE OR REPLACE FUNCTION coder.job_put_back(j coder.provisioner_jobs, at timestamptz)
+RETURNS boolean LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	c_attempts CONSTANT integer := 3;
+	v_stage text := coalesce((SELECT l.stage FROM coder.provisioner_job_logs l WHERE l.job_id = j.id
+							   ORDER BY l.id DESC LIMIT 1), 'Setting up');
+BEGIN
+	IF j.canceled_at IS NOT NULL OR j.apply_started_at IS NOT NULL OR j.attempts + 1 >= c_attempts THEN
+		RETURN false;
+	END IF;
+	PERFORM coder.job_append_logs(j.id, jsonb_build_array(jsonb_build_object(
+		'source', 'provisioner_daemon', 'level', 'warn', 'stage', v_stage,
+		'created_at', extract(epoch FROM at) * 1000,
+		'output', format('The provisioner ended before anything was changed; the job is back in the queue (attempt %s of %s).',
+						 j.attempts + 2, c_attempts))));
+	UPDATE coder.provisioner_jobs p
+	   SET started_at = NULL, worker_id = NULL, updated_at = at, attempts = p.attempts + 1
+	 WHERE p.id = j.id;
+	RETURN true;
+END
+$$;
+COMMENT ON FUNCTION coder.job_put_back(coder.provisioner_jobs, timestamptz) IS
+	'Puts a running job back in the queue; false where it may not be done again.';
+
+-- coder.provisioner_put_back(daemon, job): a daemon found a job that it, or one
+-- of its name before it, was working on when it died.  False: it must fail it.
+CREATE OR REPLACE FUNCTION coder.provisioner_put_back(daemon uuid, job uuid)
+RETURNS boolean LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coder.job_put_back(coder.provisioner_own_job(daemon, job), clock_timestamp());
+END
+$$;
+COMMENT ON FUNCTION coder.provisioner_put_back(uuid, uuid) IS
+	'Puts a job back in the queue that a daemon left when it died; false: it may not; errors: ZC403, ZC409.';
+
+-- coder.put_back_jobs(now): jobs whose daemon has not been heard of for a
+-- minute (it tells of itself every 10 seconds) and that may be done again.
+-- The others wait for the reaper.  After a start of PostgreSQL the daemons have
+-- that minute to come back.  Answers how many.
+CREATE OR REPLACE FUNCTION coder.put_back_jobs(at timestamptz)
+RETURNS integer LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	c_silence CONSTANT interval := '1 minute';
+	v_job coder.provisioner_jobs;
+	v_count integer := 0;
+BEGIN
+	FOR v_job IN
+		SELECT j.* FROM coder.provisioner_jobs j
+		 WHERE j.completed_at IS NULL AND j.updated_at < at - c_silence
+		   AND j.started_at IS NOT NULL AND j.canceled_at IS NULL AND j.apply_started_at IS NULL
+		   AND NOT EXISTS (SELECT FROM coder.provisioner_daemons d
+							WHERE d.id = j.worker_id AND d.last_seen_at >= at - c_silence)
+		   AND pg_postmaster_start_time() < at - c_silence
+		 LIMIT 10 FOR UPDATE OF j SKIP LOCKED
+	LOOP
+		v_count := v_count + coder.job_put_back(v_job, at)::integer;
+	END LOOP;
+	RETURN v_count;
+END
+$$;
+COMMENT ON FUNCTION coder.put_back_jobs(timestamptz) IS
+	'Puts jobs of silent daemons back in the queue; how many.';
 
 -- coder.reap_jobs(now): ends what nobody works on any more: running without a
 -- word for 5 minutes, or pending for 30.  Answers how many were ended.

@@ -90,7 +90,7 @@ CREATE FUNCTION coder.provisioner_jobs_guard() RETURNS trigger
 AS 'MODULE_PATHNAME', 'coder_provisioner_jobs_guard'
 LANGUAGE C;
 COMMENT ON FUNCTION coder.provisioner_jobs_guard() IS
-	'Trigger: a job starts once, is canceled once and ends once; errors: ZC409.';
+	'Trigger: a job starts once (again only when it is put back in the queue), is canceled once and ends once; errors: ZC409.';
 
 CREATE TRIGGER provisioner_jobs_guard
 	BEFORE UPDATE OF started_at, canceled_at, completed_at, error ON coder.provisioner_jobs

@@ -87,6 +87,8 @@ CREATE TABLE coder.provisioner_jobs
 		END) STORED,
 	logs_length			integer NOT NULL DEFAULT 0,
 	logs_overflowed		boolean NOT NULL DEFAULT false,
+	apply_started_at	timestamptz,
+	attempts			integer NOT NULL DEFAULT 0,
 	CONSTRAINT max_provisioner_logs_length CHECK (logs_length <= 1048576),
 	CONSTRAINT provisioner_jobs_worker_has_started CHECK (worker_id IS NULL OR started_at IS NOT NULL),
 	CONSTRAINT provisioner_jobs_error_has_ended CHECK (error IS NULL OR error = '' OR completed_at IS NOT NULL),
@@ -109,6 +111,9 @@ CREATE INDEX idx_provisioner_jobs_worker_id_organization_id_completed_at
 COMMENT ON TABLE coder.provisioner_jobs IS
 	'Imports of template versions, dry runs and workspace builds; the queue of the provisioner daemons.';
 COMMENT ON COLUMN coder.provisioner_jobs.job_status IS 'Derived from the times and the error.';
+COMMENT ON COLUMN coder.provisioner_jobs.apply_started_at IS
+	'Since when the job may have changed something outside: from here on it is not done again by itself.';
+COMMENT ON COLUMN coder.provisioner_jobs.attempts IS 'How often the job was put back in the queue, as its daemon had died.';
 
 CREATE TABLE coder.provisioner_job_logs
 (
@@ -164,13 +169,17 @@ COMMENT ON FUNCTION coder.provisioner_jobs_posted() IS 'Trigger: tells the daemo
 CREATE TRIGGER provisioner_jobs_posted AFTER INSERT ON coder.provisioner_jobs
 	FOR EACH ROW EXECUTE FUNCTION coder.provisioner_jobs_posted();
 
--- A job went on: tell the daemon that works on it of a cancellation, and those
--- who follow its log or show its template version of every change.
+-- A job went on, or back: tell the daemon that works on it of a cancellation,
+-- all of them of a job that waits again, and those who follow its log or show
+-- its template version of every change.
 CREATE FUNCTION coder.provisioner_jobs_changed() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	IF OLD.canceled_at IS NULL AND NEW.canceled_at IS NOT NULL THEN
 		PERFORM pg_notify('provisioner_job_cancel', NEW.id::text);
+	END IF;
+	IF OLD.started_at IS NOT NULL AND NEW.started_at IS NULL THEN
+		PERFORM pg_notify('provisioner_job_posted', NEW.id::text);
 	END IF;
 	IF OLD.job_status IS DISTINCT FROM NEW.job_status THEN
 		PERFORM coder.emit('build_logs:' || NEW.id, '');
