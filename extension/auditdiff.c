@@ -111,6 +111,13 @@ zero_value(Oid type)
 	return OidIsValid(get_element_type(type)) ? "[]" : "\"\"";
 }
 
+/* A JSON column has two empty values, of which one is its zero. */
+static bool
+is_empty(const char *json)
+{
+	return strcmp(json, "{}") == 0 || strcmp(json, "[]") == 0;
+}
+
 /* A column of a row as JSON; of no row, and where the other row is none and this is NULL, zero. */
 static char *
 column_json(const AuditTable *table, const AuditColumn *column, HeapTuple row, bool alone)
@@ -163,7 +170,7 @@ append_column(StringInfo buf, const AuditTable *table, const AuditColumn *column
 		return;
 	before = column_json(table, column, old, new == NULL);
 	after = column_json(table, column, new, old == NULL);
-	if (strcmp(before, after) == 0)
+	if (strcmp(before, after) == 0 || ((old == NULL || new == NULL) && is_empty(before) && is_empty(after)))
 		return;
 	json_open_at(buf, column->name, '{');
 	json_raw(buf, "old", column->secret ? "\"\"" : before, column->secret ? 2 : (int) strlen(before));

@@ -278,8 +278,7 @@ BEGIN
 		coalesce(who->>'avatar_url', ''), kind, 'active', CASE WHEN coder.users_exist() THEN '{}' ELSE '{owner}'::text[] END)
 	RETURNING * INTO u;
 	INSERT INTO coder.organization_members (user_id, organization_id) VALUES (u.id, org);
-	PERFORM coder.audit('register', 'user', u.id, u.username, org => org, actor => u.id, status => 201,
-		diff => coder.audit_diff(NULL, to_jsonb(u), 'hashed_password'));
+	PERFORM coder.audit('register', 'user', u.id, org => org, actor => u.id);
 	RETURN u;
 EXCEPTION WHEN unique_violation THEN
 	PERFORM coder.raise(409, 'User already exists.', 'The e-mail address is another account''s.');
@@ -380,14 +379,13 @@ BEGIN
 		PERFORM coder.idp_sync(u.id, merged);
 	END IF;
 	IF converted IS NOT NULL THEN
-		PERFORM coder.audit('write', 'user', u.id, u.username, actor => u.id,
-			diff => jsonb_build_object('login_type', jsonb_build_object('old', converted->'from_login_type', 'new', kind, 'secret', false)));
+		PERFORM coder.audit('write', 'user', u.id, actor => u.id);
 		RETURN coder.redirect(redirect, coder.session_cookie('') || coder.cookie('coder_oauth_convert_jwt', '', 0) || coder.oauth_cookies_clear());
 	END IF;
 	PERFORM coder.user_activated(u.id);
 	key := coder.api_key_create(u.id, kind, coder.setting_seconds('session_duration', 86400), remote => req.remote);
 	UPDATE coder.users x SET last_seen_at = now() WHERE x.id = u.id;
-	PERFORM coder.audit('login', 'api_key', gen_random_uuid(), '', actor => u.id, status => 201,
+	PERFORM coder.audit('login', 'api_key', u.id, actor => u.id,
 		additional => jsonb_build_object('key_id', split_part(key, '-', 1)));
 	headers := coder.session_cookie(key) || coder.oauth_cookies_clear();
 	IF coalesce((who->>'device')::bool, false) THEN

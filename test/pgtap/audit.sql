@@ -106,6 +106,64 @@ SELECT is(pg_temp.told(), ARRAY['write api_key ci 200 scopes'], 'its scopes by S
 SELECT is((SELECT status FROM api('DELETE', '/api/v2/users/me/keys/' || (SELECT id FROM coder.api_keys WHERE token_name = 'ci'), NULL, pg_temp.boss())), 204, 'deleted');
 SELECT is((SELECT array_agg(left(x, 22)) FROM unnest(pg_temp.told()) x), ARRAY['delete api_key ci 204 '], 'is told');
 
+-- Groups and their members.
+SELECT is((SELECT status FROM api('POST', '/api/v2/organizations/default/groups', '{"name": "devs", "quota_allowance": 3}', pg_temp.boss())), 201, 'a group');
+SELECT is(pg_temp.told(), ARRAY['create group devs 201 id,name,quota_allowance'], 'is told');
+INSERT INTO coder.organization_members (user_id, organization_id) SELECT pg_temp.id('mel'), o.id FROM coder.organizations o WHERE o.is_default ON CONFLICT DO NOTHING;
+SELECT * FROM pg_temp.news() \g /dev/null
+SELECT is((SELECT status FROM api('PATCH', '/api/v2/groups/' || (SELECT id FROM coder.groups WHERE name = 'devs'),
+	jsonb_build_object('name', 'devs', 'display_name', 'Developers', 'add_users', ARRAY[pg_temp.id('mel')]), pg_temp.boss())), 200, 'a member and a name');
+SELECT results_eq($$ SELECT n.action::text || n.resource_target, n.diff->'members'->'new'->>0, n.diff->'display_name'->>'new' FROM pg_temp.news() n $$,
+	$$ SELECT 'writedevs', pg_temp.id('mel')::text, 'Developers' $$, 'are one row of the group');
+DELETE FROM coder.group_members WHERE user_id = pg_temp.id('mel');
+SELECT results_eq($$ SELECT n.resource_target, n.diff->'members', n.organization_id FROM pg_temp.news() n $$,
+	$$ SELECT 'devs', jsonb_build_object('old', ARRAY[pg_temp.id('mel')], 'new', '{}'::text[], 'secret', false), (SELECT o.id FROM coder.organizations o WHERE o.is_default) $$,
+	'a member who leaves by SQL, with the group''s name and organization');
+INSERT INTO coder.group_members SELECT pg_temp.id('mel'), g.id FROM coder.groups g WHERE g.name = 'devs';
+SELECT * FROM pg_temp.news() \g /dev/null
+SELECT is((SELECT status FROM api('DELETE', '/api/v2/groups/' || (SELECT id FROM coder.groups WHERE name = 'devs'), NULL, pg_temp.boss())), 200, 'a group that goes');
+SELECT is((SELECT array_agg(split_part(x, ' ', 1)) FROM unnest(pg_temp.told()) x), ARRAY['delete'], 'takes its members along in one row');
+SELECT is((SELECT status FROM api('POST', '/api/v2/organizations/default/groups', '{"name": "ops"}', pg_temp.boss())), 201, 'another group');
+INSERT INTO coder.group_members SELECT pg_temp.id('mel'), g.id FROM coder.groups g WHERE g.name = 'ops';
+SELECT * FROM pg_temp.news() \g /dev/null
+DELETE FROM coder.groups WHERE name = 'ops';
+SELECT is((SELECT array_agg(split_part(x, ' ', 1)) FROM unnest(pg_temp.told()) x), ARRAY['delete'], 'by SQL too');
+
+-- Organizations, members, roles.
+SELECT is((SELECT status FROM api('POST', '/api/v2/organizations', '{"name": "acme"}', pg_temp.boss())), 201, 'an organization');
+SELECT is((SELECT array_agg(split_part(x, ' 201 ', 1)) FROM unnest(pg_temp.told()) x), ARRAY['create organization acme'], 'is one row, its group, roles and first member part of it');
+SELECT is((SELECT status FROM api('POST', '/api/v2/organizations/acme/members/mel', NULL, pg_temp.boss())) / 100, 2, 'a member');
+SELECT is((SELECT array_agg(split_part(x, ' 20', 1)) FROM unnest(pg_temp.told()) x), ARRAY['create organization_member mel'], 'by name');
+SELECT is((SELECT status FROM api('PUT', '/api/v2/organizations/acme/members/mel/roles', '{"roles": ["organization-auditor"]}', pg_temp.boss())), 200, 'a role there');
+SELECT is(pg_temp.told(), ARRAY['write organization_member mel 200 roles'], 'is told');
+SELECT is((SELECT status FROM api('POST', '/api/v2/organizations/acme/members/roles', '{"name": "stopper", "organization_permissions": [{"resource_type": "workspace", "action": "stop"}]}', pg_temp.boss())), 200, 'a custom role');
+SELECT is(pg_temp.told(), ARRAY['create custom_role stopper 200 name,org_permissions'], 'with what it lets do');
+UPDATE coder.custom_roles SET site_permissions = '[{"resource_type": "*", "action": "*", "negate": false}]' WHERE name = 'stopper';
+SELECT is(pg_temp.told(), ARRAY['write custom_role stopper 200 site_permissions'], 'and what it comes to by SQL');
+SELECT is((SELECT status FROM api('PATCH', '/api/v2/organizations/acme', '{"description": "of course"}', pg_temp.boss())), 200, 'described');
+SELECT is(pg_temp.told(), ARRAY['write organization acme 200 description'], 'is a change');
+SELECT is((SELECT status FROM api('DELETE', '/api/v2/organizations/acme/members/mel', NULL, pg_temp.boss())) / 100, 2, 'a member who leaves');
+SELECT is((SELECT array_agg(split_part(x, ' 20', 1)) FROM unnest(pg_temp.told()) x), ARRAY['delete organization_member mel'], 'is told');
+
+-- Keys for git, settings, notifications, OAuth2 applications.
+SELECT is((SELECT status FROM api('PUT', '/api/v2/users/me/gitsshkey', NULL, pg_temp.boss())), 200, 'an SSH key');
+SELECT is((SELECT array_agg(n.diff - 'public_key') FROM pg_temp.news() n),
+	ARRAY[jsonb_build_object('private_key', '{"old": "", "new": "", "secret": true}'::jsonb, 'user_id', jsonb_build_object('old', '', 'new', pg_temp.id('boss'), 'secret', false))], 'its private half is not told');
+SELECT is((SELECT status FROM api('PUT', '/api/v2/debug/health/settings', '{"dismissed_healthchecks": ["DERP"]}', pg_temp.boss())), 200, 'health settings');
+SELECT is(pg_temp.told(), ARRAY['write health_settings  200 dismissed_healthchecks'], 'are told by their members');
+INSERT INTO coder.site_configs VALUES ('notifications_settings', '{"notifier_paused": true}') ON CONFLICT (key) DO UPDATE SET value = excluded.value;
+SELECT is(pg_temp.told(), ARRAY['write notifications_settings  200 notifier_paused'], 'by SQL too');
+UPDATE coder.site_configs SET value = 'x' WHERE key = 'derp_mesh_key';
+SELECT is(pg_temp.told(), '{}', 'keys of the server are not told');
+UPDATE coder.notification_templates SET method = 'webhook' WHERE name = 'Task Failed';
+SELECT is(pg_temp.told(), ARRAY['write notification_template Task Failed 200 method'], 'how a message is sent');
+SELECT is((SELECT status FROM api('POST', '/api/v2/oauth2-provider/apps', '{"name": "wiki", "callback_url": "http://localhost:9"}', pg_temp.boss())), 201, 'an application');
+SELECT is((SELECT array_agg(split_part(x, ' 201 ', 1)) FROM unnest(pg_temp.told()) x), ARRAY['create oauth2_provider_app wiki'], 'is told');
+SELECT is((SELECT status FROM api('POST', '/api/v2/oauth2-provider/apps/' || (SELECT id FROM coder.oauth2_provider_apps WHERE name = 'wiki') || '/secrets', NULL, pg_temp.boss())) / 100, 2, 'a secret of it');
+SELECT is((SELECT array_agg((n.resource_type, n.diff->'hashed_secret')::text) FROM pg_temp.news() n), ARRAY['(oauth2_provider_app_secret,"{""new"": """", ""old"": """", ""secret"": true}")'], 'is not told');
+DELETE FROM coder.oauth2_provider_apps WHERE name = 'wiki';
+SELECT ok('{delete}' = ALL (SELECT ARRAY[split_part(x, ' ', 1)] FROM unnest(pg_temp.told()) x), 'deleted by SQL');
+
 -- Nobody edits it.
 SELECT throws_ok('UPDATE coder.audit_logs SET diff = ''{}''', 'ZC403', 'Rows of the audit log are neither changed nor deleted.', 'no UPDATE');
 SELECT throws_ok('DELETE FROM coder.audit_logs', 'ZC403', NULL, 'no DELETE');
