@@ -8,6 +8,7 @@
 #include <libgen.h>
 #include <limits.h>
 #include <pwd.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -339,6 +340,23 @@ setting_name(const char *flag, char dst[static 64])
 	return dst;
 }
 
+/* Of a secret that is only compared with others, the SHA-256 is told; null where it is not set. */
+static void
+add_digest(json_t *settings, const char *env, const char *name)
+{
+	const char *value = getenv(env);
+	unsigned char digest[crypto_hash_sha256_BYTES];
+	char hex[2 * sizeof(digest) + 1];
+
+	if (value == NULL || *value == '\0')
+	{
+		json_object_set_new(settings, name, json_null());
+		return;
+	}
+	crypto_hash_sha256(digest, (const unsigned char *) value, strlen(value));
+	json_object_set_new(settings, name, json_string(sodium_bin2hex(hex, sizeof(hex), digest, sizeof(digest))));
+}
+
 /*
  * What the database is told: the options of the table that are no secrets and no
  * paths of this machine, and every other CODER_ variable, since the functions
@@ -347,7 +365,8 @@ setting_name(const char *flag, char dst[static 64])
 static json_t *
 collect_settings(const GwOptions *options)
 {
-	static const char *const own[] = {"CODER_SESSION_TOKEN", "CODER_AGENT_", "CODER_PG_", "CODER_URL"};
+	static const char *const own[] = {
+		"CODER_SESSION_TOKEN", "CODER_AGENT_", "CODER_PG_", "CODER_URL", "CODER_SCIM_AUTH_HEADER"};
 	json_t *settings = json_object();
 	char name[64];
 
@@ -385,6 +404,7 @@ collect_settings(const GwOptions *options)
 		else
 			json_object_set_new(settings, name, json_null());
 	}
+	add_digest(settings, "CODER_SCIM_AUTH_HEADER", "scim_auth_hash");
 	json_object_set_new(settings, "version", json_string(GW_VERSION));
 	return settings;
 }

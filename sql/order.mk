@@ -39,6 +39,7 @@ SQL_API = \
 	api/oauth2provider.sql \
 	api/organization.sql \
 	api/idpsync.sql \
+	api/scim.sql \
 	api/notification.sql \
 	api/audit.sql \
 	api/deployment.sql \

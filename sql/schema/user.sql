@@ -39,6 +39,8 @@ CREATE TABLE coder.user_configs (
 	PRIMARY KEY (user_id, key)
 );
 
+CREATE INDEX user_configs_scim_user_name_idx ON coder.user_configs (lower(value)) WHERE key = 'scim_user_name';
+
 CREATE TABLE coder.user_links (
 	user_id uuid NOT NULL REFERENCES coder.users (id) ON DELETE CASCADE,
 	login_type coder.login_type NOT NULL,
