@@ -116,7 +116,7 @@ $$;
 
 -- A Coder name of what a provider calls somebody: what stands before the @, letters, digits and single dashes; with a
 -- number behind it where it is taken.
-CREATE OR REPLACE FUNCTION coder.username_from(given text)
+CREATE OR REPLACE FUNCTION coder.scim_username(given text)
 RETURNS text LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -203,7 +203,7 @@ BEGIN
 		RETURN coder.scim_reply(200, coder.scim_user_json(u));
 	END IF;
 	INSERT INTO coder.users (email, username, name, login_type, status)
-	VALUES (address, coder.username_from(body->>'userName'), coalesce(coder.scim_name(body), ''), 'oidc',
+	VALUES (address, coder.scim_username(body->>'userName'), coalesce(coder.scim_name(body), ''), 'oidc',
 		CASE WHEN active THEN 'dormant' ELSE 'suspended' END::coder.user_status)
 	RETURNING * INTO u;
 	PERFORM coder.user_config_set(u.id, 'scim_user_name', body->>'userName');
