@@ -4,6 +4,7 @@ SQL_SCHEMA = \
 	schema/route.sql \
 	schema/event.sql \
 	schema/setting.sql \
+	schema/cryptokey.sql \
 	schema/organization.sql \
 	schema/user.sql \
 	schema/signin.sql \
@@ -27,6 +28,7 @@ SQL_SCHEMA = \
 SQL_API = \
 	api/base.sql \
 	api/fetch.sql \
+	api/cryptokey.sql \
 	api/search.sql \
 	api/rbac.sql \
 	api/user.sql \

@@ -2,7 +2,7 @@
 --
 -- tick.sql
 --   Everything that is due by time: autostart, autostop, dormancy, deletion,
---   agents that fell silent, jobs that hang, rows that are old.
+--   agents that fell silent, jobs that hang, rows that are old, keys that are old.
 --
 -- coder.tick() may be called at any time and by several at once: one does the
 -- work, the others return at once.  Each due thing is found by its state, and
@@ -250,6 +250,9 @@ BEGIN
 	END IF;
 	IF coder.tick_due('users', interval '15 minutes', at) THEN
 		v_done := v_done + coder.tick_users(at);
+	END IF;
+	IF coder.tick_due('crypto_keys', interval '10 minutes', at) THEN
+		v_done := v_done + coder.crypto_keys_rotate(at);
 	END IF;
 	IF coder.tick_due('template_build_times', interval '1 hour', at) THEN
 		PERFORM coder.refresh_template_build_times();

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "loop.h"
 #include "net/coord.h"
@@ -27,6 +28,7 @@
 #define FLUSH_MS 1000 /* at the end, for what was written to reach the agent */
 #define FLUSH_CHECK_MS 2
 #define GOODBYE_MS 1000
+#define RESUME_REFRESH_MS (30 * 60 * 1000) /* where the server does not say */
 
 struct CliTunnel
 {
@@ -47,6 +49,10 @@ struct CliTunnel
 	int64_t backoff_ms;
 	bool opened; /* once */
 	bool closing;
+	char *resume_token;		/* or NULL: the server gives this connection a new peer id */
+	int64_t resume_expires; /* seconds since 1970 */
+	bool resuming;			/* the attempt under way carries it */
+	LoopTimer resume_timer;
 	char *refused; /* why the first attempt cannot succeed */
 };
 
@@ -131,6 +137,33 @@ rpc_unexpected(void *arg, RpcCall *call, const char *name)
 	rpc_fail(call, 0, "the client serves no calls");
 }
 
+static void
+ask_resume(void *arg)
+{
+	CliTunnel *t = arg;
+
+	if (t->coord != NULL)
+		coord_ask_resume(t->coord);
+}
+
+static void
+on_resume_token(void *arg, const char *token, int64_t expires_at, int64_t refresh_ms)
+{
+	CliTunnel *t = arg;
+
+	free(t->resume_token);
+	t->resume_token = strdup(token);
+	t->resume_expires = expires_at;
+	loop_timer_start(&t->resume_timer, refresh_ms > 0 ? refresh_ms : RESUME_REFRESH_MS);
+}
+
+static void
+drop_resume_token(CliTunnel *t)
+{
+	free(t->resume_token);
+	t->resume_token = NULL;
+}
+
 static const RpcCallbacks rpc_callbacks = {rpc_out, rpc_unexpected, NULL};
 
 static void
@@ -143,6 +176,7 @@ on_open(void *arg, NetWs *ws)
 		.destination = t->agent,
 		.arg = t,
 		.on_end = on_session_end,
+		.on_resume_token = on_resume_token,
 	};
 
 	t->ws = ws;
@@ -152,6 +186,8 @@ on_open(void *arg, NetWs *ws)
 	t->coord = t->rpc ? coord_start(t->rpc, &config) : NULL;
 	if (t->coord == NULL)
 		net_ws_close(ws, 1011, "out of memory");
+	else
+		coord_ask_resume(t->coord);
 }
 
 static void
@@ -172,6 +208,8 @@ on_close(void *arg, NetWs *ws, int status, int code, const char *reason)
 	(void) ws;
 	(void) code;
 	t->ws = NULL;
+	if (status == 401 && t->resuming)
+		drop_resume_token(t);
 	/* What the server refuses at first it will refuse again. */
 	if (!t->opened && status >= 400 && status < 500 && t->refused == NULL)
 		t->refused = cli_format("%s", reason);
@@ -185,6 +223,7 @@ after_close(void *arg)
 {
 	CliTunnel *t = arg;
 
+	loop_timer_stop(&t->resume_timer);
 	drop_session(t);
 	tunnel_peers_lost(t->tunnel);
 	if (t->closing)
@@ -202,10 +241,15 @@ static void
 connect_coordinator(void *arg)
 {
 	CliTunnel *t = arg;
+	char *url;
 
 	if (t->refused != NULL)
 		cli_fail("%s", t->refused);
-	t->ws = net_ws_connect(t->loop, t->coordinate_url, t->headers, &ws_handlers, t);
+	if (t->resume_token != NULL && time(NULL) >= t->resume_expires)
+		drop_resume_token(t);
+	t->resuming = t->resume_token != NULL;
+	url = t->resuming ? cli_format("%s&resume_token=%s", t->coordinate_url, t->resume_token) : t->coordinate_url;
+	t->ws = net_ws_connect(t->loop, url, t->headers, &ws_handlers, t);
 	if (t->ws == NULL)
 		cli_fail("could not connect to %s", t->cli->url);
 }
@@ -315,6 +359,7 @@ cli_tunnel_open(Cli *cli, const json_t *agent)
 	signal(SIGPIPE, SIG_IGN); /* OpenSSL writes without MSG_NOSIGNAL */
 	t->cli = cli;
 	t->backoff_ms = BACKOFF_MIN_MS;
+	loop_timer_init(&t->resume_timer, t->loop, ask_resume, t);
 	parse_id(t->agent, id);
 	tunnel_address(t->address, t->agent, false);
 	tunnel_random_id(self);

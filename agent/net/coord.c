@@ -21,6 +21,7 @@ struct Coord
 	CoordConfig config;
 	RpcCall *coordinate;
 	RpcCall *maps;
+	RpcCall *resume;
 	bool ended;
 };
 
@@ -270,6 +271,45 @@ on_map_end(void *user, RpcCall *call, uint64_t code, const char *error)
 	end(coord, error ? error : "the stream of relay maps ended");
 }
 
+static void
+on_resume_message(void *user, RpcCall *call, const uint8_t *data, size_t size)
+{
+	Coord *coord = user;
+	Coder__Tailnet__V2__RefreshResumeTokenResponse *response =
+		coder__tailnet__v2__refresh_resume_token_response__unpack(NULL, size, data);
+	int64_t refresh_ms = 0;
+
+	(void) call;
+	if (response == NULL)
+		return;
+	if (response->refresh_in != NULL && response->refresh_in->seconds < INT32_MAX)
+		refresh_ms = response->refresh_in->seconds * 1000 + response->refresh_in->nanos / 1000000;
+	if (response->token[0] != '\0' && response->expires_at != NULL)
+		coord->config.on_resume_token(coord->config.arg, response->token, response->expires_at->seconds, refresh_ms);
+	coder__tailnet__v2__refresh_resume_token_response__free_unpacked(response, NULL);
+}
+
+/* An error, too: servers may have no tokens. */
+static void
+on_resume_end(void *user, RpcCall *call, uint64_t code, const char *error)
+{
+	Coord *coord = user;
+
+	(void) call;
+	(void) code;
+	(void) error;
+	coord->resume = NULL;
+}
+
+static const RpcHandlers resume_handlers = {on_resume_message, on_resume_end, NULL};
+
+void
+coord_ask_resume(Coord *coord)
+{
+	if (coord->resume == NULL && coord->config.on_resume_token != NULL)
+		coord->resume = rpc_call_unary(coord->rpc, "/coder.tailnet.v2.Tailnet/RefreshResumeToken", NULL, 0, &resume_handlers, coord);
+}
+
 static const RpcHandlers coordinate_handlers = {on_coordinate_message, on_coordinate_end, NULL};
 static const RpcHandlers map_handlers = {on_map_message, on_map_end, NULL};
 
@@ -326,5 +366,7 @@ coord_free(Coord *coord)
 		rpc_cancel(coord->coordinate);
 	if (coord->maps != NULL)
 		rpc_cancel(coord->maps);
+	if (coord->resume != NULL)
+		rpc_cancel(coord->resume);
 	free(coord);
 }

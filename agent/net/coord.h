@@ -22,6 +22,12 @@ typedef struct CoordConfig
 	void *arg;
 	/* One of the two streams ended: the connection must be made anew.  Not after coord_free(). */
 	void (*on_end)(void *arg, const char *reason);
+	/*
+	 * Answer to coord_ask_resume(): a token that gives a later connection this one's
+	 * peer id until expires_at (seconds since 1970), and when to ask for the next.
+	 * Not called where the server has none.
+	 */
+	void (*on_resume_token)(void *arg, const char *token, int64_t expires_at, int64_t refresh_ms);
 } CoordConfig;
 
 /* Opens both streams.  NULL where the session takes no more calls. */
@@ -29,6 +35,9 @@ Coord *coord_start(RpcSession *rpc, const CoordConfig *config);
 
 /* To be called from the tunnel's node_changed. */
 void coord_node_changed(Coord *coord, const TunnelNode *self);
+
+/* Client: asks for a token to resume with. */
+void coord_ask_resume(Coord *coord);
 
 /* Graceful end: peers forget this one at once. */
 void coord_disconnect(Coord *coord);

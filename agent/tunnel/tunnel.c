@@ -252,6 +252,23 @@ peer_by_id(const Tunnel *t, const uint8_t *id)
 	return NULL;
 }
 
+/*
+ * Who this node is to us under another id: a peer that connected to the
+ * coordinator anew, which gave it a new one.  Its key proves who it is, and its
+ * session and its streams go on.
+ */
+static Peer *
+peer_adopt(Tunnel *t, const uint8_t *id, const TunnelNode *node)
+{
+	for (Peer *peer = t->peers; peer != NULL; peer = peer->next)
+		if (peer->has_node && memcmp(peer->key, node->key, TUNNEL_KEY_LEN) == 0)
+		{
+			memcpy(peer->id, id, TUNNEL_ID_LEN);
+			return peer;
+		}
+	return NULL;
+}
+
 static bool
 own_address(const Tunnel *t, const uint8_t *address)
 {
@@ -1042,6 +1059,8 @@ tunnel_peer_update(Tunnel *t, const uint8_t id[TUNNEL_ID_LEN], TunnelPeerKind ki
 
 	if (kind == TUNNEL_PEER_NODE && (node == NULL || node->preferred_derp == 0))
 		return;
+	if (peer == NULL && kind == TUNNEL_PEER_NODE)
+		peer = peer_adopt(t, id, node);
 	if (peer == NULL && (!bring || (peer = peer_new(t, id)) == NULL))
 		return;
 	switch (kind)

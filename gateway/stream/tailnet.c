@@ -1,5 +1,6 @@
 /*
- * tailnet.c -- the tailnet service: coordination, the relay map, workspace updates.
+ * tailnet.c -- the tailnet service: coordination, the relay map, workspace updates,
+ * resume tokens.
  *
  * A Coordinate stream checks its requests in order, one at a time; a check may
  * need the database, so requests wait in a short queue.  What is allowed goes to
@@ -30,6 +31,7 @@ static const GwStatement allowed_statement = {"tunnel_allowed", "SELECT coder.tu
 static const GwStatement node_statement = {"agent_node", "SELECT coder.agent_node($1::uuid, $2::jsonb)", 2, NULL};
 static const GwStatement derp_map_statement = {"derp_map_message", "SELECT coder.derp_map_message()::text", 0, NULL};
 static const GwStatement updates_statement = {"workspace_updates", "SELECT coder.workspace_updates($1::uuid, $2::text, $3::uuid)::text", 3, NULL};
+static const GwStatement resume_statement = {"tailnet_resume_token", "SELECT coder.tailnet_resume_token($1::uuid)::text", 1, NULL};
 
 /* Coordinate ----------------------------------------------------------------- */
 
@@ -645,6 +647,94 @@ on_telemetry_message(void *user, RpcCall *call, const uint8_t *data, size_t size
 
 static const RpcHandlers telemetry_handlers = {on_telemetry_message, NULL, NULL};
 
+/* Resume tokens --------------------------------------------------------------- */
+
+typedef struct Resume
+{
+	StreamConn *conn;
+	RpcCall *call;
+	GwQuery *query;
+	bool asked;
+} Resume;
+
+static void
+on_resume_token(void *arg, GwDbStatus status, PGresult *result)
+{
+	Resume *resume = arg;
+	json_t *answer;
+
+	resume->query = NULL;
+	if (status != GW_DB_OK || PQntuples(result) != 1)
+		stream_fail_sql(resume->call, status, result);
+	else
+	{
+		answer = json_loads(PQgetvalue(result, 0, 0), 0, NULL);
+		if (stream_send_json(resume->call, &coder__tailnet__v2__refresh_resume_token_response__descriptor, answer))
+			rpc_finish(resume->call, true);
+		else
+			rpc_fail(resume->call, 0, "internal error");
+		json_decref(answer);
+	}
+	PQclear(result);
+}
+
+static void
+on_resume_message(void *user, RpcCall *call, const uint8_t *data, size_t size)
+{
+	Resume *resume = user;
+	char peer[37];
+	const char *values[1] = {peer};
+
+	(void) data;
+	(void) size;
+	if (resume->asked)
+	{
+		rpc_fail(call, 0, "protocol error: a second message for a unary call");
+		return;
+	}
+	resume->asked = true;
+	stream_format_uuid(peer, resume->conn->peer_id);
+	resume->query = gw_db_send_copy(resume->conn->loop->db, GW_DB_FAST, &resume_statement, 1, values, true,
+									on_resume_token, resume);
+}
+
+static void
+on_resume_gone(void *user, RpcCall *call)
+{
+	Resume *resume = user;
+
+	(void) call;
+	if (resume->query != NULL)
+		gw_db_detach(resume->query);
+	resume->conn->calls--;
+	free(resume);
+}
+
+static const RpcHandlers resume_handlers = {on_resume_message, NULL, on_resume_gone};
+
+static void
+begin_resume(StreamConn *conn, RpcCall *call)
+{
+	Resume *resume;
+
+	/* An agent's id is its own; it needs no token for it. */
+	if (conn->is_agent)
+	{
+		rpc_fail(call, RPC_UNIMPLEMENTED, "Unimplemented");
+		return;
+	}
+	resume = calloc(1, sizeof(*resume));
+	if (resume == NULL)
+	{
+		rpc_fail(call, 0, "out of memory");
+		return;
+	}
+	resume->conn = conn;
+	resume->call = call;
+	conn->calls++;
+	rpc_handle(call, &resume_handlers, resume);
+}
+
 void
 tailnet_begin_call(StreamConn *conn, RpcCall *call, const char *method, const char *name)
 {
@@ -657,8 +747,7 @@ tailnet_begin_call(StreamConn *conn, RpcCall *call, const char *method, const ch
 	else if (strcmp(method, "PostTelemetry") == 0)
 		rpc_handle(call, &telemetry_handlers, conn);
 	else if (strcmp(method, "RefreshResumeToken") == 0)
-		/* Peers keep no state here that a token could resume; clients take this for "not offered". */
-		rpc_fail(call, RPC_UNIMPLEMENTED, "Unimplemented");
+		begin_resume(conn, call);
 	else
 		stream_fail_unknown(call, name);
 }

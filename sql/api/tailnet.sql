@@ -97,14 +97,54 @@ $$;
 COMMENT ON FUNCTION coder.tailnet_agent_connection(coder.request) IS
 	'GET /workspaceagents/{workspaceagent}/connection.';
 
+CREATE OR REPLACE FUNCTION coder.tailnet_resume_token(peer uuid, at timestamptz DEFAULT now()) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_expires timestamptz := date_trunc('second', at) + interval '24 hours';
+BEGIN
+	RETURN jsonb_build_object('token', coder.crypto_sign('tailnet_resume',
+			jsonb_build_object('sub', peer, 'exp', extract(epoch FROM v_expires)::bigint), at),
+		'refresh_in', 43200000000000, 'expires_at', coder.ts(v_expires));
+END
+$$;
+COMMENT ON FUNCTION coder.tailnet_resume_token(uuid, timestamptz) IS
+	'The gateway: RefreshResumeTokenResponse for a client of this peer id.';
+REVOKE ALL ON FUNCTION coder.tailnet_resume_token(uuid, timestamptz) FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION coder.tailnet_peer_id(req coder.request, at timestamptz DEFAULT now()) RETURNS uuid
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_token text := coalesce(req.query ->> 'resume_token', '');
+	v_header jsonb;
+	v_peer text;
+BEGIN
+	IF v_token = '' THEN
+		RETURN gen_random_uuid();
+	END IF;
+	v_header := coder.jwt_header(v_token);
+	-- Made before keys had numbers: as if there were none.
+	IF v_header ->> 'alg' = 'HS512' AND coalesce(v_header ->> 'kid', '') = '' THEN
+		RETURN gen_random_uuid();
+	END IF;
+	v_peer := coder.crypto_verify('tailnet_resume', v_token, at) ->> 'sub';
+	IF coalesce(v_peer, '') !~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN
+		PERFORM coder.raise(401, 'Invalid resume token', 'The token is malformed, has expired or was not signed by this server.',
+			jsonb_build_array(coder.validation('resume_token', 'Invalid resume token')));
+	END IF;
+	RETURN v_peer::uuid;
+END
+$$;
+COMMENT ON FUNCTION coder.tailnet_peer_id(coder.request, timestamptz) IS
+	'Who a client is in the tailnet: of its resume_token, or new; 401 for a token that is not good.';
+
 CREATE OR REPLACE FUNCTION coder.tailnet_plan(req coder.request, agent uuid) RETURNS coder.response
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	v_name text := '';
 BEGIN
 	SELECT u.username INTO v_name FROM coder.users u WHERE u.id = coder.subject_id();
 	RETURN coder.reply(101, jsonb_strip_nulls(jsonb_build_object('format', 'rpc', 'service', 'tailnet',
-		'peer_id', gen_random_uuid(), 'agent_id', agent, 'user_id', coder.subject_id(), 'name', v_name,
+		'peer_id', coder.tailnet_peer_id(req), 'agent_id', agent, 'user_id', coder.subject_id(), 'name', v_name,
 		'channels', '[]'::jsonb, 'frames', '[]'::jsonb, 'cursor', '1')));
 END
 $$;
@@ -112,7 +152,7 @@ COMMENT ON FUNCTION coder.tailnet_plan(coder.request, uuid) IS
 	'Stream of the tailnet service for a client: one agent, or any (NULL) that it may tunnel to.';
 
 CREATE OR REPLACE FUNCTION coder.tailnet_coordinate(req coder.request) RETURNS coder.response
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	c coder.agent_context := coder.param_agent(req, 'ssh');
 BEGIN
@@ -124,7 +164,7 @@ COMMENT ON FUNCTION coder.tailnet_coordinate(coder.request) IS
 	'GET /workspaceagents/{workspaceagent}/coordinate; 404 without ssh on the workspace.';
 
 CREATE OR REPLACE FUNCTION coder.tailnet_user(req coder.request) RETURNS coder.response
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	PERFORM coder.require_api_version(req, '2.0');
 	RETURN coder.tailnet_plan(req, NULL);

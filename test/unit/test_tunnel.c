@@ -353,6 +353,39 @@ test_gone_peer_ends_streams(void **state)
 	close(fd);
 }
 
+/* A peer that comes back under another id is the same: its stream outlives the old id. */
+static void
+test_another_id(void **state)
+{
+	int fd = dial(4242);
+	uint8_t old[TUNNEL_ID_LEN];
+	TunnelNode self;
+	TunnelPeerStats stats[2];
+	char byte;
+
+	(void) state;
+	assert_true(fd >= 0);
+	WAIT_FOR(ends[1].accepted >= 0);
+	assert_true(tunnel_self(ends[0].tunnel, &self));
+	for (int i = 0; i < 3; i++)
+	{
+		memcpy(old, ends[0].id, sizeof(old));
+		tunnel_peer_update(ends[1].tunnel, old, TUNNEL_PEER_LOST, NULL);
+		tunnel_random_id(ends[0].id);
+		tunnel_peer_update(ends[1].tunnel, ends[0].id, TUNNEL_PEER_NODE, &self);
+		assert_int_equal(tunnel_stats(ends[1].tunnel, stats, 2), 1);
+		assert_false(stats[0].lost);
+		tunnel_peer_update(ends[1].tunnel, old, TUNNEL_PEER_DISCONNECTED, NULL);
+		assert_int_equal(send(fd, "x", 1, MSG_DONTWAIT), 1);
+		WAIT_FOR(recv(ends[1].accepted, &byte, 1, MSG_DONTWAIT | MSG_PEEK) == 1);
+		assert_int_equal(recv(ends[1].accepted, &byte, 1, MSG_DONTWAIT), 1);
+		assert_int_equal(send(ends[1].accepted, "y", 1, MSG_DONTWAIT), 1);
+		WAIT_FOR(recv(fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK) == 1);
+		assert_int_equal(recv(fd, &byte, 1, MSG_DONTWAIT), 1);
+	}
+	close(fd);
+}
+
 /* A stream that is open does not keep a tunnel from ending, one that was closed does until all has arrived. */
 static void
 test_flushed(void **state)
@@ -411,6 +444,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_back_pressure, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stats_and_leave, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_gone_peer_ends_streams, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_another_id, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_flushed, setup, teardown),
 	};
 
