@@ -24,15 +24,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "net/frame.h"
 #include "wire/wire.h"
-
-#define OP_CONTINUATION 0
-#define OP_TEXT 1
-#define OP_BINARY 2
-#define OP_CLOSE 8
-#define OP_PING 9
-#define OP_PONG 10
+#include "wire/wsframe.h"
 
 #define MAX_OUT ((size_t) 16 << 20)
 #define CONNECT_TIMEOUT_MS 15000
@@ -180,27 +173,12 @@ flush(NetWs *ws)
 static bool
 queue_frame(NetWs *ws, int op, const void *data, size_t size)
 {
-	uint8_t header[14];
-	uint8_t *p = header;
 	uint8_t mask[4];
-	uint8_t *payload;
 
-	if (length(&ws->out) + size > MAX_OUT || !reserve(&ws->out, size + sizeof(header)))
+	if (length(&ws->out) + size > MAX_OUT || !reserve(&ws->out, size + WIRE_WS_HEADER_MAX))
 		return false;
 	randombytes_buf(mask, sizeof(mask));
-	p = wire_put8(p, (uint8_t) (0x80 | op));
-	if (size < 126)
-		p = wire_put8(p, (uint8_t) (0x80 | size));
-	else if (size < 65536)
-		p = wire_put16be(wire_put8(p, 0x80 | 126), (uint16_t) size);
-	else
-		p = wire_put64be(wire_put8(p, 0x80 | 127), size);
-	p = wire_put_bytes(p, mask, sizeof(mask));
-	append(&ws->out, header, (size_t) (p - header));
-	payload = ws->out.data + ws->out.end;
-	append(&ws->out, data, size);
-	for (size_t i = 0; i < size; i++)
-		payload[i] ^= mask[i & 3];
+	ws->out.end += wire_ws_put(ws->out.data + ws->out.end, op, mask, data, size);
 	return true;
 }
 
@@ -224,7 +202,7 @@ net_ws_send(NetWs *ws, bool text, const void *data, size_t size)
 {
 	bool idle = length(&ws->out) == 0;
 
-	if (ws->closing || ws->freed || !queue_frame(ws, text ? OP_TEXT : OP_BINARY, data, size))
+	if (ws->closing || ws->freed || !queue_frame(ws, text ? WIRE_WS_TEXT : WIRE_WS_BINARY, data, size))
 		return false;
 	/* Sent at the end of the round: many small messages leave in one write. */
 	if (idle && ws->connector == NULL && loop_defer(ws->loop, flush_later, ws))
@@ -250,7 +228,7 @@ net_ws_close(NetWs *ws, int code, const char *reason)
 	if (ws->connector == NULL)
 	{
 		wire_put_bytes(wire_put16be(payload, (uint16_t) code), reason, n);
-		queue_frame(ws, OP_CLOSE, payload, n + 2);
+		queue_frame(ws, WIRE_WS_CLOSE, payload, n + 2);
 		ws->busy++;
 		flush(ws);
 		ws->busy--;
@@ -276,7 +254,7 @@ on_ping_time(void *arg)
 		return;
 	}
 	ws->pong_due = true;
-	queue_frame(ws, OP_PING, NULL, 0);
+	queue_frame(ws, WIRE_WS_PING, NULL, 0);
 	loop_timer_start(&ws->timer, PING_INTERVAL_MS);
 	flush(ws);
 }
@@ -293,7 +271,7 @@ on_close_frame(NetWs *ws, const uint8_t *data, size_t size)
 	if (!ws->closing)
 	{
 		ws->closing = true;
-		queue_frame(ws, OP_CLOSE, data, size >= 2 ? 2 : 0);
+		queue_frame(ws, WIRE_WS_CLOSE, data, size >= 2 ? 2 : 0);
 		while (length(&ws->out) > 0 && net_write(&ws->conn, ws->out.data + ws->out.begin, length(&ws->out)) > 0)
 			break;
 	}
@@ -304,32 +282,32 @@ on_close_frame(NetWs *ws, const uint8_t *data, size_t size)
 static const char *
 on_frame(NetWs *ws, int op, bool final, const uint8_t *data, size_t size)
 {
-	if (op >= OP_CLOSE)
+	if (op >= WIRE_WS_CLOSE)
 	{
-		if (op == OP_PING)
-			queue_frame(ws, OP_PONG, data, size);
-		else if (op == OP_PONG)
+		if (op == WIRE_WS_PING)
+			queue_frame(ws, WIRE_WS_PONG, data, size);
+		else if (op == WIRE_WS_PONG)
 			ws->pong_due = false;
-		else if (op == OP_CLOSE)
+		else if (op == WIRE_WS_CLOSE)
 			on_close_frame(ws, data, size);
 		else
 			return "unknown frame type";
 		return NULL;
 	}
-	if ((op == OP_CONTINUATION) != (ws->message_op != 0))
+	if ((op == WIRE_WS_CONTINUATION) != (ws->message_op != 0))
 		return "a fragment is out of place";
-	if (op > OP_BINARY)
+	if (op > WIRE_WS_BINARY)
 		return "unknown frame type";
-	if (op != OP_CONTINUATION)
+	if (op != WIRE_WS_CONTINUATION)
 		ws->message_op = op;
 	if (final && length(&ws->message) == 0)
-		ws->handlers->on_message(ws->arg, ws, ws->message_op == OP_TEXT, data, size);
+		ws->handlers->on_message(ws->arg, ws, ws->message_op == WIRE_WS_TEXT, data, size);
 	else
 	{
 		if (length(&ws->message) + size > NET_MAX_MESSAGE || !append(&ws->message, data, size))
 			return "a message is too long";
 		if (final)
-			ws->handlers->on_message(ws->arg, ws, ws->message_op == OP_TEXT, ws->message.data, length(&ws->message));
+			ws->handlers->on_message(ws->arg, ws, ws->message_op == WIRE_WS_TEXT, ws->message.data, length(&ws->message));
 	}
 	if (final)
 	{
@@ -343,8 +321,8 @@ on_frame(NetWs *ws, int op, bool final, const uint8_t *data, size_t size)
 static size_t
 take_frame(NetWs *ws, const char **problem)
 {
-	NetFrame frame;
-	size_t n = net_frame_get(&frame, ws->in.data + ws->in.begin, length(&ws->in), NET_MAX_MESSAGE, problem);
+	WireWsFrame frame;
+	size_t n = wire_ws_get(&frame, ws->in.data + ws->in.begin, length(&ws->in), NET_MAX_MESSAGE, problem);
 
 	if (n > 0)
 		*problem = on_frame(ws, frame.op, frame.final, frame.data, frame.size);

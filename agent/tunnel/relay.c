@@ -3,11 +3,14 @@
  *
  * States: waiting (for the timer) -> resolving (a thread) -> connecting -> TLS
  * -> upgrade sent -> server key awaited -> up.  Any failure leads to waiting.
+ * In a WebSocket the same bytes go: out is put into its frames when it is
+ * written, and in is what was taken out of them.
  * ClientInfo is followed at once by packets; ServerInfo is only read.
  *
  * SPDX-License-Identifier: MIT
  */
 #include "tunnel/relay.h"
+#include "wire/wsframe.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -32,6 +35,8 @@
 #define MAX_RESPONSE 16384
 #define READ_SIZE 65536
 #define READ_ROUNDS 8
+#define MAX_WS_FRAME (4 * 1024 * 1024)
+#define WS_WRITE 65536 /* of the stream, in one frame */
 
 typedef enum RelayState
 {
@@ -82,6 +87,9 @@ struct Relay
 	bool gone; /* destroyed while that call waits */
 	bool want_write; /* the socket is full */
 	Buffer in, out;
+	Buffer framed_in, framed_out; /* of a WebSocket */
+	bool websocket;
+	char websocket_reason[64];
 	Buffer early; /* frames of packets from before the login */
 };
 
@@ -151,6 +159,12 @@ relay_is_up(const Relay *relay)
 	return relay->state == RELAY_UP;
 }
 
+const char *
+relay_websocket_reason(const Relay *relay)
+{
+	return relay->websocket_reason[0] != '\0' ? relay->websocket_reason : NULL;
+}
+
 int64_t
 relay_last_used(const Relay *relay)
 {
@@ -174,6 +188,8 @@ disconnect(Relay *relay)
 	relay->lookup = NULL;
 	buffer_free(&relay->in);
 	buffer_free(&relay->out);
+	buffer_free(&relay->framed_in);
+	buffer_free(&relay->framed_out);
 	relay->want_write = false;
 }
 
@@ -243,15 +259,48 @@ relay_write(Relay *relay, const uint8_t *from, size_t n)
 	return put > 0 ? put : -1;
 }
 
+static void
+put_ws_frame(Relay *relay, int op, const uint8_t *data, size_t n)
+{
+	uint8_t *to = buffer_reserve(&relay->framed_out, n + WIRE_WS_HEADER_MAX);
+	uint8_t mask[4];
+
+	if (to == NULL)
+		return;
+	randombytes_buf(mask, sizeof(mask));
+	relay->framed_out.end += wire_ws_put(to, op, mask, data, n);
+}
+
+/* What is to be written next; of a WebSocket, a frame at a time: the rest may yet be dropped. */
+static Buffer *
+to_write(Relay *relay)
+{
+	Buffer *out = &relay->out;
+	size_t n = out->end - out->start;
+
+	if (!relay->websocket)
+		return out;
+	if (relay->framed_out.end == relay->framed_out.start && n > 0 && relay->state > RELAY_UPGRADE)
+	{
+		n = n < WS_WRITE ? n : WS_WRITE;
+		put_ws_frame(relay, WIRE_WS_BINARY, out->bytes + out->start, n);
+		buffer_consume(out, n);
+	}
+	return &relay->framed_out;
+}
+
 /* False if the connection failed. */
 static bool
 flush(Relay *relay)
 {
-	Buffer *out = &relay->out;
-
 	relay->want_write = false;
-	while (out->end > out->start && relay->state >= RELAY_UPGRADE)
+	while (relay->state >= RELAY_UPGRADE)
 	{
+		Buffer *out = to_write(relay);
+
+		if (out->end == out->start)
+			break;
+
 		ssize_t n = relay_write(relay, out->bytes + out->start, out->end - out->start);
 
 		if (n < 0)
@@ -431,6 +480,86 @@ take_frames(Relay *relay)
 	}
 }
 
+/* False if the connection failed. */
+static bool
+on_ws_frame(Relay *relay, const WireWsFrame *frame)
+{
+	uint8_t *to;
+
+	if (frame->op == WIRE_WS_PING)
+	{
+		put_ws_frame(relay, WIRE_WS_PONG, frame->data, frame->size);
+		flush_later(relay);
+	}
+	else if (frame->op == WIRE_WS_BINARY || frame->op == WIRE_WS_CONTINUATION)
+	{
+		to = buffer_reserve(&relay->in, frame->size);
+		if (to == NULL)
+		{
+			fail(relay, "out of memory");
+			return false;
+		}
+		wire_put_bytes(to, frame->data, frame->size);
+		relay->in.end += frame->size;
+	}
+	else if (frame->op != WIRE_WS_PONG)
+	{
+		fail(relay, frame->op == WIRE_WS_CLOSE ? "the relay closed the WebSocket" : "the relay sent a bad WebSocket frame");
+		return false;
+	}
+	return true;
+}
+
+/* Takes the stream out of the WebSocket's frames, then the relay's frames out of the stream. */
+static void
+take_ws_frames(Relay *relay)
+{
+	Buffer *framed = &relay->framed_in;
+	WireWsFrame frame;
+	const char *problem;
+	size_t n;
+
+	while ((n = wire_ws_get(&frame, framed->bytes + framed->start, framed->end - framed->start, MAX_WS_FRAME, &problem)) > 0)
+	{
+		if (!on_ws_frame(relay, &frame))
+			return;
+		buffer_consume(framed, n);
+		if (framed->end == framed->start)
+			break;
+	}
+	if (problem != NULL)
+		fail(relay, "the relay sent a bad WebSocket frame");
+	else if (relay->in.end > relay->in.start)
+		take_frames(relay);
+}
+
+/* What came behind the answer to the upgrade belongs to the WebSocket. */
+static void
+begin_websocket(Relay *relay)
+{
+	buffer_free(&relay->framed_in);
+	relay->framed_in = relay->in;
+	relay->in = (Buffer){0};
+	if (relay->framed_in.end > relay->framed_in.start)
+		take_ws_frames(relay);
+}
+
+/* Not 101.  Something on the way that does not know this upgrade lets a WebSocket pass. */
+static void
+refused(Relay *relay, const char *text, size_t n)
+{
+	bool retry = n >= 12 && text[9] == '4' && !relay->websocket;
+
+	if (retry)
+	{
+		relay->websocket = true;
+		snprintf(relay->websocket_reason, sizeof(relay->websocket_reason), "the answer to the upgrade was %.3s", text + 9);
+	}
+	fail(relay, retry ? "the upgrade was refused: a WebSocket is next" : "the relay refused the upgrade");
+	if (retry)
+		loop_timer_start(&relay->timer, 0);
+}
+
 /* The answer to the upgrade, up to its empty line. */
 static void
 take_response(Relay *relay)
@@ -448,12 +577,14 @@ take_response(Relay *relay)
 	}
 	if (n < 12 || strncasecmp(text, "HTTP/1.1 101", 12) != 0)
 	{
-		fail(relay, "the relay refused the upgrade");
+		refused(relay, text, n);
 		return;
 	}
 	relay->state = RELAY_SERVER_KEY;
 	buffer_consume(in, (size_t) (end + 4 - text));
-	if (in->end > in->start)
+	if (relay->websocket)
+		begin_websocket(relay);
+	else if (in->end > in->start)
 		take_frames(relay);
 }
 
@@ -462,7 +593,8 @@ on_readable(Relay *relay)
 {
 	for (int i = 0; i < READ_ROUNDS && relay->state >= RELAY_UPGRADE; i++)
 	{
-		uint8_t *to = buffer_reserve(&relay->in, READ_SIZE);
+		Buffer *in = relay->websocket && relay->state > RELAY_UPGRADE ? &relay->framed_in : &relay->in;
+		uint8_t *to = buffer_reserve(in, READ_SIZE);
 		ssize_t n = to == NULL ? -1 : relay_read(relay, to, READ_SIZE);
 
 		if (n < 0)
@@ -472,13 +604,26 @@ on_readable(Relay *relay)
 		}
 		if (n == 0)
 			return;
-		relay->in.end += (size_t) n;
+		in->end += (size_t) n;
 		relay->last_read = loop_clock();
 		if (relay->state == RELAY_UPGRADE)
 			take_response(relay);
+		else if (relay->websocket)
+			take_ws_frames(relay);
 		else
 			take_frames(relay);
 	}
+}
+
+static void
+websocket_headers(char *dst, size_t cap)
+{
+	uint8_t nonce[16];
+	char key[sodium_base64_ENCODED_LEN(sizeof(nonce), sodium_base64_VARIANT_ORIGINAL)];
+
+	randombytes_buf(nonce, sizeof(nonce));
+	sodium_bin2base64(key, sizeof(key), nonce, sizeof(nonce), sodium_base64_VARIANT_ORIGINAL);
+	snprintf(dst, cap, "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\nSec-WebSocket-Protocol: derp\r\n", key);
 }
 
 static void
@@ -486,27 +631,32 @@ send_upgrade(Relay *relay)
 {
 	const RelayConfig *c = &relay->config;
 	bool odd_port = c->port != (c->tls ? 443 : 80);
+	Buffer *out = relay->websocket ? &relay->framed_out : &relay->out;
+	char upgrade[160] = "Upgrade: DERP\r\n";
 	char port[8] = "";
 	uint8_t *to;
 	int n;
 
 	if (odd_port)
 		snprintf(port, sizeof(port), ":%u", c->port);
-	to = buffer_reserve(&relay->out, 8192);
+	if (relay->websocket)
+		websocket_headers(upgrade, sizeof(upgrade));
+	to = buffer_reserve(out, 8192);
 	n = to == NULL ? -1
 				   : snprintf((char *) to,
 							  8192,
 							  "GET /derp HTTP/1.1\r\nHost: %s%s\r\nConnection: Upgrade\r\n"
-							  "Upgrade: DERP\r\n%s\r\n",
+							  "%s%s\r\n",
 							  relay->host,
 							  port,
+							  upgrade,
 							  relay->headers != NULL ? relay->headers : "");
 	if (n < 0 || n >= 8192)
 	{
 		fail(relay, "could not ask the relay");
 		return;
 	}
-	relay->out.end += (size_t) n;
+	out->end += (size_t) n;
 	relay->state = RELAY_UPGRADE;
 	relay->asked = loop_clock();
 	flush(relay);
@@ -778,6 +928,7 @@ relay_create(Loop *loop, const RelayConfig *config)
 	relay->headers = copy(config->headers);
 	relay->fd = -1;
 	relay->backoff_ms = BACKOFF_MIN_MS;
+	relay->websocket = config->websocket;
 	loop_timer_init(&relay->timer, loop, on_timer, relay);
 	loop_timer_start(&relay->timer, 0);
 	return relay;

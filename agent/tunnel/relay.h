@@ -1,8 +1,9 @@
 /*
  * relay.h -- a DERP client: one connection to one relay, kept up by itself.
  *
- * TCP, or TLS by OpenSSL; HTTP upgrade, then frames.  A lost connection is made
- * anew, with pauses that grow to 5 s.
+ * TCP, or TLS by OpenSSL; HTTP upgrade, then frames.  Where something on the way
+ * answers the upgrade with 4xx, and from then on, they go in a WebSocket.  A lost
+ * connection is made anew, with pauses that grow to 5 s.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -25,6 +26,7 @@ typedef struct RelayConfig
 	uint16_t port;
 	bool tls;
 	bool insecure;
+	bool websocket; /* from the start */
 	uint8_t private_key[WIRE_KEY_LEN];
 	uint8_t public_key[WIRE_KEY_LEN];
 	void *arg;
@@ -43,6 +45,9 @@ Relay *relay_create(Loop *loop, const RelayConfig *config);
 void relay_destroy(Relay *relay);
 int relay_region(const Relay *relay);
 bool relay_is_up(const Relay *relay);
+
+/* Why it uses a WebSocket; NULL where it does not, or was told to. */
+const char *relay_websocket_reason(const Relay *relay);
 
 /* Queues a packet, also (up to 64 KiB) while the connection is on its way; dropped when the queue is full. */
 void relay_send(Relay *relay, const uint8_t to[static WIRE_KEY_LEN], const uint8_t *packet,

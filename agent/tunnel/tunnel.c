@@ -46,6 +46,7 @@ typedef struct Region
 	Relay *relay; /* NULL: not needed now */
 	int64_t latency; /* ns; -1: not measured */
 	bool failed;
+	char websocket_reason[64]; /* kept when the relay goes; empty: none needed */
 } Region;
 
 typedef struct Peer
@@ -303,6 +304,7 @@ region_relay(Tunnel *t, Region *region)
 	config.port = (uint16_t) region->port;
 	config.tls = !region->force_http;
 	config.insecure = region->insecure;
+	config.websocket = t->config.force_websockets || region->websocket_reason[0] != '\0';
 	config.arg = t;
 	memcpy(config.private_key, self->private_key, WIRE_KEY_LEN);
 	memcpy(config.public_key, self->public_key, WIRE_KEY_LEN);
@@ -409,6 +411,11 @@ on_relay_down(void *arg, Relay *relay, const char *reason)
 		return;
 	region->failed = true;
 	log_line(t, "", region->id, reason);
+	if (relay_websocket_reason(relay) != NULL && region->websocket_reason[0] == '\0')
+	{
+		snprintf(region->websocket_reason, sizeof(region->websocket_reason), "%s", relay_websocket_reason(relay));
+		loop_timer_start(&t->node_timer, 0);
+	}
 	if (t->home == 0 && all_answered(t))
 		choose_home(t);
 }
@@ -504,6 +511,7 @@ tunnel_set_derp_map(Tunnel *t, const TunnelDerpMap *map)
 			{
 				region->relay = old[j].relay;
 				region->latency = old[j].latency;
+				memcpy(region->websocket_reason, old[j].websocket_reason, sizeof(region->websocket_reason));
 				old[j].relay = NULL;
 			}
 	}
@@ -520,8 +528,15 @@ tunnel_set_derp_map(Tunnel *t, const TunnelDerpMap *map)
 bool
 tunnel_self(const Tunnel *t, TunnelNode *self)
 {
+	const Region *home = region_by_id((Tunnel *) (uintptr_t) t, t->home);
+
 	memset(self, 0, sizeof(*self));
 	self->id = t->config.node_id;
+	if (home != NULL && home->websocket_reason[0] != '\0')
+	{
+		self->forced_websocket_region = home->id;
+		self->forced_websocket_reason = home->websocket_reason;
+	}
 	memcpy(self->key, wg_device_identity(t->wg)->public_key, TUNNEL_KEY_LEN);
 	memcpy(self->disco, t->disco_public, TUNNEL_KEY_LEN);
 	self->preferred_derp = t->home;

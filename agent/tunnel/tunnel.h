@@ -82,7 +82,7 @@ typedef struct TunnelConfig
 	 * handshake itself.
 	 */
 	bool destination;
-	bool force_websockets; /* of the connection info; not built yet: ignored */
+	bool force_websockets; /* of the connection info */
 	const char *tls_ca_file; /* NULL: the system's roots */
 	const char *derp_headers; /* more header lines for DERP requests, each ending with CRLF; NULL: none */
 

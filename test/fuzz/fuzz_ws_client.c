@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "net/frame.c"
+#include "wire/wsframe.c"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -16,18 +16,18 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const char *problem;
 	size_t at = 0;
 	size_t n;
-	NetFrame frame;
+	WireWsFrame frame;
 
-	while ((n = net_frame_get(&frame, data + at, size - at, 1 << 20, &problem)) > 0)
+	while ((n = wire_ws_get(&frame, data + at, size - at, 1 << 20, &problem)) > 0)
 	{
 		uint8_t *copy = malloc(n);
-		NetFrame shorter;
+		WireWsFrame shorter;
 
 		/* Nothing beyond the frame is looked at, and every part of it is needed. */
 		if (problem != NULL || copy == NULL || frame.size > n || frame.data + frame.size != data + at + n)
 			abort();
 		memcpy(copy, data + at, n);
-		if (net_frame_get(&shorter, copy, n, 1 << 20, &problem) != n || net_frame_get(&shorter, copy, n - 1, 1 << 20, &problem) != 0)
+		if (wire_ws_get(&shorter, copy, n, 1 << 20, &problem) != n || wire_ws_get(&shorter, copy, n - 1, 1 << 20, &problem) != 0)
 			abort();
 		free(copy);
 		at += n;

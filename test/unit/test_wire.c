@@ -19,6 +19,7 @@
 #include "wire/stun.c"
 #undef put_header
 #include "wire/wg.c"
+#include "wire/wsframe.c"
 
 #define NODE_A "8f40c5adb68f25624ae5b214ea767a6ec94d829d3d7b5e1ad1ba6f3e2138285f"
 #define DERP_KEY "358072d6365880d1aeea329adf9121383851ed21a28e3b75e965d0d2cd166254"
@@ -278,6 +279,40 @@ test_stun(void **state)
 	}
 }
 
+/* RFC 6455, section 5.7, and the three forms of the length. */
+static void
+test_ws(void **state)
+{
+	static const uint8_t mask[4] = {0x37, 0xfa, 0x21, 0x3d};
+	static const uint8_t hello[] = {0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58};
+	static const size_t sizes[] = {0, 125, 126, 65535, 65536};
+	static uint8_t data[65536], frame[65536 + WIRE_WS_HEADER_MAX];
+	WireWsFrame back;
+	const char *problem;
+
+	(void) state;
+	assert_int_equal(wire_ws_put(frame, WIRE_WS_TEXT, mask, "Hello", 5), sizeof(hello));
+	assert_memory_equal(frame, hello, sizeof(hello));
+	assert_int_equal(wire_ws_get(&back, frame, sizeof(hello), 100, &problem), 0);
+	assert_string_equal(problem, "reserved bits or a mask");
+	memset(data, 7, sizeof(data));
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+	{
+		size_t n = wire_ws_put(frame, WIRE_WS_BINARY, (const uint8_t[4]){0}, data, sizes[i]);
+		size_t header = n - 4 - sizes[i];
+
+		/* As a server's: without the mask. */
+		frame[1] &= 0x7f;
+		memmove(frame + header, frame + header + 4, sizes[i]);
+		assert_int_equal(wire_ws_get(&back, frame, n - 4, 65536, &problem), n - 4);
+		assert_true(back.final && back.op == WIRE_WS_BINARY && back.size == sizes[i]);
+		assert_memory_equal(back.data, data, sizes[i]);
+		assert_int_equal(wire_ws_get(&back, frame, n - 5, 65536, &problem), 0);
+	}
+	assert_int_equal(wire_ws_get(&back, frame, sizeof(frame), 65535, &problem), 0);
+	assert_string_equal(problem, "a frame is too long");
+}
+
 static void
 test_wg(void **state)
 {
@@ -322,6 +357,7 @@ main(void)
 		cmocka_unit_test(test_disco_ping),
 		cmocka_unit_test(test_disco_others),
 		cmocka_unit_test(test_stun),
+		cmocka_unit_test(test_ws),
 		cmocka_unit_test(test_wg),
 	};
 

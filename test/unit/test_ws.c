@@ -15,7 +15,7 @@
 
 #include "loop.c"
 #include "net/conn.c"
-#include "net/frame.c"
+#include "wire/wsframe.c"
 #include "net/ws.c"
 
 typedef struct Test

@@ -1,0 +1,83 @@
+# Where something on the way does not let the relay's upgrade pass, agent and client use a WebSocket.
+use strict;
+use warnings FATAL => 'all';
+use Coder::Gateway;
+use Coder::Provisioning ();
+use Coder::Proxy;
+use Digest::SHA qw(sha256_hex);
+use File::Temp qw(tempdir);
+use Test::More;
+
+my $why = Coder::Provisioning::no_sandbox();
+plan skip_all => $why if $why;
+
+my $dir = tempdir('coder-XXXXXX', TMPDIR => 1, CLEANUP => 1);
+my $broken = "$dir/broken";
+
+# A server, a workspace and both ends of its tunnel behind a proxy that does what rule says.
+sub behind
+{
+	my ($rule, %env) = @_;
+	my $port = Coder::Gateway::free_port();
+	my $proxy = Coder::Proxy->start("http://127.0.0.1:$port", rule => $rule);
+	my $gateway = Coder::Gateway->start(port => $port, env => { %{ Coder::Provisioning::env($dir) },
+		CODER_AGENT_BINARY => Coder::Provisioning::coder(), CODER_ACCESS_URL => $proxy->url, %env });
+	my $p = Coder::Provisioning->new($gateway);
+	my $template = $p->template('starter', $p->import('starter', Coder::Provisioning::starter()));
+	my ($ws, $build) = $p->create($template, 'dev');
+	is($build->{status}, 'succeeded', 'a workspace runs') or diag $build->{error};
+	return ($gateway, $proxy);
+}
+
+# What was asked of the relay: its upgrades, in order and without repetitions.
+sub upgrades { my ($proxy) = @_; my $last = ''; return join ' ', grep { $_ ne $last && ($last = $_) } map { m{^GET /derp HTTP.*^Upgrade: (\S+)}ms ? lc $1 : () } $proxy->heads }
+
+sub through
+{
+	my ($gateway, $proxy) = @_;
+	my $p = { gateway => { %$gateway, url => $proxy->url }, client => $gateway->client($gateway->{token}) };
+
+	is(join('|', Coder::Provisioning::run_coder($p, qw(ssh dev -- echo there))), "there\n|0", 'a command runs');
+	my ($got) = Coder::Provisioning::run_coder($p, 'ssh', 'dev', '--', 'for i in $(seq 1 20000); do echo 0123456789012345678901234567890123456789012345678901234567890123; done');
+	is(sha256_hex($got), sha256_hex(('0123456789' x 6 . "0123\n") x 20_000), 'a megabyte comes as it is');
+	return;
+}
+
+{
+	# It passes WebSockets, and drops what it does not know, as proxies do.
+	my ($gateway, $proxy) = behind(sub {
+		my ($head) = @_;
+		$head =~ s/\r\n(?:Upgrade|Connection):[^\r]*//gi if $head =~ /^Upgrade: DERP/mi;
+		return $head;
+	});
+	through($gateway, $proxy);
+	is(upgrades($proxy), 'derp websocket derp websocket derp websocket', 'each end (an agent, two clients) asks once, then takes a WebSocket');
+	my ($head) = grep { m{^GET /derp } && /websocket/i } $proxy->heads;
+	like($head, qr/^Sec-WebSocket-Protocol: derp\r$/m, 'of the relay');
+	is($gateway->sql(q(SELECT node -> 'derp_forced_websocket' ->> '999' FROM coder.workspace_agent_nodes)), 'the answer to the upgrade was 426', 'the agent tells why');
+
+	# Sticky: after the connections broke, no end tries the upgrade again.
+	my $before = () = $proxy->heads;
+	$proxy->cut;
+	$gateway->wait_for(10, sub { grep { m{^GET /derp } } ($proxy->heads)[ $before .. -1 + (() = $proxy->heads) ] });
+	my @later = grep { m{^GET /derp } } ($proxy->heads)[ $before .. -1 + (() = $proxy->heads) ];
+	ok(@later && !(grep { !/websocket/i } @later), 'the agent comes back by WebSocket at once') or diag @later;
+}
+{
+	# A relay that fails for a while is not taken for such a proxy.
+	my ($gateway, $proxy) = behind(sub {
+		my ($head) = @_;
+		return $head unless $head =~ /^Upgrade: DERP/mi && !-e $broken;
+		open my $file, '>', $broken;
+		return { answer => "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n" };
+	});
+	is(join('|', Coder::Provisioning::run_coder({ gateway => { %$gateway, url => $proxy->url }, client => $gateway->client($gateway->{token}) },
+		qw(ssh dev -- echo there))), "there\n|0", 'a command runs');
+	is(upgrades($proxy), 'derp', 'after a 502 the upgrade is asked for again');
+}
+{
+	my ($gateway, $proxy) = behind(undef, CODER_DERP_FORCE_WEBSOCKETS => 'true');
+	through($gateway, $proxy);
+	is(upgrades($proxy), 'websocket', 'where the deployment says so, a WebSocket from the start');
+}
+done_testing;
