@@ -198,8 +198,9 @@ open_stream(ApiCall *call, const GwAnswer *answer)
 		json_decref(plan);
 		return;
 	}
-	/* These two answer like any request. */
-	call->request->upgraded = strcmp(format, "app") != 0 && strcmp(format, "ports") != 0;
+	/* These answer like any request. */
+	call->request->upgraded = strcmp(format, "app") != 0 && strcmp(format, "ports") != 0 &&
+							  json_object_get(plan, "request") == NULL;
 	if (strcmp(format, "sse") == 0 || strcmp(format, "ws") == 0 || strcmp(format, "wsjson") == 0 ||
 		strcmp(format, "wsbinary") == 0)
 		gw_watch_open(call->request, &call->args, plan, call->position);

@@ -4,7 +4,8 @@
  * The plan names the template's archive, its owner and variables.  The archive
  * is loaded once; each message of the client is one evaluation.  The first
  * response, id -1, is for a form without inputs.  An archive that cannot be
- * evaluated falls back to what the import stored.
+ * evaluated falls back to what the import stored.  A plan with a "request" is
+ * no stream: that one evaluation is the answer, with id 0.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -25,7 +26,8 @@ static const char NIL_UUID[] = "00000000-0000-0000-0000-000000000000";
 
 typedef struct Form
 {
-	GwWs *ws;
+	GwWs *ws;		/* NULL: one evaluation, … */
+	h2o_req_t *req; /* … which answers this */
 	GwQuery *query;
 	GwTimer lifetime;
 	Archive archive;
@@ -86,9 +88,15 @@ send_json(Form *form, json_t *answer, json_int_t id)
 {
 	char *text;
 
-	json_object_set_new(answer, "id", json_integer(id));
+	json_object_set_new(answer, "id", json_integer(form->ws != NULL ? id : 0));
 	text = json_dumps(answer, JSON_COMPACT);
-	if (text != NULL)
+	if (text != NULL && form->ws == NULL)
+	{
+		h2o_iovec_t body = h2o_strdup(&form->req->pool, text, SIZE_MAX);
+
+		gw_reply_body(form->req, 200, "application/json; charset=utf-8", body.base, body.len);
+	}
+	else if (text != NULL)
 		gw_ws_send(form->ws, GW_WS_TEXT, text, strlen(text));
 	free(text);
 	json_decref(answer);
@@ -270,7 +278,7 @@ on_file(void *arg, GwDbStatus status, PGresult *result)
 	if (status == GW_DB_OK && PQntuples(result) == 1)
 		read_archive(form, result);
 	PQclear(result);
-	answer_request(form, first);
+	answer_request(form, form->ws != NULL ? first : json_object_get(form->plan, "request"));
 	json_decref(first);
 	for (int i = 0; i < form->n_waiting; i++)
 	{
@@ -296,14 +304,8 @@ on_message(GwWs *ws, void *arg, int opcode, const uint8_t *data, size_t len)
 }
 
 static void
-on_close(GwWs *ws, void *arg, int code, const char *reason, size_t len)
+free_form(Form *form)
 {
-	Form *form = arg;
-
-	(void) ws;
-	(void) code;
-	(void) reason;
-	(void) len;
 	if (form->query != NULL)
 		gw_db_detach(form->query);
 	gw_timer_stop(&form->lifetime);
@@ -314,6 +316,22 @@ on_close(GwWs *ws, void *arg, int code, const char *reason, size_t len)
 	json_decref(form->metadata);
 	json_decref(form->variables);
 	free(form);
+}
+
+static void
+on_close(GwWs *ws, void *arg, int code, const char *reason, size_t len)
+{
+	(void) ws;
+	(void) code;
+	(void) reason;
+	(void) len;
+	free_form(arg);
+}
+
+static void
+on_dispose(void *arg)
+{
+	free_form(*(Form **) arg);
 }
 
 static void
@@ -338,15 +356,17 @@ gw_stream_parameters(h2o_req_t *req, json_t *plan)
 	form->plan = json_incref(plan);
 	form->metadata = owner_metadata(json_object_get(plan, "owner"));
 	form->variables = variable_texts(json_object_get(plan, "variables"));
-	form->ws = gw_ws_upgrade(req, &options, &handlers, form);
-	if (form->ws == NULL)
+	if (json_is_object(json_object_get(plan, "request")))
 	{
-		json_decref(form->plan);
-		json_decref(form->metadata);
-		json_decref(form->variables);
-		free(form);
+		form->req = req;
+		*(Form **) h2o_mem_alloc_shared(&req->pool, sizeof(form), on_dispose) = form;
+	}
+	else if ((form->ws = gw_ws_upgrade(req, &options, &handlers, form)) == NULL)
+	{
+		free_form(form);
 		return;
 	}
-	gw_timer_start(&form->lifetime, loop, LIFETIME_MS, on_lifetime, form);
+	else
+		gw_timer_start(&form->lifetime, loop, LIFETIME_MS, on_lifetime, form);
 	form->query = gw_db_send_copy(loop->db, GW_DB_SLOW, &load_file, 1, &file, true, on_file, form);
 }

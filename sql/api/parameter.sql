@@ -3,11 +3,9 @@
 -- parameter.sql
 --   Dynamic parameters of a template version.
 --
--- The WebSocket is answered by the gateway's evaluator, from the plan that
--- coder.parameters_dynamic makes.  The one-shot form is answered here, from
--- what the import stored: names, defaults, options and rules are those of the
--- import; an option or default that depends on another parameter's value is
--- not computed anew.
+-- Both forms, the WebSocket and the one request, are answered by the gateway's
+-- evaluator, from the plan that coder.parameters_plan makes.  It falls back to
+-- what the import stored where the archive cannot be evaluated.
 
 -- One stored parameter with a value, as the API's PreviewParameter.
 CREATE OR REPLACE FUNCTION coder.preview_parameter(p coder.template_version_parameters, given text)
@@ -101,6 +99,24 @@ $$;
 COMMENT ON FUNCTION coder.parameters_evaluate(coder.template_versions, uuid, jsonb) IS
 	'The API''s DynamicParametersResponse from what the import stored.';
 
+CREATE OR REPLACE FUNCTION coder.parameters_plan(v coder.template_versions, owner uuid, request jsonb DEFAULT NULL)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	v_file uuid;
+BEGIN
+	SELECT j.file_id INTO v_file FROM coder.provisioner_jobs j WHERE j.id = v.job_id;
+	RETURN coder.reply(101, jsonb_build_object('format', 'parameters', 'template_version_id', v.id,
+		'file_id', v_file, 'owner', coder.parameter_owner(owner, v.organization_id), 'owner_id', owner,
+		'variables', coder.version_variable_values(v.id),
+		'static', coder.parameters_evaluate(v, owner, coalesce(request->'inputs', '{}')))
+		|| CASE WHEN request IS NULL THEN '{}' ELSE jsonb_build_object('request', request) END);
+END
+$$;
+COMMENT ON FUNCTION coder.parameters_plan(coder.template_versions, uuid, jsonb) IS
+	'Plan of format "parameters": the gateway evaluates the archive for the owner; once, where there is a request {inputs, owner_id}.';
+
 -- POST /api/v2/templateversions/{templateversion}/dynamic-parameters/evaluate
 CREATE OR REPLACE FUNCTION coder.version_evaluate(req coder.request)
 RETURNS coder.response LANGUAGE plpgsql STABLE
@@ -112,16 +128,15 @@ DECLARE
 	v_owner uuid;
 BEGIN
 	PERFORM coder.body_types(b, '{"number": ["id"], "object": ["inputs"], "string": ["owner_id"]}');
-	v_owner := nullif(coder.body_uuid(b, 'owner_id'), '00000000-0000-0000-0000-000000000000');
-	RETURN coder.reply(200, coder.parameters_evaluate(v, coalesce(v_owner, coder.subject_id()),
-													  coalesce(nullif(b->'inputs', 'null'), '{}')));
+	v_owner := coalesce(nullif(coder.body_uuid(b, 'owner_id'), '00000000-0000-0000-0000-000000000000'), coder.subject_id());
+	RETURN coder.parameters_plan(v, v_owner, jsonb_build_object('inputs', coalesce(nullif(b->'inputs', 'null'), '{}'),
+																'owner_id', v_owner));
 END
 $$;
 COMMENT ON FUNCTION coder.version_evaluate(coder.request) IS
 	'POST /api/v2/templateversions/{templateversion}/dynamic-parameters/evaluate';
 
--- GET /api/v2/templateversions/{templateversion}/dynamic-parameters: a stream
--- of format "parameters": the gateway evaluates the archive for the owner.
+-- GET /api/v2/templateversions/{templateversion}/dynamic-parameters
 CREATE OR REPLACE FUNCTION coder.version_dynamic(req coder.request)
 RETURNS coder.response LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -130,16 +145,11 @@ DECLARE
 	v coder.template_versions := coder.param_version_done(req, 425, 'Template version job has not finished');
 	v_user text := coalesce(nullif(req.query->>'user_id', ''), 'me');
 	v_owner uuid := CASE v_user WHEN 'me' THEN coder.subject_id() ELSE coder.try_uuid(v_user) END;
-	v_file uuid;
 BEGIN
 	IF v_owner IS NULL THEN
 		PERFORM coder.raise(400, 'Invalid user_id query parameter');
 	END IF;
-	SELECT j.file_id INTO v_file FROM coder.provisioner_jobs j WHERE j.id = v.job_id;
-	RETURN coder.reply(101, jsonb_build_object('format', 'parameters', 'template_version_id', v.id,
-		'file_id', v_file, 'owner', coder.parameter_owner(v_owner, v.organization_id), 'owner_id', v_owner,
-		'variables', coder.version_variable_values(v.id),
-		'static', coder.parameters_evaluate(v, v_owner, '{}')));
+	RETURN coder.parameters_plan(v, v_owner);
 END
 $$;
 COMMENT ON FUNCTION coder.version_dynamic(coder.request) IS

@@ -63,10 +63,10 @@ SELECT is(keep('x', 'GET', '/api/v2/templateversions/' || v('v1', 'id') || '/pre
 SELECT is((SELECT (j->0) - 'ID' FROM v WHERE k = 'x'),
 	'{"Name": "small", "Default": true, "DesiredPrebuildInstances": 2, "Description": "", "Icon": "",
 	  "Parameters": [{"Name": "size", "Value": "1"}]}', 'so are presets');
-SELECT is(keep('x', 'POST', '/api/v2/templateversions/' || v('v1', 'id') || '/dynamic-parameters/evaluate', '{"id": 1, "inputs": {"size": "30"}}'), 200, 'read again');
-SELECT is(v('x', 'parameters', '1', 'value', 'value'), '30', 'a value is shown as it was given');
-SELECT is(v('x', 'parameters', '1', 'diagnostics', '0', 'detail'), 'value 30 is more than the maximum 10', 'and judged');
-SELECT is(v('x', 'parameters', '0', 'value', 'value'), 'eu', 'a default is used');
+SELECT is(keep('x', 'POST', '/api/v2/templateversions/' || v('v1', 'id') || '/dynamic-parameters/evaluate', '{"id": 1, "inputs": {"size": "30"}}'), 101, 'evaluated by the gateway');
+SELECT is(v('x', 'static', 'parameters', '1', 'value', 'value'), '30', 'a value is shown as it was given');
+SELECT is(v('x', 'static', 'parameters', '1', 'diagnostics', '0', 'detail'), 'value 30 is more than the maximum 10', 'and judged');
+SELECT is(v('x', 'static', 'parameters', '0', 'value', 'value'), 'eu', 'a default is used');
 
 -- templates
 SELECT is(keep('t', 'POST', format('/api/v2/organizations/%s/templates', org),

@@ -71,6 +71,20 @@ $form = next_form();
 like(of($form, 'count')->{diagnostics}[0]{detail}, qr/9 is more than the maximum 5/, 'a bad value is said');
 like(of($form, 'pick')->{diagnostics}[0]{detail}, qr/none of the options/, 'each where it belongs');
 
+# The same, as one request.
+my $evaluate = "/api/v2/templateversions/$version->{id}/dynamic-parameters/evaluate";
+(my $status, $form) = $p->{client}->post($evaluate, { id => 9, inputs => { count => '4', pick => 'v3' } });
+is("$status $form->{id}", '200 0', 'a request is answered with id 0');
+is_deeply([ map { $_->{name} } @{ $form->{parameters} } ], [qw(count pick more)], 'evaluated');
+is(scalar @{ of($form, 'pick')->{options} }, 4, 'with its inputs');
+is_deeply(of($form, 'pick')->{diagnostics}, [], 'of which each is judged');
+($status, $form) = $p->{client}->post($evaluate, { inputs => {} });
+is_deeply([ map { $_->{name} } @{ of($form, 'pick')->{options} } ], [ 'admin 0', 'admin 1' ], 'for the caller, who is the owner');
+($status, $form) = $p->{client}->post($evaluate, { inputs => {}, owner_id => '0a0b0c0d-0e0f-4101-9213-141516171819' });
+is("$status $form->{diagnostics}[0]{extra}{code}", '200 owner_not_found', 'an owner who is not there');
+is($form->{parameters}, undef, 'has no form');
+is(($p->{client}->post($evaluate, { inputs => [] }))[0], 400, 'inputs that are no object');
+
 $ws->send_frame(1, '[1]');
 my ($opcode, $payload) = $ws->frame(10);
 is($opcode, 8, 'what is no object closes the WebSocket');
