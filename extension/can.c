@@ -17,6 +17,7 @@ PG_FUNCTION_INFO_V1(coder_can_any);
 PG_FUNCTION_INFO_V1(coder_require);
 PG_FUNCTION_INFO_V1(coder_require_read);
 PG_FUNCTION_INFO_V1(coder_user_can);
+PG_FUNCTION_INFO_V1(coder_may_assign);
 PG_FUNCTION_INFO_V1(coder_has_organization_membership);
 PG_FUNCTION_INFO_V1(coder_rbac_role);
 
@@ -153,6 +154,69 @@ coder_has_organization_membership(PG_FUNCTION_ARGS)
 	const CoderSubject *subject = coder_subject();
 
 	PG_RETURN_BOOL(subject != NULL && rbac_is_member(&subject->rbac, PG_GETARG_UUID_P(0)));
+}
+
+static bool
+one_of(const char *name, const char *const *names)
+{
+	for (; *names != NULL; names++)
+		if (strcmp(name, *names) == 0)
+			return true;
+	return false;
+}
+
+/* Who has the role mine may give the role target; both of the organization in question, or of the site. */
+static bool
+role_assigns(const char *mine, bool mine_in_org, const char *target, bool target_in_org)
+{
+	static const char *const of_user_admin[] = {
+		"member", "organization-member", "agents-access", NULL};
+	bool org_built_in = rbac_is_role(target, true);
+
+	if (!mine_in_org)
+	{
+		if (strncmp(mine, "owner", 5) == 0 && (mine[5] == '\0' || mine[5] == '/'))
+			return true;
+		return strcmp(mine, "system") == 0 ||
+			   (strcmp(mine, "user-admin") == 0 && one_of(target, of_user_admin)) ||
+			   (strcmp(mine, "prebuilds-orchestrator") == 0 &&
+				strcmp(target, "organization-member") == 0);
+	}
+	if (strcmp(mine, "organization-admin") == 0)
+		return target_in_org && (org_built_in || !rbac_is_role(target, false));
+	return strcmp(mine, "organization-user-admin") == 0 &&
+		   strcmp(target, "organization-member") == 0;
+}
+
+/*
+ * coder.may_assign(role text, org uuid) RETURNS bool
+ *
+ * May the current subject give or take away a role of the site (org is NULL), or
+ * of an organization?  Besides, it needs the permission to.
+ */
+Datum
+coder_may_assign(PG_FUNCTION_ARGS)
+{
+	const CoderSubject *subject = coder_subject();
+	pg_uuid_t *org = PG_ARGISNULL(1) ? NULL : PG_GETARG_UUID_P(1);
+	char *target;
+
+	if (PG_ARGISNULL(0) || subject == NULL)
+		PG_RETURN_BOOL(false);
+	target = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	if (strcmp(target, "organization-service-account") == 0)
+		PG_RETURN_BOOL(false);
+	for (int i = 0; i < subject->nroles; i++)
+	{
+		const CoderRole *role = &subject->roles[i];
+
+		if (role->in_org &&
+			(org == NULL || memcmp(role->org.data, org->data, UUID_LEN) != 0))
+			continue;
+		if (role_assigns(role->name, role->in_org, target, org != NULL))
+			PG_RETURN_BOOL(true);
+	}
+	PG_RETURN_BOOL(false);
 }
 
 /*

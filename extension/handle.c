@@ -59,6 +59,9 @@ typedef struct Route
 	char *function;
 	RouteAuth auth;
 	bool raw_body;
+	bool needs_access; /* to this action on this type */
+	int access_type;
+	int access_action;
 	int nparams;
 	char *param_names[MAX_PARAMS];
 	CoderFastHandler fast;
@@ -195,7 +198,7 @@ parse_params(Route *route)
 static const Oid route_args[] = {INT4OID};
 
 static CoderPlan route_plan = {
-	"SELECT r.pattern, r.function, r.auth, r.raw_body FROM coder.routes r"
+	"SELECT r.pattern, r.function, r.auth, r.raw_body, r.access FROM coder.routes r"
 	" WHERE r.id OPERATOR(pg_catalog.=) $1",
 	1,
 	route_args,
@@ -214,6 +217,17 @@ function_oid(const char *name)
 						   ObjectIdGetDatum(coder_namespace()));
 }
 
+/* "type:action", which the table's constraint has checked. */
+static void
+parse_access(Route *route, const char *access)
+{
+	const char *colon = strchr(access, ':');
+
+	route->needs_access = true;
+	route->access_type = rbac_type(access, (int) (colon - access));
+	route->access_action = rbac_action(colon + 1, (int) strlen(colon + 1));
+}
+
 static void
 fill_route(Route *route)
 {
@@ -222,6 +236,7 @@ fill_route(Route *route)
 	HeapTuple row;
 	TupleDesc desc;
 	MemoryContext old;
+	Datum access;
 	Oid oid;
 
 	SPI_connect();
@@ -235,6 +250,9 @@ fill_route(Route *route)
 	route->function = TextDatumGetCString(SPI_getbinval(row, desc, 2, &isnull));
 	route->auth = parse_auth(TextDatumGetCString(SPI_getbinval(row, desc, 3, &isnull)));
 	route->raw_body = DatumGetBool(SPI_getbinval(row, desc, 4, &isnull));
+	access = SPI_getbinval(row, desc, 5, &isnull);
+	if (!isnull)
+		parse_access(route, TextDatumGetCString(access));
 	parse_params(route);
 	MemoryContextSwitchTo(old);
 	SPI_finish();
@@ -575,6 +593,18 @@ leave_request(CoderSubject *outer)
 	depth--;
 }
 
+/* 403 unless who asks has the route's access to all of its type. */
+static void
+check_access(const Route *route)
+{
+	RbacObject object = {.type = route->access_type};
+	const char *why;
+
+	if (coder_current_subject == NULL ||
+		!rbac_decide(&coder_current_subject->rbac, route->access_action, &object, &why))
+		coder_raise_forbidden();
+}
+
 /*
  * The subject is set around the function's call only, whatever way it ends.
  */
@@ -591,6 +621,8 @@ serve(Route *route, CoderRequest *request, const char *token, int token_len)
 	{
 		coder_current_subject = authenticate(route->auth, token, token_len, remote);
 		coder_current_request = request;
+		if (route->needs_access)
+			check_access(route);
 		if (route->fast != NULL)
 			answer = call_fast(route, request);
 		if (answer == (Datum) 0)

@@ -429,3 +429,16 @@ SELECT 'unbuilt', u.method, u.pattern, 'not_built', CASE WHEN u.pattern LIKE '/a
 	('GET', '/swagger/{rest...}')) u (method, pattern)
  WHERE NOT EXISTS (SELECT 1 FROM coder.routes r WHERE r.method = u.method
 	AND regexp_replace(r.pattern, '\{[^}]*\}', '{}', 'g') = regexp_replace(u.pattern, '\{[^}]*\}', '{}', 'g'));
+
+-- What is not built is not built for those who may ask: the others are refused as they will be.
+UPDATE coder.routes r SET access = a.access
+  FROM (VALUES
+	('%', '/api/v2/debug/%', 'debug_info:read'),
+	('POST', '/api/v2/licenses%', 'license:create'),
+	('DELETE', '/api/v2/licenses/%', 'license:delete'),
+	('GET', '/api/v2/workspaceproxies', 'workspace_proxy:read'),
+	('POST', '/api/v2/workspaceproxies', 'workspace_proxy:create'),
+	('GET', '/api/v2/settings/idpsync/%', 'idpsync_settings:read'),
+	('PATCH', '/api/v2/settings/idpsync/%', 'idpsync_settings:update')) a (method, pattern, access)
+ WHERE r.function = 'not_built' AND r.auth <> 'none' AND r.method LIKE a.method AND r.pattern LIKE a.pattern
+   AND r.pattern NOT LIKE '/api/v2/debug/{user}/%';

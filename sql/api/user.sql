@@ -504,31 +504,10 @@ BEGIN
 END
 $$;
 
--- May the subject give or take away this role?  Decided by the roles it has itself.
+-- May the subject give or take away this role?  Decided by the roles it has itself, without a query.
 CREATE OR REPLACE FUNCTION coder.may_assign(role text, org uuid DEFAULT NULL)
-RETURNS bool LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	mine text[];
-	my_org text[];
-BEGIN
-	SELECT u.rbac_roles INTO mine FROM coder.users u WHERE u.id = coder.subject_id();
-	SELECT m.roles INTO my_org FROM coder.organization_members m
-	 WHERE m.user_id = coder.subject_id() AND m.organization_id = org;
-	IF role = 'organization-service-account' THEN
-		RETURN false;
-	ELSIF 'owner' = ANY (mine) THEN
-		RETURN true;
-	ELSIF 'user-admin' = ANY (mine) AND role IN ('member', 'organization-member', 'agents-access') THEN
-		RETURN true;
-	ELSIF org IS NULL THEN
-		RETURN false;
-	END IF;
-	RETURN coalesce('organization-admin' = ANY (my_org), false)
-		OR (coalesce('organization-user-admin' = ANY (my_org), false) AND role = 'organization-member');
-END
-$$;
+RETURNS bool LANGUAGE C STABLE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'coder_may_assign';
 
 -- Notifies those who administer users, but not the one who did it.
 CREATE OR REPLACE FUNCTION coder.notify_user_admins(template uuid, title text, content text, link text,

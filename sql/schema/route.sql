@@ -36,9 +36,11 @@ CREATE TABLE coder.routes (
 	pool text NOT NULL DEFAULT 'fast' CHECK (pool IN ('fast', 'slow')),
 	rate text NOT NULL DEFAULT 'api' CHECK (rate IN ('api', 'login', 'files', 'none')),
 	read_only bool NOT NULL DEFAULT false,
+	access text CHECK (access IS NULL OR access ~ '^[a-z_]+:[a-z_]+$' AND auth <> 'none'),
 	UNIQUE (method, pattern)
 );
 COMMENT ON TABLE coder.routes IS 'the HTTP API: each row is one endpoint and the function that answers it';
+COMMENT ON COLUMN coder.routes.access IS 'resource type and action that who asks must be allowed on the whole of the type, else 403 before the function is called';
 
 -- Trigger: backends read the table again at commit (extension/handle.c).
 CREATE FUNCTION coder.routes_changed() RETURNS trigger LANGUAGE C

@@ -202,6 +202,99 @@ SELECT set_eq($$SELECT d.n FROM decision d, coder.users u, unnest(d.allowed || d
 			OR (e->>'allowed')::bool <> ((e->>'reason') ~ 'grants' AND (e->>'reason') !~ '^no role'))$$,
 	ARRAY[]::int[], 'explanations say what the decisions are');
 
+-- who may give which role
+CREATE FUNCTION public.gives(roles text[], org uuid DEFAULT NULL) RETURNS text[] LANGUAGE plpgsql AS $$
+DECLARE
+	answer text[];
+BEGIN
+	PERFORM coder.set_subject_roles('00000000-0000-4000-8000-000000000001', roles);
+	answer := ARRAY(SELECT r FROM unnest('{owner,auditor,member,template-admin,user-admin,agents-access,organization-admin,organization-member,organization-auditor,organization-user-admin,organization-template-admin,organization-workspace-creation-ban,organization-service-account,own}'::text[]) r
+		WHERE coder.may_assign(r, org));
+	PERFORM coder.set_subject(NULL);
+	RETURN answer;
+END
+$$;
+SELECT is(cardinality(gives('{member,owner}')), 13, 'an owner gives every role but that of service accounts');
+SELECT is(gives('{member,user-admin}'), '{member,agents-access,organization-member}', 'a user administrator the plain ones');
+SELECT is(gives('{member,auditor,template-admin}'), '{}', 'auditors and template administrators none');
+SELECT is(gives(ARRAY['organization-admin:' || a], a), '{organization-admin,organization-member,organization-auditor,organization-user-admin,organization-template-admin,organization-workspace-creation-ban,own}',
+	'an administrator of an organization its roles') FROM place;
+SELECT is(gives(ARRAY['organization-admin:' || a], b), '{}', 'and none of another') FROM place;
+SELECT is(gives(ARRAY['organization-admin:' || a]), '{}', 'nor of the site') FROM place;
+SELECT is(gives(ARRAY['organization-user-admin:' || a], a), '{organization-member}', 'a user administrator of an organization membership') FROM place;
+
+-- the server's own subjects
+SELECT lives_ok($$SELECT coder.set_system_subject(s) FROM unnest('{provisionerd,autostart,job_reaper,crypto_key_rotator,crypto_key_reader,connection_logger,notifier,resource_monitor,sub_agent_api,system_restricted,system_oauth,system_read_provisioner_daemons,prebuilds_orchestrator,file_reader,usage_publisher,aibridged,dbpurge,boundary_usage_tracker,workspace_builder,chatd}'::text[]) s$$, 'there are twenty');
+SELECT throws_ok($$SELECT coder.set_system_subject('nobody')$$, '22023', 'there is no system subject "nobody"', 'and no other');
+CREATE FUNCTION public.system_can(name text, action text, type text, org uuid DEFAULT NULL, owner uuid DEFAULT NULL, of_owner uuid DEFAULT NULL, of_org uuid DEFAULT NULL)
+RETURNS bool LANGUAGE plpgsql AS $$
+DECLARE
+	answer bool;
+BEGIN
+	PERFORM coder.set_system_subject(name, of_owner, of_org);
+	answer := coder.can(action, type, org, owner);
+	PERFORM coder.set_subject(NULL);
+	RETURN answer;
+END
+$$;
+SELECT ok(system_can('system_restricted', 'read', 'user_secret') AND system_can('system_restricted', 'read', 'usage_event')
+	AND NOT system_can('system_restricted', 'share', 'workspace') AND system_can('system_restricted', 'ssh', 'workspace'), 'system_restricted reads everything');
+SELECT ok(system_can('dbpurge', 'delete', 'aibridge_interception') AND NOT system_can('dbpurge', 'read', 'system'), 'dbpurge deletes');
+SELECT ok(system_can('sub_agent_api', 'create_agent', 'workspace', a, b, b, a) AND NOT system_can('sub_agent_api', 'create_agent', 'workspace', a, a, b, a)
+	AND NOT system_can('sub_agent_api', 'create_agent', 'workspace', b, b, b, a), 'sub_agent_api acts on workspaces of its owner in its organization only') FROM place;
+SELECT ok(NOT system_can('file_reader', 'create', 'file') AND system_can('file_reader', 'read', 'file'), 'file_reader reads files');
+
+-- the deployment's switches
+SELECT coder.set_subject(u.id) FROM coder.users u WHERE u.username = 'admin';
+SELECT ok(coder.can('ssh', 'workspace') AND coder.can('share', 'workspace'), 'owners reach workspaces');
+INSERT INTO coder.settings VALUES ('disable_owner_workspace_access', 'true');
+SELECT ok(NOT coder.can('ssh', 'workspace') AND NOT coder.can('application_connect', 'workspace') AND coder.can('share', 'workspace'),
+	'not where the deployment forbids it, at once');
+UPDATE coder.settings SET value = 'false' WHERE name = 'disable_owner_workspace_access';
+INSERT INTO coder.settings VALUES ('disable_workspace_sharing', 'true');
+SELECT ok(coder.can('ssh', 'workspace') AND NOT coder.can('share', 'workspace'), 'nobody shares where it forbids that');
+SELECT coder.set_subject(u.id) FROM coder.users u WHERE u.username = 'bob';
+SELECT ok(NOT coder.can('read', 'workspace', a, a, jsonb_build_object(coder.subject_id(), '["read"]'::jsonb))
+	AND coder.can('read', 'template', a, NULL, jsonb_build_object(coder.subject_id(), '["read"]'::jsonb)), 'lists of workspaces count no more then') FROM place;
+DELETE FROM coder.settings WHERE name LIKE 'disable_%';
+SELECT ok(coder.can('read', 'workspace', a, a, jsonb_build_object(coder.subject_id(), '["read"]'::jsonb)), 'and do again') FROM place;
+UPDATE coder.users SET status = 'suspended' WHERE username = 'bob';
+SELECT ok(NOT coder.can('read', 'assign_role'), 'a subject set by hand is nobody when its user is suspended');
+UPDATE coder.users SET status = 'active' WHERE username = 'bob';
+SELECT coder.set_subject(NULL);
+SELECT ok(coder.user_can(u.id, 'read', 'user', NULL, u.id) AND NOT coder.user_can(u.id, 'delete', 'user', NULL, u.id), 'user_can asks for others')
+  FROM coder.users u WHERE u.username = 'bob';
+SELECT ok(NOT coder.user_can(gen_random_uuid(), 'read', 'assign_role'), 'nobody may nothing');
+
+-- memberships
+SELECT coder.set_subject_roles('00000000-0000-4000-8000-000000000001', ARRAY['owner', 'organization-auditor:' || a]) FROM place;
+SELECT ok(coder.has_organization_membership(a) AND NOT coder.has_organization_membership(b), 'membership is what the roles say, and owners are no members') FROM place;
+SELECT coder.set_subject(NULL);
+
+-- the API
+SELECT is((api('GET', '/api/v2/users/bob/access?action=read&resource_type=workspace', NULL, token_of('bob'))).body_->>'reason',
+	'no role grants workspace:read on this object', 'GET access of oneself');
+SELECT is((api('GET', '/api/v2/users/bob/access?action=update&resource_type=user&resource_id=' || u.id, NULL, token_of('admin'))).body_->>'allowed', 'false',
+	'GET access of another, to a row') FROM coder.users u WHERE u.username = 'bob';
+SELECT is((api('GET', '/api/v2/users/bob/access?action=read&resource_type=user&owner_id=me', NULL, token_of('admin'))).body_->>'allowed', 'true',
+	'"me" is the user who is asked about');
+SELECT is((api('GET', '/api/v2/users/admin/access?action=read&resource_type=user', NULL, token_of('bob'))).status, 404, 'not of those one may not see');
+SELECT is((api('GET', '/api/v2/users/bob/access?action=read&resource_type=nope', NULL, token_of('bob'))).status, 400, 'a type must exist');
+SELECT is((api('GET', '/api/v2/users/bob/access?action=read&resource_type=user&resource_id=' || u.id, NULL, token_of('bob'))).status, 404,
+	'nor of rows one may not read') FROM coder.users u WHERE u.username = 'admin';
+SELECT is((api('GET', '/api/v2/debug/coordinator', NULL, token_of('bob'))).status, 403, 'what is not built refuses those who may not ask');
+SELECT is((api('GET', '/api/v2/debug/coordinator', NULL, token_of('admin'))).status, 501, 'and tells the others');
+SELECT is((api('POST', '/api/v2/authcheck', jsonb_build_object('checks', jsonb_build_object(
+		'me', '{"object": {"resource_type": "user", "owner_id": "me"}, "action": "read"}'::jsonb,
+		'any', '{"object": {"resource_type": "template", "any_org": true}, "action": "create"}'::jsonb,
+		'both', '{"object": {"resource_type": "assign_role", "any_org": true, "organization_id": "00000000-0000-4000-8000-000000000001"}, "action": "read"}'::jsonb,
+		'zero', '{"object": {"resource_type": "assign_role", "any_org": true, "organization_id": "00000000-0000-0000-0000-000000000000"}, "action": "read"}'::jsonb,
+		'bad', '{"object": {"resource_type": "user_secret", "owner_id": "me", "organization_id": "nonsense"}, "action": "read"}'::jsonb,
+		'type', '{"object": {"resource_type": "nope"}, "action": "read"}'::jsonb,
+		'row', jsonb_build_object('object', jsonb_build_object('resource_type', 'user', 'resource_id', u.id), 'action', 'read'))), token_of('bob'))).body_,
+	'{"me": true, "any": false, "both": false, "zero": true, "bad": false, "type": false, "row": false}', 'POST authcheck')
+  FROM coder.users u WHERE u.username = 'admin';
+
 -- lists of permissions
 SELECT is(jsonb_array_length(coder.role_permissions('auditor', 'site')), 13, 'an auditor has 13 permissions');
 SELECT is(coder.role_permissions('organization-workspace-creation-ban', 'org')->0->>'negate', 'true', 'the ban denies');
