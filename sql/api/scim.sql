@@ -155,16 +155,13 @@ RETURNS coder.users LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	before CONSTANT jsonb := jsonb_build_object('status', u.status, 'name', u.name);
 	becomes CONSTANT coder.user_status := CASE WHEN active IS FALSE THEN 'suspended'
 		WHEN active AND u.status = 'suspended' THEN 'dormant' ELSE u.status END;
 BEGIN
 	IF becomes <> u.status OR coalesce(name, u.name) <> u.name THEN
 		UPDATE coder.users x SET status = becomes, name = coalesce(scim_change.name, x.name), updated_at = now()
 		 WHERE x.id = u.id RETURNING x.* INTO u;
-		PERFORM coder.audit('write', 'user', u.id, u.username, actor => '00000000-0000-0000-0000-000000000000',
-			diff => coder.audit_diff(before, jsonb_build_object('status', u.status, 'name', u.name)),
-			additional => '{"automatic_actor": "coder", "automatic_subsystem": "scim"}');
+		PERFORM coder.audit('write', 'user', u.id, u.username, additional => '{"automatic_actor": "coder", "automatic_subsystem": "scim"}');
 	END IF;
 	IF coalesce(external, '') <> '' THEN
 		PERFORM coder.user_config_set(u.id, 'scim_external_id', external);
@@ -215,9 +212,7 @@ BEGIN
 		OR (coder.idpsync_settings('organization')->>'organization_assign_default')::bool THEN
 		INSERT INTO coder.organization_members (user_id, organization_id) SELECT u.id, o.id FROM coder.organizations o WHERE o.is_default;
 	END IF;
-	PERFORM coder.audit('create', 'user', u.id, u.username, status => 201, actor => '00000000-0000-0000-0000-000000000000',
-		diff => coder.audit_diff(NULL, to_jsonb(u), 'hashed_password'),
-		additional => '{"automatic_actor": "coder", "automatic_subsystem": "scim"}');
+	PERFORM coder.audit('create', 'user', u.id, u.username, additional => '{"automatic_actor": "coder", "automatic_subsystem": "scim"}');
 	RETURN coder.scim_reply(201, coder.scim_user_json(u));
 END
 $$;
