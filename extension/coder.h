@@ -32,6 +32,7 @@ typedef struct CoderRole
 typedef struct CoderSubject
 {
 	MemoryContext context;
+	uint64 serial; /* of each that this backend has loaded; 0: not loaded */
 	RbacSubject rbac;
 	char token_id[CODER_KEY_ID_LEN + 1]; /* "" where there is no API key */
 	TimestampTz expires_at;

@@ -10,15 +10,24 @@
 #include "datatype/timestamp.h"
 #include "utils/uuid.h"
 
-/* All 24 bytes are the key. */
+typedef enum KeepKind
+{
+	KEEP_WORKSPACE,
+	KEEP_PAGE_ALL,	 /* of all workspaces, as a user's favorites order it */
+	KEEP_PAGE_READ,	 /* of those that a subject may read */
+	KEEP_PAGE_OWN	 /* of those of them that are its own */
+} KeepKind;
+
+/* All bytes are the key: there are none between the members. */
 typedef struct KeepKey
 {
-	pg_uuid_t id;
-	int32 kind; /* one of KEEP_..., or what tells the answers of one id apart, from 0 on */
-	int32 part;
+	pg_uuid_t id;	/* of the workspace, or of the user */
+	uint64 subject; /* serial of the subject, where the answer depends on its rights */
+	int32 kind;
+	int32 limit;
+	int32 offset;
+	int32 unused;
 } KeepKey;
-
-#define KEEP_WORKSPACE (-1)
 
 typedef struct Kept
 {

@@ -157,8 +157,10 @@ coder_new_subject(MemoryContext parent)
 {
 	MemoryContext context = AllocSetContextCreate(parent, "coder subject", ALLOCSET_SMALL_SIZES);
 	CoderSubject *subject = MemoryContextAllocZero(context, sizeof(CoderSubject));
+	static uint64 loaded = 0;
 
 	subject->context = context;
+	subject->serial = ++loaded;
 	return subject;
 }
 

@@ -1465,6 +1465,7 @@ workspace_key(const pg_uuid_t *id)
 {
 	KeepKey key = {.id = *id, .kind = KEEP_WORKSPACE};
 
+	StaticAssertStmt(sizeof(key) == UUID_LEN + sizeof(uint64) + 4 * sizeof(int32), "a key has no gaps");
 	return key;
 }
 
@@ -1777,12 +1778,16 @@ trim_blanks(char *value)
 	return value;
 }
 
-/* The current subject may read every workspace? */
+/*
+ * The current subject may read every workspace?  An id that no workspace has: a
+ * token's allow list must let pass any id, not only objects without one.
+ */
 static bool
 reads_all(void)
 {
-	RbacObject all = {.type = rbac_type("workspace", 9)};
-	RbacObject dormant = {.type = rbac_type("workspace_dormant", 17)};
+	static const pg_uuid_t nil = {{0}};
+	RbacObject all = {.type = rbac_type("workspace", 9), .id = &nil};
+	RbacObject dormant = {.type = rbac_type("workspace_dormant", 17), .id = &nil};
 	const RbacSubject *subject = &coder_current_subject->rbac;
 	int action = rbac_action("read", 4);
 	const char *why;
@@ -1820,39 +1825,72 @@ read_page(CoderPlan *plan, const char *search, int limit, int offset)
 	return page;
 }
 
-/* A page of all workspaces, kept for as long as nothing changes their order or their number. */
+/* What a kept page consists of: the count, and then the array, if there is one. */
 static ListPage
-read_page_all(int limit, int offset)
+page_of_bytes(const char *bytes, int len)
 {
-	KeepKey key = {.id = coder_current_subject->rbac.id, .kind = limit, .part = offset};
-	uint32 slots[] = {change_list_slot(), CHANGE_ALL};
-	bool keep = keep_usable();
-	const Kept *found = keep ? keep_find(&key, 0) : NULL;
-	Kept kept = {.key = key, .horizon = change_horizon(), .from = DT_NOBEGIN, .until = DT_NOEND,
-				 .slots = slots, .nslots = lengthof(slots)};
-	StringInfoData bytes;
 	ListPage page = {0};
+	int size = len - (int) sizeof(page.total);
 
-	if (found != NULL)
+	memcpy(&page.total, bytes, sizeof(page.total));
+	if (size > 0)
 	{
-		memcpy(&page.total, found->bytes, sizeof(page.total));
-		if (found->len > (int) sizeof(page.total))
-		{
-			page.ids = palloc(found->len - sizeof(page.total));
-			memcpy(page.ids, found->bytes + sizeof(page.total), found->len - sizeof(page.total));
-		}
-		return page;
+		page.ids = palloc(size);
+		memcpy(page.ids, bytes + sizeof(page.total), size);
 	}
-	page = read_page(&page_all_plan, "", limit, offset);
-	if (!keep || kept_catalogs != level_catalogs())
-		return page;
+	return page;
+}
+
+static void
+keep_page(const KeepKey *key, const ListPage *page)
+{
+	uint32 slots[] = {change_list_slot(), CHANGE_ALL};
+	StringInfoData bytes;
+	Kept kept = {.key = *key, .horizon = change_horizon(), .from = DT_NOBEGIN, .until = DT_NOEND,
+				 .slots = slots, .nslots = lengthof(slots)};
+
 	initStringInfo(&bytes);
-	appendBinaryStringInfo(&bytes, (char *) &page.total, sizeof(page.total));
-	if (page.ids != NULL)
-		appendBinaryStringInfo(&bytes, (char *) page.ids, VARSIZE(page.ids));
+	appendBinaryStringInfo(&bytes, (char *) &page->total, sizeof(page->total));
+	if (page->ids != NULL)
+		appendBinaryStringInfo(&bytes, (char *) page->ids, VARSIZE(page->ids));
 	kept.bytes = bytes.data;
 	kept.len = bytes.len;
 	keep_store(&kept);
+}
+
+/* Under what a page is kept; false where it depends on more than the list's slot and the subject. */
+static bool
+page_key(const char *search, int limit, int offset, bool all, KeepKey *key)
+{
+	const CoderSubject *subject = coder_current_subject;
+
+	memset(key, 0, sizeof(*key));
+	key->id = subject->rbac.id;
+	key->limit = limit;
+	key->offset = offset;
+	key->subject = all ? 0 : subject->serial;
+	if (search[0] == '\0')
+		key->kind = all ? KEEP_PAGE_ALL : KEEP_PAGE_READ;
+	else
+		key->kind = KEEP_PAGE_OWN;
+	return (search[0] == '\0' || strcmp(search, "owner:me") == 0) && (all || key->subject != 0);
+}
+
+/* A page, kept for as long as nothing changes its order, the count or the subject's rights. */
+static ListPage
+find_page(const char *search, int limit, int offset)
+{
+	bool all = search[0] == '\0' && reads_all();
+	KeepKey key;
+	bool keep = page_key(search, limit, offset, all, &key) && keep_usable();
+	const Kept *found = keep ? keep_find(&key, 0) : NULL;
+	ListPage page;
+
+	if (found != NULL)
+		return page_of_bytes(found->bytes, found->len);
+	page = read_page(all ? &page_all_plan : &page_where_plan, search, limit, offset);
+	if (keep && kept_catalogs == level_catalogs())
+		keep_page(&key, &page);
 	return page;
 }
 
@@ -1863,7 +1901,6 @@ coder_workspace_list_fast(const CoderRequest *request, StringInfo body)
 	static const char *const names[] = {"limit", "offset", "q"};
 	static int usual = 64 * 1024; /* size of the last answers */
 	char *values[lengthof(names)];
-	char *search;
 	ListPage page;
 	int limit;
 	int offset;
@@ -1874,9 +1911,7 @@ coder_workspace_list_fast(const CoderRequest *request, StringInfo body)
 		return 0;
 	keep_memory();
 	enlargeStringInfo(body, usual);
-	search = values[2] == NULL ? "" : trim_blanks(values[2]);
-	page = search[0] == '\0' && reads_all() ? read_page_all(limit, offset)
-											: read_page(&page_where_plan, search, limit, offset);
+	page = find_page(values[2] == NULL ? "" : trim_blanks(values[2]), limit, offset);
 	json_open(body, '{');
 	if (page.ids == NULL)
 		json_raw(body, "workspaces", "[]", 2);

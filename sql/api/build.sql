@@ -954,7 +954,7 @@ BEGIN
 		PERFORM coder.raise(403, 'Workspace Build Updates Channel functionality requires enabling the ''workspace-build-updates'' experiment.');
 	END IF;
 	-- Who may read every workspace gets the events as they are written.
-	IF coder.can('read', 'workspace') AND coder.can('read', 'workspace_dormant') THEN
+	IF coder.workspace_reads_all() THEN
 		RETURN coder.reply(101, '{"format":"wsjson","channels":["workspace_updates:all"],"forward":true,"frames":[]}');
 	END IF;
 	RETURN coder.watch_all_builds_filtered(req.cursor);

@@ -426,13 +426,24 @@ $$;
 COMMENT ON FUNCTION coder.workspace_page_all(uuid, integer, integer) IS
 	'One page of all live workspaces in the list''s order; viewer''s favorites come first. A NULL limit is none.';
 
+CREATE OR REPLACE FUNCTION coder.workspace_reads_all() RETURNS boolean
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	-- No workspace's: an allow list must let pass any id, not only objects without one.
+	v_any constant uuid := '00000000-0000-0000-0000-000000000000';
+BEGIN
+	RETURN coder.can('read', 'workspace', id => v_any) AND coder.can('read', 'workspace_dormant', id => v_any);
+END
+$$;
+COMMENT ON FUNCTION coder.workspace_reads_all() IS 'May the subject read every workspace?';
+
 CREATE OR REPLACE FUNCTION coder.workspace_page_where(viewer uuid, lim integer, off integer, condition text,
 										   OUT ids uuid[], OUT total bigint)
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	v_orgs uuid[];
 BEGIN
-	IF NOT (coder.can('read', 'workspace') AND coder.can('read', 'workspace_dormant')) THEN
+	IF NOT coder.workspace_reads_all() THEN
 		SELECT array_agg(o.id) INTO v_orgs FROM coder.organizations o
 		 WHERE coder.can('read', 'workspace', o.id) OR coder.can('read', 'workspace_dormant', o.id);
 		condition := format('(w.owner_id = %L OR w.organization_id = ANY (%L::uuid[])'
@@ -462,7 +473,7 @@ BEGIN
 	IF v_limit = 0 THEN
 		v_limit := NULL;
 	END IF;
-	IF v_q = '' AND coder.can('read', 'workspace') AND coder.can('read', 'workspace_dormant') THEN
+	IF v_q = '' AND coder.workspace_reads_all() THEN
 		v_ids := coder.workspace_page_all(v_viewer, v_limit, v_offset);
 		SELECT coalesce(pg_catalog.sum(t.live), 0) INTO v_total FROM coder.workspace_totals t;
 	ELSE

@@ -49,12 +49,15 @@ BEGIN
 END
 $$;
 
--- What the order of the list and its count are made of: coder.workspace_page_all.
+-- What the order of the list, its count, and the right to read a workspace are made of: coder.workspace_page_all and
+-- coder.workspace_page_where without other filters than owner:me.
 CREATE TRIGGER list_changed AFTER INSERT OR DELETE ON coder.workspaces
 	FOR EACH STATEMENT EXECUTE FUNCTION coder.row_changed();
 CREATE TRIGGER list_changed_update AFTER UPDATE ON coder.workspaces FOR EACH ROW
-	WHEN ((OLD.id, OLD.owner_id, OLD.deleted, OLD.name, OLD.favorite, OLD.running, OLD.owner_sort)
-		  IS DISTINCT FROM (NEW.id, NEW.owner_id, NEW.deleted, NEW.name, NEW.favorite, NEW.running, NEW.owner_sort))
+	WHEN ((OLD.id, OLD.owner_id, OLD.deleted, OLD.name, OLD.favorite, OLD.running, OLD.owner_sort,
+		   OLD.organization_id, OLD.user_acl, OLD.group_acl, OLD.dormant_at)
+		  IS DISTINCT FROM (NEW.id, NEW.owner_id, NEW.deleted, NEW.name, NEW.favorite, NEW.running, NEW.owner_sort,
+							NEW.organization_id, NEW.user_acl, NEW.group_acl, NEW.dormant_at))
 	EXECUTE FUNCTION coder.row_changed();
 CREATE TRIGGER list_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON coder.workspace_totals
 	FOR EACH STATEMENT EXECUTE FUNCTION coder.row_changed();

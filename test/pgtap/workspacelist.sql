@@ -105,6 +105,24 @@ SELECT is(r.status, 400, q || ' is refused') FROM unnest(ARRAY['limit=x', 'offse
 SELECT is((SELECT body_ ->> 'count' FROM api('GET', '/api/v2/workspaces?limit=1', NULL, :'member')), '10', 'a member''s count is of his own');
 SELECT is((SELECT body_ ->> 'count' FROM api('GET', '/api/v2/workspaces?limit=1', NULL, :'boss')), '200', 'an owner''s of all');
 
+-- A token whose allow list has only workspaces that are to be made reads none.
+UPDATE coder.api_keys SET allow_list = '{workspace:,user:*}' WHERE id = split_part(:'boss', '-', 1);
+SELECT is((SELECT body_ ->> 'count' FROM api('GET', '/api/v2/workspaces?' || q, NULL, :'boss')), '0', 'an allow list of nothing that is, ' || q)
+  FROM unnest(ARRAY['limit=1', 'limit=1&other=1', 'q=name:workspace']) q;
+UPDATE coder.api_keys SET allow_list = '{*:*}' WHERE id = split_part(:'boss', '-', 1);
+
+-- What kept answers are made of is watched, whoever changes it (extension/change.c; what comes of it is in test/t/069_kept_answers.pl).
+SELECT results_eq($$
+	SELECT c.relname::text COLLATE "default", count(*), max(btrim(replace(encode(t.tgargs, 'escape'), '\000', ' '))), bool_and(t.tgenabled = 'A'),
+		   bool_or(t.tgtype & 4 > 0) AND bool_or(t.tgtype & 8 > 0) AND bool_or(t.tgtype & 16 > 0) AND bool_or(t.tgtype & 32 > 0)
+	  FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+	 WHERE t.tgfoid = 'coder.row_changed()'::regprocedure AND t.tgname LIKE 'row_changed%' GROUP BY 1 ORDER BY 1$$,
+	$$SELECT name, 3::bigint, args, true, true FROM (VALUES ('groups', 'id'), ('organizations', 'id'), ('provisioner_jobs', 'id'), ('template_versions', 'id'),
+	  ('templates', 'id'), ('users', 'id'), ('workspace_agent_log_sources', 'workspace_agent_id'), ('workspace_agent_nodes', 'agent_id'),
+	  ('workspace_agent_scripts', 'workspace_agent_id'), ('workspace_agents', 'resource_id'), ('workspace_app_statuses', 'app_id workspace_id'),
+	  ('workspace_apps', 'agent_id'), ('workspace_builds', 'id'), ('workspace_resource_metadata', 'workspace_resource_id'),
+	  ('workspace_resources', 'job_id'), ('workspaces', 'id')) v(name, args) ORDER BY 1$$, 'every table of the list, by the columns it is read by');
+
 -- A change of the catalogs is noticed.
 ALTER TABLE coder.workspaces ADD COLUMN extra int;
 ALTER TABLE coder.template_versions RENAME COLUMN message TO message_of;

@@ -18,6 +18,7 @@ my $token = $node->safe_psql('postgres', q{SELECT token_of('boss', '{owner}')});
 
 # Two readers that stay, so that both keep answers; the second one's user owns workspaces.
 my $member = $node->safe_psql('postgres', q{SELECT token_of('member1', '{owner}')});
+my $member_id = $node->safe_psql('postgres', q{SELECT id FROM coder.users WHERE username = 'member1'});
 my @readers = map { $node->background_psql('postgres') } 1 .. 2;
 my $writer = $node->background_psql('postgres');
 my $other = $node->background_psql('postgres');
@@ -33,29 +34,31 @@ sub call
 # The list as a reader gets it, as text; a transaction that has written takes nothing that is kept.
 sub list
 {
-	my ($reader, $who) = @_;
-	return $reader->query_safe('SELECT convert_from(substr(' . call($who // $token, 'limit=25') . ", 9), 'UTF8')");
+	my ($reader, $who, $query) = @_;
+	return $reader->query_safe('SELECT convert_from(substr(' . call($who // $token, $query // 'limit=25') . ", 9), 'UTF8')");
 }
 
 sub fresh
 {
-	my ($session, $who) = @_;
+	my ($session, $who, $query) = @_;
 	return $session->query_safe('SELECT convert_from(substr(a, 9), \'UTF8\') FROM (SELECT pg_current_xact_id() OFFSET 0) x, LATERAL (SELECT ' .
-		call($who // $token, 'limit=25') . ' AS a WHERE x IS NOT NULL OFFSET 0) y');
+		call($who // $token, $query // 'limit=25') . ' AS a WHERE x IS NOT NULL OFFSET 0) y');
 }
 
 # How often a table's indexes are looked into for a list.
 sub lookups
 {
-	my ($reader, $table) = @_;
-	my $list = call($token, 'limit=25');
+	my ($reader, $table, $who, $query) = @_;
+	my $list = call($who // $token, $query // 'limit=25');
 	my $count = "SELECT coalesce(sum(idx_scan), 0) FROM pg_stat_xact_user_tables WHERE relname = '$table' AND schemaname = 'coder'";
 	my @got = split /\n/, $reader->query_safe("BEGIN; $count; SELECT length($list) > 0; $count; COMMIT");
 	return $got[2] - $got[0];
 }
 
 list($_) for @readers, @readers;
+list($readers[0], $member, 'q=owner:me') for 1 .. 2;
 is(lookups($readers[0], $_), 0, "what is kept needs no look into $_") for qw(workspaces workspace_agents users workspace_apps);
+is(lookups($readers[0], $_, $member, 'q=owner:me'), 0, "nor into $_ for a member's own") for qw(workspaces workspace_agents);
 
 # Every table that the list shows, changed as an administrator does.
 my @changes = (
@@ -94,6 +97,14 @@ my @changes = (
 	workspace_app_statuses => "UPDATE coder.workspace_app_statuses SET message = message || '.'",
 	'workspace_app_statuses: new' => "INSERT INTO coder.workspace_app_statuses (agent_id, app_id, workspace_id, state, message) SELECT agent_id, app_id, workspace_id, 'complete', 'done' FROM coder.workspace_app_statuses",
 	'workspace_app_statuses: none' => "TRUNCATE coder.workspace_app_statuses",
+	'rights: shared' => qq(UPDATE coder.workspaces SET user_acl = jsonb_build_object('$member_id', '["read"]'::jsonb) WHERE owner_id <> '$member_id' AND id::text < '8'),
+	'rights: not shared' => "UPDATE coder.workspaces SET user_acl = '{}', group_acl = '{}'",
+	'rights: a role' => "UPDATE coder.users SET rbac_roles = '{owner}' WHERE id = '$member_id'",
+	'rights: no role' => "UPDATE coder.users SET rbac_roles = '{}' WHERE id = '$member_id'",
+	'rights: a token of one workspace' => "UPDATE coder.api_keys SET allow_list = ARRAY['workspace:' || (SELECT min(id::text) FROM coder.workspaces WHERE owner_id = '$member_id')] WHERE user_id = '$member_id'",
+	'rights: a token of all' => "UPDATE coder.api_keys SET allow_list = '{*:*}' WHERE user_id = '$member_id'",
+	'rights: another owner' => "UPDATE coder.workspaces SET owner_id = '$member_id' WHERE id = (SELECT min(id::text)::uuid FROM coder.workspaces WHERE owner_id <> '$member_id' AND NOT favorite)",
+	'page: dormant' => "UPDATE coder.workspaces SET dormant_at = now() WHERE id::text < '8'",
 	'page: favorites' => "UPDATE coder.workspaces SET favorite = NOT favorite",
 	'page: names' => "UPDATE coder.workspaces SET name = 'a' || md5(name)",
 	'page: owners' => "UPDATE coder.users SET username = md5(username) WHERE username LIKE 'member%' AND username <> 'member1'",
@@ -101,19 +112,24 @@ my @changes = (
 	'page: count alone' => "UPDATE coder.workspace_totals SET live = live + 1",
 );
 
+# What is asked in turn: by an owner, by a member, and by the member of his own.
+my @asked = ([$token, 'limit=25'], [$member, 'limit=25'], [$member, 'limit=9&q=owner:me']);
+
+sub lists { my ($get, @sessions) = @_; return map { $get->($sessions[$_ % @sessions], @{ $asked[$_] }) } 0 .. $#asked }
+
 # What readers who have it kept get before and after the commit.
 sub check_change
 {
 	my ($name, $sql, $settings) = @_;
-	my @before = (list($readers[0]), list($readers[1], $member));
+	my @before = lists(\&list, @readers);
 	$writer->query_safe(($settings // '') . "BEGIN; $sql");
-	is_deeply([list($readers[0]), list($readers[1], $member)], \@before, "$name: unchanged before the commit")
+	is_deeply([lists(\&list, @readers)], \@before, "$name: unchanged before the commit")
 		unless $sql =~ /^TRUNCATE/;	# whose lock keeps readers out
 	$writer->query_safe('COMMIT');
-	my @after = (list($readers[0]), list($readers[1], $member));
+	my @after = lists(\&list, @readers);
 	isnt("@after", "@before", "$name: changed after it");
-	is_deeply(\@after, [fresh($other), fresh($other, $member)], "$name: and right for both");
-	is_deeply([list($readers[0]), list($readers[1], $member)], \@after, "$name: and kept as that");
+	is_deeply(\@after, [lists(\&fresh, $other)], "$name: and right for all");
+	is_deeply([lists(\&list, @readers)], \@after, "$name: and kept as that");
 }
 
 check_change(splice @changes, 0, 2) while @changes;
