@@ -28,6 +28,7 @@ $$;
 
 CREATE TEMP TABLE t AS SELECT token_of('boss') AS boss, token_of('mel') AS mel;
 CREATE FUNCTION pg_temp.boss() RETURNS text LANGUAGE sql AS 'SELECT boss FROM t';
+CREATE FUNCTION pg_temp.mel() RETURNS text LANGUAGE sql AS 'SELECT mel FROM t';
 CREATE FUNCTION pg_temp.id(who text) RETURNS uuid LANGUAGE sql AS 'SELECT id FROM coder.users WHERE username = who ORDER BY deleted LIMIT 1';
 SELECT * FROM pg_temp.news() \g /dev/null
 
@@ -164,6 +165,113 @@ SELECT is((SELECT array_agg((n.resource_type, n.diff->'hashed_secret')::text) FR
 DELETE FROM coder.oauth2_provider_apps WHERE name = 'wiki';
 SELECT ok('{delete}' = ALL (SELECT ARRAY[split_part(x, ' ', 1)] FROM unnest(pg_temp.told()) x), 'deleted by SQL');
 
+-- Templates, workspaces and builds.
+\set n 12
+\i workspaces.psql
+SET LOCAL session_replication_role = origin;
+SELECT * FROM pg_temp.news() \g /dev/null
+SELECT is((SELECT status FROM api('PATCH', '/api/v2/templates/' || (SELECT id FROM coder.templates WHERE name = 'template-0'), '{"display_name": "Zero", "default_ttl_ms": 3600000}', pg_temp.boss())), 200, 'a template');
+SELECT is(pg_temp.told(), ARRAY['write template template-0 200 activity_bump,allow_user_cancel_workspace_jobs,default_ttl,display_name'], 'is told by its columns');
+UPDATE coder.templates SET user_acl = jsonb_build_object(pg_temp.id('mel'), '["admin"]'::jsonb) WHERE name = 'template-0';
+SELECT results_eq($$ SELECT n.resource_icon, n.organization_id, n.diff->'user_acl'->'new'->(pg_temp.id('mel')::text)->>0 FROM pg_temp.news() n $$,
+	$$ SELECT '/icon/k8s.png', (SELECT o.id FROM coder.organizations o WHERE o.is_default), 'admin' $$, 'by SQL too, with icon and organization');
+UPDATE coder.template_versions SET readme = 'read me' WHERE name = 'elegant_turing0';
+SELECT is(pg_temp.told(), '{}', 'what the import of a version finds is no change');
+UPDATE coder.template_versions SET message = 'fixed', readme = 'read me again' WHERE name = 'elegant_turing0';
+SELECT is(pg_temp.told(), ARRAY['write template_version elegant_turing0 200 message,readme'], 'a version');
+SELECT is((SELECT status FROM api('PUT', '/api/v2/workspaces/' || (SELECT id FROM coder.workspaces WHERE name = 'workspace-1') || '/ttl', '{"ttl_ms": 7200000}', pg_temp.boss())), 204, 'a workspace');
+SELECT is(pg_temp.told(), ARRAY['write workspace workspace-1 204 ttl'], 'is told');
+UPDATE coder.workspaces SET last_used_at = now(), updated_at = now(), next_start_at = now();
+SELECT is(pg_temp.told(), '{}', 'use of workspaces is no change');
+UPDATE coder.workspaces SET name = 'renamed', favorite = true WHERE name = 'workspace-1';
+SELECT is(pg_temp.told(), ARRAY['write workspace renamed 200 favorite,name'], 'a name by SQL');
+INSERT INTO coder.workspace_agent_port_share (workspace_id, agent_name, port, share_level) SELECT id, 'main', 8080, 'public' FROM coder.workspaces WHERE name = 'renamed';
+SELECT is((SELECT (n.resource_target, n.diff->'port_shares'->'new'->0->>'share_level')::text FROM pg_temp.news() n), '(renamed,public)', 'a shared port is a change of its workspace');
+UPDATE coder.workspace_agents SET last_connected_at = now(), updated_at = now(), lifecycle_state = 'off', logs_length = 3, version = 'v3';
+SELECT is(pg_temp.told(), '{}', 'what agents report is no change');
+UPDATE coder.workspace_apps SET sharing_level = 'public' WHERE sharing_level <> 'public';
+SELECT ok('{}' <> pg_temp.told(), 'apps opened to all by hand');
+-- A build is told when it ends.
+CREATE TEMP TABLE b AS SELECT w.id AS workspace, a.* FROM coder.workspaces w,
+	LATERAL api('POST', '/api/v2/workspaces/' || w.id || '/builds', '{"transition": "stop", "reason": "dashboard"}', pg_temp.boss()) a WHERE w.name = 'renamed';
+SELECT is((SELECT status FROM b), 201, 'a build begins');
+SELECT is(pg_temp.told(), '{}', 'and is not told yet');
+UPDATE coder.provisioner_jobs SET started_at = now() WHERE id = (SELECT (body_->'job'->>'id')::uuid FROM b);
+UPDATE coder.provisioner_jobs SET completed_at = now() WHERE id = (SELECT (body_->'job'->>'id')::uuid FROM b);
+CREATE TEMP TABLE row AS SELECT * FROM pg_temp.news();
+SELECT results_eq($$ SELECT action::text, resource_type::text, status_code, user_id, host(ip), token_id, additional_fields->>'workspace_name', additional_fields->>'build_number',
+		additional_fields->>'build_reason', database_role FROM row $$,
+	$$ SELECT 'stop', 'workspace_build', 200, pg_temp.id('boss'), '127.0.0.1', split_part(pg_temp.boss(), '-', 1), 'renamed', '2', 'dashboard', NULL::text $$,
+	'when it ends it is told, with who began it from where');
+SELECT is((SELECT (a.body_->'audit_logs'->0->>'description', a.body_->'audit_logs'->0->>'resource_link')::text FROM api('GET', '/api/v2/audit?limit=1', NULL, pg_temp.boss()) a),
+	(SELECT format('("{user} stopped workspace {target}",/@%s/renamed/builds/2)', u.username) FROM coder.users u JOIN coder.workspaces w ON w.owner_id = u.id WHERE w.name = 'renamed'), 'as a client shows it');
+SELECT coder.build_add((SELECT workspace FROM b), pg_temp.id('mel'), 'start', NULL, 'autostart');
+UPDATE coder.provisioner_jobs j SET started_at = now(), completed_at = now(), error = 'no' FROM coder.workspace_builds x WHERE x.job_id = j.id AND x.build_number = 3;
+SELECT results_eq('SELECT n.action::text, n.status_code, n.user_id, n.database_role, n.request_id = (SELECT job_id FROM coder.workspace_builds WHERE build_number = 3) FROM pg_temp.news() n',
+	$$ SELECT 'start', 500, pg_temp.id('mel'), session_user::text COLLATE "default", true $$, 'one by SQL that fails');
+UPDATE coder.workspaces SET deleted = true WHERE name = 'renamed';
+SELECT ok((pg_temp.told())[1] LIKE 'delete workspace renamed 200 %', 'a workspace marked as deleted by hand');
+
+-- The list.
+CREATE FUNCTION pg_temp.found(q text, token text DEFAULT pg_temp.boss()) RETURNS text LANGUAGE sql AS $$
+	SELECT a.status || ' ' || coalesce(a.body_->>'count', a.body_->'validations'->0->>'field') || ' ' || coalesce(jsonb_array_length(a.body_->'audit_logs')::text, '')
+	  FROM api('GET', '/api/v2/audit?' || q, NULL, token) a $$;
+CREATE FUNCTION pg_temp.n(condition text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	n bigint;
+BEGIN
+	EXECUTE 'SELECT count(*) FROM coder.audit_logs l WHERE ' || condition INTO n;
+	RETURN format('200 %s %s', n, least(n, 100));
+END
+$$;
+SELECT is(pg_temp.found('q=' || q), pg_temp.n(c), 'search: ' || q) FROM (VALUES
+	('', 'true'), ('template', 'resource_type = ''template'''), ('resource_type:workspace_build', 'resource_type = ''workspace_build'''),
+	('action:start', 'action = ''start'''), ('username:me', 'user_id = pg_temp.id(''boss'')'), ('username:mel', 'user_id = pg_temp.id(''mel'')'),
+	('email:mel@example.com', 'user_id = pg_temp.id(''mel'')'), ('username:nobody', 'false'), ('build_reason:autostart', 'additional_fields->>''build_reason'' = ''autostart'''),
+	('resource_target:DEVS', 'resource_target = ''devs'''), ('date_from:2999-01-01', 'false'), ('date_to:2999-01-01', 'true'),
+	('organization:coder', 'organization_id = (SELECT id FROM coder.organizations WHERE is_default)'), ('organization:none', 'false'),
+	('action:create%20resource_type:group', 'action = ''create'' AND resource_type = ''group''')) v (q, c);
+SELECT is(pg_temp.found('q=resource_id:' || (SELECT workspace FROM b)), pg_temp.n(format('resource_id = %L', (SELECT workspace FROM b))), 'by the id of a resource');
+SELECT is(pg_temp.found('q=request_id:' || (SELECT request_id FROM row)), '200 1 1', 'by the id of a request');
+SELECT is(pg_temp.found('limit=3&offset=2'), format('200 %s 3', (SELECT count(*) FROM coder.audit_logs)), 'a page');
+SELECT is(pg_temp.found('q=' || q), '400 ' || f || ' ', 'no search: ' || q) FROM (VALUES ('action:bogus', 'action'), ('resource_type:bogus', 'resource_type'), ('resource_id:1', 'resource_id'),
+	('date_from:2024-13-01', 'date_from'), ('date_from:2024-02-31', 'q'), ('build_reason:why', 'build_reason'), ('colour:red', 'colour')) v (q, f);
+SELECT is((SELECT a.status FROM api('GET', '/api/v2/audit', NULL, pg_temp.mel()) a), 403, 'a member does not read it');
+UPDATE coder.organization_members SET roles = '{organization-auditor}' WHERE user_id = pg_temp.id('mel') AND organization_id = (SELECT id FROM coder.organizations WHERE is_default);
+SELECT is(pg_temp.found('', pg_temp.mel()), pg_temp.n('organization_id = (SELECT id FROM coder.organizations WHERE is_default)'), 'an auditor of an organization reads what is its own');
+INSERT INTO coder.audit_logs (user_id, organization_id, resource_type, resource_id, resource_target, action)
+SELECT pg_temp.id('boss'), '00000000-0000-0000-0000-000000000000', 'user', gen_random_uuid(), 'many', 'write' FROM generate_series(1, 2500);
+SELECT is(pg_temp.found('limit=1'), '200 2001 1', 'the count stops at its cap');
+SELECT is((SELECT a.status FROM api('POST', '/api/v2/audit/testgenerate', jsonb_build_object('action', 'stop', 'resource_type', 'workspace_build', 'resource_id', (SELECT workspace FROM b),
+	'build_reason', 'autostop', 'time', '2024-01-02T03:04:05Z'), pg_temp.boss()) a), 204, 'a row for tests');
+SELECT is(pg_temp.found('q=build_reason:autostop%20date_to:2024-01-02'), '200 1 1', 'is found by its day');
+
+-- The export.
+SELECT is((SELECT (a.status, array_length(regexp_split_to_array(convert_from(a.raw_, 'UTF8'), '\n'), 1) - 1, a.headers ~ 'X-Next-Cursor')::text
+	FROM api('GET', '/api/v2/audit/export?limit=7', NULL, pg_temp.boss()) a), '(200,7,t)', 'NDJSON, a line a row');
+SELECT is((SELECT count(*)::int FROM (SELECT regexp_split_to_table(convert_from(a.raw_, 'UTF8'), '\n') AS line FROM api('GET', '/api/v2/audit/export', NULL, pg_temp.boss()) a) x
+	WHERE line <> '' AND line::jsonb ? 'resource_target'), (SELECT count(*)::int FROM coder.audit_logs), 'each of them JSON');
+CREATE FUNCTION pg_temp.walk() RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+	a record;
+	lines int := 0;
+	cursor text := '';
+BEGIN
+	LOOP
+		SELECT * INTO a FROM api('GET', '/api/v2/audit/export?format=csv&limit=500&cursor=' || cursor, NULL, pg_temp.boss());
+		lines := lines + (SELECT count(*) FROM regexp_matches(convert_from(a.raw_, 'UTF8'), '^(id|[0-9a-f-]{36}),', 'gn'));
+		cursor := substring(a.headers FROM 'X-Next-Cursor: (\S+)');
+		EXIT WHEN cursor IS NULL;
+	END LOOP;
+	RETURN lines;
+END
+$$;
+SELECT is(pg_temp.walk(), (SELECT count(*)::int + 1 FROM coder.audit_logs), 'CSV by parts has every row once, and a header');
+SELECT is(coder.csv_field('=cmd()'), '"''=cmd()"', 'nothing in it is a formula');
+SELECT is(coder.csv_field('a "b", c'), '"a ""b"", c"', 'quotes are doubled');
+SELECT is((SELECT a.status FROM api('GET', '/api/v2/audit/export?cursor=1_x', NULL, pg_temp.boss()) a), 400, 'a cursor that is none');
+SELECT is((SELECT a.status FROM api('GET', '/api/v2/audit/export', NULL, token_of('nob')) a), 403, 'who may not read it may not export it');
+
 -- Nobody edits it.
 SELECT throws_ok('UPDATE coder.audit_logs SET diff = ''{}''', 'ZC403', 'Rows of the audit log are neither changed nor deleted.', 'no UPDATE');
 SELECT throws_ok('DELETE FROM coder.audit_logs', 'ZC403', NULL, 'no DELETE');
@@ -171,5 +279,16 @@ SELECT throws_ok('TRUNCATE coder.audit_logs', 'ZC403', NULL, 'no TRUNCATE');
 SET LOCAL session_replication_role = replica;
 SELECT throws_ok('DELETE FROM coder.audit_logs', 'ZC403', NULL, 'not as a replica either');
 RESET session_replication_role;
+
+-- Age.
+INSERT INTO coder.audit_logs ("time", user_id, organization_id, resource_type, resource_id, resource_target, action)
+SELECT now() - d * interval '1 day', pg_temp.id('boss'), '00000000-0000-0000-0000-000000000000', 'user', gen_random_uuid(), 'old', a
+  FROM (VALUES (10, 'write'::coder.audit_action), (100, 'write'), (10, 'connect'), (100, 'connect')) v (d, a);
+SELECT is(coder.audit_purge(), 1::bigint, 'old connections go, the rest is kept for ever');
+INSERT INTO coder.settings VALUES ('audit_logs_retention', '30d');
+SELECT is(coder.audit_purge(1), 1::bigint, 'what is older than the setting says goes in batches');
+SELECT coder.audit_purge(5);
+SELECT is((SELECT count(*)::int FROM coder.audit_logs WHERE "time" < now() - interval '30 days'), 0, 'until none is left');
+SELECT throws_ok('DELETE FROM coder.audit_logs', 'ZC403', NULL, 'and guarded again');
 SELECT * FROM finish();
 ROLLBACK;
