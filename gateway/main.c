@@ -399,6 +399,7 @@ start_provisioner(void)
 	snprintf(workers, sizeof(workers), "%d", gw_server.options.provisioner_daemons);
 	setenv("CODER_PG_CONNECTION_URL", gw_server.conninfo, 1);
 	setenv("CODER_PROVISIONER_DAEMONS", workers, 1);
+	unsetenv("CODER_PROVISIONERD_TAGS"); /* of daemons that are started apart */
 	setenv("CODER_CACHE_DIRECTORY", gw_server.options.cache_dir, 1);
 	setenv("CODER_ACCESS_URL", gw_server.options.access_url, 1);
 	setenv("CODER_AGENT_BINARY", gw_server.options.agent_path, 1);

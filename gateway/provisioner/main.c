@@ -9,6 +9,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
+#include <jansson.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,6 +86,7 @@ usage(void)
 		"  --cache-dir DIR, $CODER_CACHE_DIRECTORY          work folders, Terraform's plugins\n"
 		"  --config-dir DIR, $CODER_CONFIG_DIR              homes of sandboxed workspaces\n"
 		"  --name NAME, $CODER_PROVISIONER_DAEMON_NAME      default: the host's name\n"
+		"  -t, --tag KEY=VALUE, $CODER_PROVISIONERD_TAGS    jobs it is for; several: again, or parted by commas\n"
 		"  --daemons N, $CODER_PROVISIONER_DAEMONS          jobs at a time (default 3)\n"
 		"  --agent FILE, $CODER_AGENT_BINARY                the agent that sandboxes run\n"
 		"  --force-cancel DURATION, $CODER_PROVISIONER_FORCE_CANCEL_INTERVAL\n"
@@ -193,6 +195,27 @@ default_name(char *name, size_t size)
 	name[strcspn(name, ".")] = '\0';
 }
 
+/* Adds "key=value,…" to an object; false where a tag is none. */
+static bool
+add_tags(json_t *tags, const char *list)
+{
+	while (*list != '\0')
+	{
+		const size_t n = strcspn(list, ",");
+		const char *equals = memchr(list, '=', n);
+		char *key = equals != NULL && equals > list ? strndup(list, (size_t) (equals - list)) : NULL;
+
+		if (key == NULL || json_object_set_new(tags, key, json_stringn(equals + 1, n - (size_t) (equals + 1 - list))) != 0)
+		{
+			free(key);
+			return false;
+		}
+		free(key);
+		list += n + (list[n] == ',' ? 1 : 0);
+	}
+	return true;
+}
+
 static bool
 parse_options(int argc, char **argv, ProvOptions *o)
 {
@@ -200,12 +223,15 @@ parse_options(int argc, char **argv, ProvOptions *o)
 										  {"cache-dir", required_argument, NULL, 'c'},
 										  {"config-dir", required_argument, NULL, 'd'},
 										  {"name", required_argument, NULL, 'n'},
+										  {"tag", required_argument, NULL, 't'},
 										  {"daemons", required_argument, NULL, 'w'},
 										  {"agent", required_argument, NULL, 'a'},
 										  {"force-cancel", required_argument, NULL, 'f'},
 										  {"help", no_argument, NULL, 'h'},
 										  {NULL, 0, NULL, 0}};
 	static char name[64];
+	json_t *tags = json_object();
+	bool tags_good = add_tags(tags, env_or("CODER_PROVISIONERD_TAGS", ""));
 	int c;
 
 	default_name(name, sizeof(name));
@@ -217,7 +243,7 @@ parse_options(int argc, char **argv, ProvOptions *o)
 	o->cancel_grace_ms = duration_ms(env_or("CODER_PROVISIONER_FORCE_CANCEL_INTERVAL", "3m"));
 	o->agent_path = find_agent();
 	optind = 1;
-	while ((c = getopt_long(argc, argv, "h", flags, NULL)) != -1)
+	while ((c = getopt_long(argc, argv, "ht:", flags, NULL)) != -1)
 		switch (c)
 		{
 			case 'p':
@@ -231,6 +257,9 @@ parse_options(int argc, char **argv, ProvOptions *o)
 				break;
 			case 'n':
 				o->name = optarg;
+				break;
+			case 't':
+				tags_good = add_tags(tags, optarg) && tags_good;
 				break;
 			case 'w':
 				o->workers = atoi(optarg);
@@ -248,6 +277,13 @@ parse_options(int argc, char **argv, ProvOptions *o)
 				usage();
 				return false;
 		}
+	o->tags = json_dumps(tags, JSON_COMPACT);
+	json_decref(tags);
+	if (!tags_good)
+	{
+		fputs("provisioner: a tag must be KEY=VALUE\n", stderr);
+		return false;
+	}
 	if (o->cache_dir == NULL)
 		o->cache_dir = default_dir("XDG_CACHE_HOME", "/.cache");
 	if (o->data_dir == NULL)

@@ -686,6 +686,19 @@ tpl_workspace_tags(Tpl *tpl, char **error)
 }
 
 static void
+gather_tag(Gathered *g, const char *key, HclValue *value)
+{
+	HclValue *v = hcl_to_string(g->tpl->ctx, value);
+
+	if (v == NULL)
+		json_object_set_new(g->edges, key, json_string("A tag's value must be a string, a number or a bool."));
+	else if (v->kind == HCL_UNKNOWN)
+		json_object_set_new(g->edges, key, json_string("The tag's value is not known before the build."));
+	else if (v->kind == HCL_STRING)
+		json_object_set_new(g->out, key, json_string(v->u.str.data));
+}
+
+static void
 gather_tags(void *arg)
 {
 	Gathered *g = arg;
@@ -700,25 +713,17 @@ gather_tags(void *arg)
 		if (item->kind != ITEM_DATA || strcmp(item->type, "coder_workspace_tags") != 0)
 			continue;
 		tags = hcl_get(tpl_value(g->tpl, item), "tags");
-		for (j = 0; tags != NULL && tags->kind == HCL_OBJECT && j < tags->u.map.n; j++)
-		{
-			HclValue *v = hcl_to_string(g->tpl->ctx, tags->u.map.items[j].value);
-
-			if (v == NULL || v->kind == HCL_UNKNOWN)
-				hcl_raise(g->tpl->ctx,
-						  item->pos,
-						  "the value of tag \"%s\" is not known",
-						  tags->u.map.items[j].key);
-			if (v->kind == HCL_STRING)
-				json_object_set_new(g->out, tags->u.map.items[j].key, json_string(v->u.str.data));
-		}
+		if (tags == NULL || (tags->kind != HCL_OBJECT && tags->kind != HCL_NULL))
+			hcl_raise(g->tpl->ctx, item->pos, "\"tags\" of coder_workspace_tags must be an object whose keys are known");
+		for (j = 0; tags->kind == HCL_OBJECT && j < tags->u.map.n; j++)
+			gather_tag(g, tags->u.map.items[j].key, tags->u.map.items[j].value);
 	}
 }
 
 json_t *
-tpl_eval_tags(Tpl *tpl, char **error)
+tpl_eval_tags(Tpl *tpl, json_t *problems, char **error)
 {
-	return gather(tpl, gather_tags, json_object(), NULL, error);
+	return gather(tpl, gather_tags, json_object(), problems, error);
 }
 
 /* -- state --------------------------------------------------------------- */

@@ -37,7 +37,9 @@ extern const char *tpl_needs_terraform(Tpl *tpl);
 
 extern json_t *tpl_variables(Tpl *tpl);							  /* [TemplateVariable] */
 extern json_t *tpl_workspace_tags(Tpl *tpl, char **error);		  /* {key: source text} */
-extern json_t *tpl_eval_tags(Tpl *tpl, char **error);			  /* {key: value} */
+
+/* {key: value}; a tag whose value is not a text, number or bool, or not known, is in problems (an object) instead. */
+extern json_t *tpl_eval_tags(Tpl *tpl, json_t *problems, char **error);
 extern json_t *tpl_state(Tpl *tpl, json_t **edges, char **error); /* as terraform show -json */
 extern json_t *tpl_parameters(Tpl *tpl, char **error);			  /* {diagnostics, parameters} */
 

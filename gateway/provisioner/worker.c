@@ -193,7 +193,7 @@ static bool
 register_worker(Worker *w)
 {
 	char name[64];
-	const char *params[] = {name, "{terraform}", "{}", PROVISIONER_VERSION};
+	const char *params[] = {name, "{terraform}", w->options->tags, PROVISIONER_VERSION};
 	char *answer = NULL;
 	char *why = NULL;
 

@@ -213,6 +213,34 @@ $$;
 COMMENT ON FUNCTION coder.build_tags(jsonb, uuid, uuid) IS
 	'Tags of a build''s job: those of the version''s import, for the workspace''s owner.';
 
+-- Tags that the template declares, with the values of the build's parameters, over those of its job.
+CREATE OR REPLACE FUNCTION coder.build_add_tags(build uuid) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	b coder.workspace_builds;
+	j coder.provisioner_jobs;
+	v_owner uuid;
+	v_tags jsonb;
+BEGIN
+	SELECT * INTO b FROM coder.workspace_builds x WHERE x.id = build;
+	IF NOT EXISTS (SELECT FROM coder.template_version_workspace_tags t WHERE t.template_version_id = b.template_version_id) THEN
+		RETURN;
+	END IF;
+	SELECT * INTO j FROM coder.provisioner_jobs x WHERE x.id = b.job_id;
+	SELECT w.owner_id INTO v_owner FROM coder.workspaces w WHERE w.id = b.workspace_id;
+	v_tags := coder.workspace_tags(j.file_id, v_owner, j.organization_id,
+		(SELECT coalesce(jsonb_object_agg(v.name, coalesce(nullif(v.value, ''), v.default_value)), '{}')
+		   FROM coder.template_version_variables v
+		  WHERE v.template_version_id = b.template_version_id AND coalesce(nullif(v.value, ''), v.default_value) <> ''),
+		(SELECT coalesce(jsonb_object_agg(p.name, p.value), '{}')
+		   FROM coder.workspace_build_parameters p WHERE p.workspace_build_id = build),
+		'workspace tags validation failed');
+	UPDATE coder.provisioner_jobs x SET tags = x.tags || v_tags WHERE x.id = j.id;
+END
+$$;
+COMMENT ON FUNCTION coder.build_add_tags(uuid) IS
+	'Adds the evaluated tags of a new build''s template to its job; errors: 400 with one validation a tag.';
+
 CREATE OR REPLACE FUNCTION coder.build_add(workspace uuid, initiator uuid, transition text, version uuid, reason text,
 								given jsonb DEFAULT '[]', preset uuid DEFAULT NULL, state bytea DEFAULT NULL,
 								log_level text DEFAULT NULL, orphan boolean DEFAULT false)
@@ -250,6 +278,7 @@ BEGIN
 	VALUES (v_build, workspace, version, coalesce(b.build_number, 0) + 1, transition::coder.workspace_transition,
 			initiator, state, v_job, reason::coder.build_reason, preset);
 	PERFORM coder.build_store_parameters(v_build, version, b.id, given, preset);
+	PERFORM coder.build_add_tags(v_build);
 	IF preset IS NULL THEN
 		UPDATE coder.workspace_builds SET template_version_preset_id = p.id
 		  FROM (SELECT coder.matching_preset(version, v_build) AS id) p

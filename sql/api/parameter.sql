@@ -54,13 +54,25 @@ CREATE OR REPLACE FUNCTION coder.parameter_owner(owner uuid, org uuid)
 RETURNS jsonb LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
+	RETURN CASE WHEN owner = coder.subject_id()
+					 OR coder.can('read', 'organization_member', org, owner, id => owner)
+					 OR coder.can('read', 'user', NULL, owner, id => owner)
+				THEN coder.owner_data(owner, org) END;
+END
+$$;
+COMMENT ON FUNCTION coder.parameter_owner(uuid, uuid) IS 'A user as data.coder_workspace_owner; NULL: not to be seen.';
+
+-- The same, whoever asks.
+CREATE OR REPLACE FUNCTION coder.owner_data(owner uuid, org uuid)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
 DECLARE
 	u coder.users;
 BEGIN
 	SELECT * INTO u FROM coder.users x WHERE x.id = owner AND NOT x.deleted;
-	IF u.id IS NULL OR NOT (owner = coder.subject_id()
-							OR coder.can('read', 'organization_member', org, owner, id => owner)
-							OR coder.can('read', 'user', NULL, owner, id => owner)) THEN
+	IF NOT FOUND THEN
 		RETURN NULL;
 	END IF;
 	RETURN jsonb_build_object('id', u.id, 'name', u.username, 'full_name', u.name, 'email', u.email,
@@ -77,7 +89,42 @@ BEGIN
 								WHERE m.user_id = u.id AND m.organization_id = org) r));
 END
 $$;
-COMMENT ON FUNCTION coder.parameter_owner(uuid, uuid) IS 'A user as data.coder_workspace_owner; NULL: not to be seen.';
+COMMENT ON FUNCTION coder.owner_data(uuid, uuid) IS 'A user as data.coder_workspace_owner; NULL: there is none.';
+
+-- ---- tags: which daemon takes a job of the template ----
+
+-- What coder_workspace_tags of an archive say for an owner, with values of variables and parameters (name -> text).
+-- {} for an archive that cannot be read as a template: its import says so.
+CREATE OR REPLACE FUNCTION coder.workspace_tags(file uuid, owner uuid, org uuid, variables jsonb, parameters jsonb, message text)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	f coder.files;
+	o jsonb;
+	v jsonb;
+BEGIN
+	SELECT * INTO f FROM coder.files x WHERE x.id = file;
+	IF NOT FOUND OR (f.mimetype <> 'application/zip' AND position('coder_workspace_tags'::bytea IN f.data) = 0) THEN
+		RETURN '{}';
+	END IF;
+	o := coalesce(coder.owner_data(owner, org), '{}');
+	v := coder.template_tags(f.data, jsonb_build_object('variables', variables, 'parameters', parameters,
+		'metadata', jsonb_build_object('workspace_owner_id', o->'id', 'workspace_owner', o->'name',
+			'workspace_owner_name', o->'full_name', 'workspace_owner_email', o->'email',
+			'workspace_owner_login_type', o->'login_type', 'workspace_owner_ssh_public_key', o->'ssh_public_key',
+			'workspace_owner_groups', o->'groups', 'workspace_owner_rbac_roles', o->'rbac_roles')), now());
+	IF v ? 'error' THEN
+		PERFORM coder.raise(400, message, v->>'error');
+	ELSIF v->'problems' <> '{}' THEN
+		PERFORM coder.raise(400, message, format('%s of the tags cannot be used.', (SELECT count(*) FROM jsonb_object_keys(v->'problems'))),
+			(SELECT jsonb_agg(coder.validation(p.key, p.value) ORDER BY p.key) FROM jsonb_each_text(v->'problems') p));
+	END IF;
+	RETURN coalesce(v->'tags', '{}');
+END
+$$;
+COMMENT ON FUNCTION coder.workspace_tags(uuid, uuid, uuid, jsonb, jsonb, text) IS
+	'Evaluated tags of an archive; errors: 400 with message, and one validation a tag.';
 
 -- Parameters of a version with the given values (name -> text) for an owner.
 CREATE OR REPLACE FUNCTION coder.parameters_evaluate(v coder.template_versions, owner uuid, inputs jsonb)

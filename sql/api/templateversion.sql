@@ -142,7 +142,12 @@ BEGIN
 			'template_version_import', v_file,
 			jsonb_build_object('template_id', v_template.id, 'template_version_id', v_id,
 				'user_variable_values', coalesce(nullif(b->'user_variable_values', 'null'), '[]')),
-			coder.provisioner_tags(coder.subject_id(), coalesce(nullif(b->'tags', 'null'), '{}')));
+			coder.provisioner_tags(coder.subject_id(),
+				coder.workspace_tags(v_file, coder.subject_id(), v_org.id, (
+					SELECT coalesce(jsonb_object_agg(x->>'name', x->>'value') FILTER (WHERE x->>'name' IS NOT NULL), '{}')
+					  FROM jsonb_array_elements(coalesce(nullif(b->'user_variable_values', 'null'), '[]')) x),
+					'{}', 'Unable to parse workspace tags'),
+				coalesce(nullif(b->'tags', 'null'), '{}')));
 	INSERT INTO coder.template_versions (id, template_id, organization_id, name, job_id, created_by, message, source_example_id)
 	VALUES (v_id, v_template.id, v_org.id, coalesce(nullif(v_name, ''), coder.random_name()), v_job,
 			coder.subject_id(), coalesce(b->>'message', ''), nullif(b->>'example_id', ''));

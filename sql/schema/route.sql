@@ -262,3 +262,7 @@ RETURNS jsonb LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'c
 -- A JSON Web Key as the key of RS256, ES256 or EdDSA; NULL where it is none for it, or too weak.
 CREATE FUNCTION coder.jwk_key(jwk jsonb, alg text)
 RETURNS bytea LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_jwk_key';
+
+-- The evaluated coder_workspace_tags of a template: {tags, problems}, {error}, or {broken}; extension/template.c.
+CREATE FUNCTION coder.template_tags(archive bytea, input jsonb, at timestamptz)
+RETURNS jsonb LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_template_tags';

@@ -68,6 +68,38 @@ SELECT is(v('x', 'static', 'parameters', '1', 'value', 'value'), '30', 'a value 
 SELECT is(v('x', 'static', 'parameters', '1', 'diagnostics', '0', 'detail'), 'value 30 is more than the maximum 10', 'and judged');
 SELECT is(v('x', 'static', 'parameters', '0', 'value', 'value'), 'eu', 'a default is used');
 
+-- What the server itself evaluates.
+CREATE FUNCTION pg_temp.oct(n int, digits int) RETURNS text LANGUAGE sql AS
+	$$SELECT string_agg((n >> 3 * i & 7)::text, '' ORDER BY i DESC) FROM generate_series(0, digits - 1) i$$;
+CREATE FUNCTION pg_temp.tar(tf text) RETURNS bytea LANGUAGE plpgsql AS $$
+DECLARE
+	head bytea := rpad('main.tf', 100, '~')::bytea || '0000644~0000000~0000000~'::bytea
+		|| (pg_temp.oct(octet_length(tf), 11) || '~00000000000~        0')::bytea || repeat('~', 355)::bytea;
+BEGIN
+	head := decode(replace(encode(head, 'hex'), '7e', '00'), 'hex');
+	head := overlay(head PLACING pg_temp.oct((SELECT sum(get_byte(head, i))::int FROM generate_series(0, 511) i), 6)::bytea
+					|| '\x0020'::bytea FROM 149 FOR 8);
+	RETURN head || tf::bytea || decode(repeat('00', (512 - octet_length(tf) % 512) % 512 + 1024), 'hex');
+END
+$$;
+CREATE FUNCTION pg_temp.tags(tags text, input jsonb DEFAULT '{}') RETURNS jsonb LANGUAGE sql AS
+	$$SELECT coder.template_tags(pg_temp.tar(format('variable "v" { default = "d" }
+data "coder_parameter" "p" { name = "p" }
+data "coder_workspace_tags" "t" { tags = %s }
+', tags)), input, '2026-01-01')$$;
+SELECT is(pg_temp.tags('{ a = var.v, n = 1.5, b = !false, gone = null }'), '{"tags": {"a": "d", "n": "1.5", "b": "true"}, "problems": {}}', 'tags of a template');
+SELECT is(pg_temp.tags('{ (var.v) = "x-${data.coder_parameter.p.value}" }', '{"variables": {"v": "k"}, "parameters": {"p": "q"}}'),
+	'{"tags": {"k": "x-q"}, "problems": {}}', 'with values of variables and parameters');
+SELECT is((SELECT jsonb_object_agg(k, true) FROM jsonb_object_keys(pg_temp.tags('{ a = [1], b = { c = 1 }, d = "x" }') -> 'problems') k),
+	'{"a": true, "b": true}', 'values that are no tag');
+SELECT ok(pg_temp.tags(t) ? 'error', 'no tags: ' || t) FROM unnest(ARRAY['"x"', '[1]', 'var.none', '{ a = 1/0 }']) t;
+SELECT is(pg_temp.tags('} }'), '{"tags": {}, "problems": {}}', 'a template that does not parse has none: its import says why');
+SELECT ok(coder.template_tags(d, '{}', now()) ? 'broken', 'no archive') FROM (VALUES (''::bytea), ('junk'), (left(pg_temp.tar('x')::text, 400)::bytea)) v (d);
+SELECT is(pg_temp.tags(repeat('[', 100000)), '{"tags": {}, "problems": {}}', 'nor one that is nested too deep');
+SELECT matches(coder.init_script('linux', 'arm64', 'https://example.com/x'), E'BINARY_URL=https://example.com/bin/coder-linux-arm64\n', 'a script for an agent');
+SELECT matches(coder.init_script('linux', 'amd64', 'https://example.com', 'token'), E'CODER_AGENT_AUTH="token"\nexport CODER_AGENT_URL="https://example.com/"', 'knows the way back');
+SELECT is(coder.init_script('plan9', 'amd64', 'https://example.com'), NULL, 'none for an unknown system');
+
 -- templates
 SELECT is(keep('t', 'POST', format('/api/v2/organizations/%s/templates', org),
 	jsonb_build_object('name', 'dev', 'template_version_id', v('v1', 'id'), 'default_ttl_ms', 3600000)), 201, 'a template is made') FROM k;
