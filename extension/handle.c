@@ -84,6 +84,7 @@ static TupleDesc request_desc;
 
 PG_FUNCTION_INFO_V1(coder_handle);
 PG_FUNCTION_INFO_V1(coder_handle_packed);
+PG_FUNCTION_INFO_V1(coder_audit_refused);
 PG_FUNCTION_INFO_V1(coder_routes_changed);
 
 Oid
@@ -702,6 +703,77 @@ unpack_request(CoderRequest *request, Route *route, const PackedRequest *packed)
 	}
 }
 
+/* Reads a packed request and finds its route; 22P03 where the bytes are none. */
+static Route *
+read_packed(CoderRequest *request, PackedRequest *packed, const char *bytes, size_t len)
+{
+	PackedSlice *token = &packed->fields[PACKED_TOKEN];
+	Route *route;
+
+	if (!packed_read(bytes, len, packed))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION), errmsg("malformed request")));
+	if (token->bytes != NULL)
+		pg_verifymbstr(token->bytes, token->len, false);
+	route = find_route(packed->route);
+	unpack_request(request, route, packed);
+	return route;
+}
+
+/* Calls coder.audit_refusal(request, status) as the current subject. */
+static void
+tell_refusal(Route *route, CoderRequest *request, int status)
+{
+	Oid types[2] = {request_desc->tdtypeid, INT4OID};
+	Datum values[2] = {coder_request_datum(request, request_desc, route->raw_body),
+					   Int32GetDatum(status)};
+
+	SPI_connect();
+	SPI_execute_with_args(
+		"SELECT coder.audit_refusal($1, $2)", 2, types, values, NULL, false, 1);
+	SPI_finish();
+}
+
+/*
+ * coder.audit_refused(request bytea) RETURNS void
+ *
+ * A request that was refused, for the audit log: its status in four bytes, then
+ * the request.
+ */
+Datum
+coder_audit_refused(PG_FUNCTION_ARGS)
+{
+	bytea *bytes = PG_GETARG_BYTEA_PP(0);
+	CoderSubject *outer = coder_current_subject;
+	PackedRequest packed;
+	CoderRequest request;
+	Route *route;
+	uint32 status;
+
+	if (VARSIZE_ANY_EXHDR(bytes) < 4)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION), errmsg("malformed request")));
+	memcpy(&status, VARDATA_ANY(bytes), 4);
+	route = read_packed(
+		&request, &packed, VARDATA_ANY(bytes) + 4, VARSIZE_ANY_EXHDR(bytes) - 4);
+	depth++;
+	PG_TRY();
+	{
+		PackedSlice *token = &packed.fields[PACKED_TOKEN];
+
+		if (token->bytes != NULL && route->auth != AUTH_NONE && route->auth != AUTH_AGENT)
+			coder_current_subject = optional_subject(token->bytes, token->len, NULL);
+		coder_current_request = &request;
+		tell_refusal(route, &request, (int) pg_ntoh32(status));
+	}
+	PG_FINALLY();
+	{
+		leave_request(outer);
+	}
+	PG_END_TRY();
+	PG_RETURN_VOID();
+}
+
 /*
  * coder.handle(request bytea) RETURNS bytea
  *
@@ -716,12 +788,6 @@ coder_handle_packed(PG_FUNCTION_ARGS)
 	CoderRequest request;
 	Route *route;
 
-	if (!packed_read(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes), &packed))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION), errmsg("malformed request")));
-	if (token->bytes != NULL)
-		pg_verifymbstr(token->bytes, token->len, false);
-	route = find_route(packed.route);
-	unpack_request(&request, route, &packed);
+	route = read_packed(&request, &packed, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
 	return serve(route, &request, token->bytes, token->len);
 }

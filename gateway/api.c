@@ -41,6 +41,9 @@ static const Oid packed_types[] = {GW_BYTEA};
 static const GwStatement packed_statement = {
 	"handle_packed", "SELECT coder.handle($1)", 1, packed_types};
 
+static const GwStatement refused_statement = {
+	"audit_refused", "SELECT coder.audit_refused($1)", 1, packed_types};
+
 /*
  * A request that waits for the database, or for what its function wants fetched.
  * It is in the request's pool, so it goes with the client; the query is then
@@ -68,13 +71,14 @@ put32(char *p, uint32_t v)
 
 /*
  * The arguments in one value (extension/packed.h), in memory for the query to
- * keep.  The elements of the array of parameters are in the same form there.
+ * keep, behind a status unless it is 0.  The elements of the array of parameters
+ * are in the same form there.
  */
 static char *
-pack(const GwHandleArgs *args, size_t size, size_t *len)
+pack(const GwHandleArgs *args, int status, size_t size, size_t *len)
 {
-	char *base = h2o_mem_alloc(size);
-	char *p = put32(base, (uint32_t) args->route);
+	char *base = h2o_mem_alloc(size + 4);
+	char *p = put32(status != 0 ? put32(base, (uint32_t) status) : base, (uint32_t) args->route);
 
 	for (int i = 1; i < GW_HANDLE_ARGS; i++)
 	{
@@ -101,20 +105,28 @@ pack(const GwHandleArgs *args, size_t size, size_t *len)
 	return base;
 }
 
+static size_t
+packed_size(const GwHandleArgs *args)
+{
+	size_t size = 4 * GW_HANDLE_ARGS;
+
+	for (int i = 1; i < GW_HANDLE_ARGS; i++)
+		size += args->values[i] != NULL ? (size_t) args->lengths[i] : 0;
+	return size;
+}
+
 GwQuery *
 gw_handle_send(GwLoop *loop, const GwHandleArgs *args, GwDbCallback cb, void *arg)
 {
 	GwParams params = {args->values, args->lengths, NULL};
 	GwDbPool pool = args->slow ? GW_DB_SLOW : GW_DB_FAST;
-	size_t size = 4 * GW_HANDLE_ARGS;
+	size_t size = packed_size(args);
 	size_t len;
 	char *packed;
 
-	for (int i = 1; i < GW_HANDLE_ARGS; i++)
-		size += args->values[i] != NULL ? (size_t) args->lengths[i] : 0;
 	if (size > PACKED_MAX) /* not worth another copy */
 		return gw_db_send(loop->db, pool, &handle_statement, &params, args->read_only, cb, arg);
-	packed = pack(args, size, &len);
+	packed = pack(args, 0, size, &len);
 	return gw_db_send_owned(
 		loop->db, pool, &packed_statement, packed, len, args->read_only, cb, arg);
 }
@@ -232,6 +244,43 @@ set_arg(GwHandleArgs *args, int i, const char *value, size_t len)
 	args->lengths[i] = (int) len;
 }
 
+static void
+on_told(void *arg, GwDbStatus status, PGresult *result)
+{
+	(void) arg;
+	if (status == GW_DB_FAILED)
+		gw_log(GW_WARN, "a refused request is not in the audit log: %s", PQresultErrorMessage(result));
+	PQclear(result);
+}
+
+/*
+ * The audit log hears of a change that was refused in a transaction of its own,
+ * as the request's is undone.  Who is not signed in is not told of.
+ */
+static void
+tell_refused(GwLoop *loop, const GwHandleArgs *args, int status)
+{
+	GwHandleArgs bare = *args;
+	size_t len;
+	char *packed;
+
+	if (args->read_only || status < 400 || status > 499 || status == 401)
+		return;
+	bare.values[GW_ARG_BODY] = NULL;
+	packed = pack(&bare, status, packed_size(&bare), &len);
+	gw_db_send_owned(loop->db, GW_DB_FAST, &refused_statement, packed, len, false, on_told, NULL);
+}
+
+/* The status of what the database raised. */
+static int
+failed_status(const PGresult *result)
+{
+	GwError error;
+
+	gw_error_of_sqlstate(&error, PQresultErrorField(result, PG_DIAG_SQLSTATE), NULL, NULL, NULL);
+	return error.status;
+}
+
 static void on_answer(void *arg, GwDbStatus status, PGresult *result);
 
 /* The function's next part is called with what was fetched. */
@@ -309,7 +358,10 @@ on_answer(void *arg, GwDbStatus status, PGresult *result)
 				? "Try again."
 				: "The outcome is unknown: the change may or may not have been made. Look before trying again.");
 	else if (status == GW_DB_FAILED)
+	{
+		tell_refused(call->request->loop, &call->args, failed_status(result));
 		gw_reply_pg_error(req, result);
+	}
 	else if (PQntuples(result) != 1 || PQgetisnull(result, 0, 0) ||
 			 !gw_answer_parse(
 				 &answer, PQgetvalue(result, 0, 0), (size_t) PQgetlength(result, 0, 0)))
@@ -326,6 +378,7 @@ on_answer(void *arg, GwDbStatus status, PGresult *result)
 		bool typed = add_headers(req, answer.headers, answer.headers_len);
 		bool empty = answer.body_len == 0 || answer.status == 204 || answer.status == 304;
 
+		tell_refused(call->request->loop, &call->args, answer.status);
 		gw_reply_body(req,
 					  answer.status,
 					  typed || empty ? NULL : "application/json; charset=utf-8",

@@ -394,6 +394,100 @@ BEGIN
 END
 $$;
 
+-- The resource that a request would have changed, if the subject may know that it exists: type, id, target, organization,
+-- and what would have been done.  NULL where the request names none that exists.
+CREATE OR REPLACE FUNCTION coder.audit_aim(req coder.request, OUT type text, OUT id uuid, OUT target text, OUT org uuid, OUT action text)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	last CONSTANT text := substring(req.route FROM '.*\{([A-Za-z_]+)\}');
+	r jsonb; -- the row
+BEGIN
+	action := CASE WHEN req.method = 'DELETE' AND req.route LIKE '%}' THEN 'delete' ELSE 'write' END;
+	IF req.method = 'POST' AND NOT (req.route ~ '/members/\{user\}$' OR req.route ~ '/versions/archive$|/(un)?archive$') THEN
+		RETURN; -- what would have been made has no id
+	ELSIF req.route ~ '/organizations/\{organization\}/members/\{user\}' THEN
+		r := to_jsonb(coder.param_user(req));
+		org := (coder.param_organization(req)).id;
+		type := 'organization_member';
+		action := CASE req.method WHEN 'POST' THEN 'create' ELSE action END;
+	ELSIF req.route ~ '/members/roles/\{roleName\}' THEN
+		org := (coder.param_organization(req)).id;
+		SELECT to_jsonb(c) INTO r FROM coder.custom_roles c WHERE c.organization_id = org AND lower(c.name) = lower(req.params->>'roleName');
+		type := 'custom_role';
+	ELSIF req.route ~ '/keys/' THEN
+		SELECT jsonb_build_object('id', k.user_id, 'name', k.token_name) INTO r FROM coder.param_key(req, 'read') k;
+		type := 'api_key';
+	ELSIF req.route ~ '/gitsshkey' THEN
+		SELECT jsonb_build_object('id', g.user_id, 'name', g.public_key) INTO r FROM coder.gitsshkeys g WHERE g.user_id = (coder.param_user(req)).id;
+		type := 'git_ssh_key';
+	ELSIF req.route ~ '/settings/idpsync/' THEN
+		SELECT jsonb_build_object('id', '00000000-0000-0000-0000-000000000000', 'name', s.target) INTO r FROM coder.audit_settings s
+		 WHERE s.pattern LIKE 'idpsync:' || substring(req.route FROM 'idpsync/([a-z]+)') || '%';
+		org := CASE WHEN req.params ? 'organization' THEN (coder.param_organization(req)).id END;
+		type := CASE substring(req.route FROM 'idpsync/([a-z]+)') WHEN 'organization' THEN 'idp_sync_settings_organization'
+			WHEN 'groups' THEN 'idp_sync_settings_group' ELSE 'idp_sync_settings_role' END;
+	ELSIF req.route ~ '/(health|notifications)/settings$' THEN
+		type := substring(req.route FROM '/(health|notifications)/settings$') || '_settings';
+		id := '00000000-0000-0000-0000-000000000000';
+		RETURN;
+	ELSIF last = 'template' THEN
+		r := to_jsonb(coder.param_template(req));
+		type := 'template';
+	ELSIF last = 'templateversion' THEN
+		r := to_jsonb(coder.param_version(req));
+		type := 'template_version';
+	ELSIF last = 'workspace' THEN
+		r := to_jsonb(coder.param_workspace(req));
+		type := 'workspace';
+	ELSIF last = 'group' THEN
+		r := to_jsonb(coder.param_group(req));
+		type := 'group';
+	ELSIF last = 'organization' THEN
+		r := to_jsonb(coder.param_organization(req));
+		type := 'organization';
+	ELSIF last = 'app' THEN
+		r := to_jsonb(coder.param_oauth2_app(req));
+		type := 'oauth2_provider_app';
+	ELSIF last = 'notification_template' THEN
+		SELECT to_jsonb(t) INTO r FROM coder.notification_templates t WHERE t.id = coder.param_uuid(req, 'notification_template');
+		type := 'notification_template';
+	ELSIF last = 'user' AND req.route ~ '\{user\}(/(profile|roles|password|quiet-hours|status/[a-z]+))?$' THEN
+		r := to_jsonb(coder.param_user(req));
+		type := 'user';
+	ELSE
+		RETURN;
+	END IF;
+	id := r->>'id';
+	target := CASE WHEN type IN ('user', 'organization_member') THEN r->>'username' ELSE r->>'name' END;
+	org := coalesce(org, CASE type WHEN 'organization' THEN id ELSE (r->>'organization_id')::uuid END);
+END
+$$;
+
+-- One row for a request that was refused with a status, where it was aimed at a resource that the subject may know of.
+-- Nobody's are not told: the reference has no row for them either.  Called by coder.audit_refused().
+CREATE OR REPLACE FUNCTION coder.audit_refusal(req coder.request, status int4)
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	aim record;
+BEGIN
+	IF coder.subject_id() IS NULL OR req.method NOT IN ('POST', 'PUT', 'PATCH', 'DELETE') THEN
+		RETURN;
+	END IF;
+	BEGIN
+		SELECT * INTO aim FROM coder.audit_aim(req);
+	EXCEPTION WHEN SQLSTATE 'ZC400' OR SQLSTATE 'ZC403' OR SQLSTATE 'ZC404' THEN
+		RETURN; -- it does not exist, or not for this subject
+	END;
+	IF aim.id IS NOT NULL THEN
+		PERFORM coder.audit(aim.action, aim.type, aim.id, aim.target, aim.org, '{}', status);
+	END IF;
+END
+$$;
+
 DELETE FROM coder.routes WHERE area = 'audit';
 INSERT INTO coder.routes (area, method, pattern, function, pool, read_only) VALUES
 	('audit', 'GET', '/api/v2/audit', 'audit_list', 'slow', true),

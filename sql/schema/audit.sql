@@ -9,7 +9,7 @@ CREATE TYPE coder.resource_type AS ENUM ('organization', 'template', 'template_v
 	'health_settings', 'oauth2_provider_app', 'oauth2_provider_app_secret', 'custom_role', 'organization_member',
 	'notifications_settings', 'notification_template', 'idp_sync_settings_organization',
 	'idp_sync_settings_group', 'idp_sync_settings_role', 'workspace_agent', 'workspace_app',
-	'prebuilds_settings', 'task', 'ai_seat');
+	'prebuilds_settings', 'task', 'ai_seat', 'user_secret');
 
 CREATE TABLE coder.audit_logs (
 	id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -129,6 +129,11 @@ ALTER TABLE coder.audit_logs ENABLE ALWAYS TRIGGER audit_guard_truncate;
 CREATE FUNCTION coder.audit(action text, type text, id uuid, target text DEFAULT '', org uuid DEFAULT NULL,
 	diff jsonb DEFAULT NULL, status int4 DEFAULT NULL, actor uuid DEFAULT NULL, additional jsonb DEFAULT NULL, icon text DEFAULT NULL)
 RETURNS void LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'coder_audit';
+
+-- Tells of a request that was refused: its status as four bytes, and the request as coder.handle has it.  The gateway
+-- calls it, since what the request's transaction wrote is undone.  22P03 where the bytes are malformed.
+CREATE FUNCTION coder.audit_refused(request bytea)
+RETURNS void LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'coder_audit_refused';
 
 -- What follows in this transaction is the server's own work, of this subsystem, until the call with NULL that belongs to
 -- it; rows say so, or there are none where another row tells it (told false).  Errors: XX000 beyond seven levels.

@@ -24,6 +24,7 @@ INSERT INTO coder.audit_tables (table_name, resource_type, id_column, key_column
 	('oauth2_provider_apps', 'oauth2_provider_app', 'id', NULL, 'name', false, NULL, 'icon', '{}', '{}', NULL, '{create,write,delete}'),
 	('oauth2_provider_app_secrets', 'oauth2_provider_app_secret', 'id', NULL, 'display_secret', false, NULL, NULL,
 		'{oauth2_provider_app}', '{app_id}', NULL, '{create,write,delete}'),
+	('user_secrets', 'user_secret', 'id', NULL, 'name', false, NULL, NULL, '{user}', '{user_id}', NULL, '{create,write,delete}'),
 	('notification_templates', 'notification_template', 'id', NULL, 'name', false, NULL, NULL, '{}', '{}', NULL, '{create,write,delete}');
 
 SELECT coder.audit_track('templates', ARRAY['active_version_id', 'activity_bump', 'allow_user_autostart', 'allow_user_autostop',
@@ -72,6 +73,7 @@ SELECT coder.audit_track('oauth2_provider_apps', ARRAY['name', 'icon', 'callback
 	'{id,created_at,updated_at,client_id_issued_at}', secret => '{jwks,registration_access_token}');
 SELECT coder.audit_track('oauth2_provider_app_secrets', '{app_id,display_secret}', '{id,created_at,last_used_at,secret_prefix}',
 	secret => '{hashed_secret}');
+SELECT coder.audit_track('user_secrets', '{id,user_id,name,description,env_name,file_path}', '{created_at,updated_at}', secret => '{value}');
 SELECT coder.audit_track('notification_templates', '{name,title_template,body_template,actions,group,method,kind,enabled_by_default}', '{id}');
 
 CREATE TRIGGER audit AFTER UPDATE OF completed_at ON coder.provisioner_jobs

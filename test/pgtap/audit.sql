@@ -272,6 +272,38 @@ SELECT is(coder.csv_field('a "b", c'), '"a ""b"", c"', 'quotes are doubled');
 SELECT is((SELECT a.status FROM api('GET', '/api/v2/audit/export?cursor=1_x', NULL, pg_temp.boss()) a), 400, 'a cursor that is none');
 SELECT is((SELECT a.status FROM api('GET', '/api/v2/audit/export', NULL, token_of('nob')) a), 403, 'who may not read it may not export it');
 
+-- What is refused: the gateway tells of it with the status and the request.
+CREATE FUNCTION pg_temp.lv(b bytea) RETURNS bytea LANGUAGE sql AS 'SELECT CASE WHEN b IS NULL THEN ''\xffffffff'' ELSE int4send(length(b)) || b END';
+CREATE FUNCTION pg_temp.refused(status int, method text, path text, token text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	r record;
+BEGIN
+	SELECT * INTO r FROM route_of(method, path);
+	PERFORM coder.audit_refused(int4send(status) || int4send(r.id) || pg_temp.lv(convert_to(method, 'UTF8')) || pg_temp.lv(convert_to(path, 'UTF8'))
+		|| pg_temp.lv((SELECT coalesce(string_agg(pg_temp.lv(convert_to(p, 'UTF8')), '' ORDER BY n), '') FROM unnest(r.params) WITH ORDINALITY u (p, n)))
+		|| pg_temp.lv('') || pg_temp.lv(convert_to(E'user-agent: curl\n', 'UTF8')) || pg_temp.lv(NULL) || pg_temp.lv(convert_to(token, 'UTF8'))
+		|| pg_temp.lv(convert_to('10.1.2.3', 'UTF8')) || pg_temp.lv(uuid_send(gen_random_uuid())) || pg_temp.lv(NULL));
+	RETURN (SELECT string_agg(format('%s %s %s %s %s %s %s', n.action, n.resource_type, n.resource_target, n.status_code, n.user_id = pg_temp.id('mel'), host(n.ip), n.user_agent), ';')
+		FROM pg_temp.news() n);
+END
+$$;
+UPDATE coder.organization_members SET roles = '{}' WHERE user_id = pg_temp.id('mel');
+SELECT * FROM pg_temp.news() \g /dev/null
+SELECT is(pg_temp.refused(v.status, v.method, v.path, v.token), v.told, v.method || ' ' || v.path) FROM (
+	SELECT 403 AS status, 'PATCH' AS method, '/api/v2/templates/' || (SELECT id FROM coder.templates WHERE name = 'template-0') AS path, pg_temp.mel() AS token, 'write template template-0 403 t 10.1.2.3 curl' AS told
+	UNION ALL SELECT 403, 'DELETE', '/api/v2/templates/' || (SELECT id FROM coder.templates WHERE name = 'template-0'), pg_temp.mel(), 'delete template template-0 403 t 10.1.2.3 curl'
+	UNION ALL SELECT 400, 'PUT', '/api/v2/users/me/profile', pg_temp.mel(), 'write user mel 400 t 10.1.2.3 curl'
+	UNION ALL SELECT 403, 'DELETE', '/api/v2/organizations/coder', pg_temp.mel(), 'delete organization coder 403 t 10.1.2.3 curl'
+	UNION ALL SELECT 403, 'PUT', '/api/v2/debug/health/settings', pg_temp.mel(), 'write health_settings  403 t 10.1.2.3 curl'
+	UNION ALL SELECT 403, 'PATCH', '/api/v2/organizations/coder/settings/idpsync/groups', pg_temp.mel(), 'write idp_sync_settings_group Organization Group Sync 403 t 10.1.2.3 curl'
+	UNION ALL SELECT 404, 'PUT', '/api/v2/workspaces/' || (SELECT id FROM coder.workspaces WHERE name = 'workspace-2') || '/ttl', pg_temp.mel(), NULL
+	UNION ALL SELECT 404, 'DELETE', '/api/v2/users/boss', pg_temp.mel(), NULL
+	UNION ALL SELECT 400, 'POST', '/api/v2/users', pg_temp.mel(), NULL
+	UNION ALL SELECT 400, 'GET', '/api/v2/users/me', pg_temp.mel(), NULL
+	UNION ALL SELECT 400, 'PUT', '/api/v2/users/me/profile', 'nobody', NULL) v;
+SELECT throws_ok($$ SELECT coder.audit_refused('\x00000194') $$, '22P03', NULL, 'no request');
+SELECT throws_ok($$ SELECT coder.audit_refused('\x01') $$, '22P03', NULL, 'not even a status');
+
 -- Nobody edits it.
 SELECT throws_ok('UPDATE coder.audit_logs SET diff = ''{}''', 'ZC403', 'Rows of the audit log are neither changed nor deleted.', 'no UPDATE');
 SELECT throws_ok('DELETE FROM coder.audit_logs', 'ZC403', NULL, 'no DELETE');
