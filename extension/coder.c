@@ -59,6 +59,7 @@ _PG_init(void)
 	coder_crypto_init();
 	prev_emit_log_hook = emit_log_hook;
 	emit_log_hook = on_emit_log;
+	coder_seal_init();
 	coder_handle_init();
 	coder_subject_init();
 	coder_session_init();

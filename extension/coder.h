@@ -96,6 +96,9 @@ extern void coder_guard_init(void);
 extern void coder_crypto_init(void);
 extern void coder_sha256(const void *data, size_t len, uint8 out[CODER_SHA256_LEN]);
 
+/* seal.c */
+extern void coder_seal_init(void);
+
 /* event.c */
 extern void coder_event_init(void);
 extern void coder_event_shmem_request(void);

@@ -17,6 +17,7 @@
 
 #include "db.h"
 #include "request.h"
+#include "secret.h"
 
 #define MAX_PARAMS 16
 #define MAX_STATEMENTS 64
@@ -61,6 +62,7 @@ struct DbConn
 	PGconn *pg;
 	h2o_socket_t *sock;
 	bool up;
+	bool retiring;	 /* nothing new until it has been opened again */
 	bool cancelling; /* a thread sends a cancel: nothing new until it is back */
 	bool in_results;
 	int running;
@@ -88,6 +90,8 @@ struct GwDb
 	GwDbStats stats;
 };
 
+static void conn_close(DbConn *conn);
+static void conn_renew(DbConn *conn);
 static void conn_connect(void *arg);
 static void conn_lost(DbConn *conn, const char *why);
 static void dispatch(GwDb *db, GwDbPool pool);
@@ -224,7 +228,7 @@ pick(GwDb *db, GwDbPool pool)
 		DbConn *conn = &db->conns[pool][i];
 		uint64_t ahead;
 
-		if (!conn->up || conn->cancelling || conn->running >= cap)
+		if (!conn->up || conn->retiring || conn->cancelling || conn->running >= cap)
 			continue;
 		ahead = pool == GW_DB_FAST ? work_ahead(conn, now) : 0;
 		if (ahead < SPILL_US)
@@ -421,7 +425,9 @@ cancel_done(GwLoop *loop, void *arg)
 
 	(void) loop;
 	conn->cancelling = false;
-	if (!conn->db->closing)
+	if (conn->retiring && conn->up && conn->running == 0 && !conn->db->closing)
+		conn_renew(conn);
+	else if (!conn->db->closing)
 		dispatch(conn->db, conn->pool);
 }
 
@@ -569,6 +575,8 @@ on_readable(h2o_socket_t *sock, const char *err)
 		note_service(conn, done);
 	if (PQstatus(pg) != CONNECTION_OK)
 		conn_lost(conn, PQerrorMessage(pg));
+	else if (conn->retiring && conn->running == 0)
+		conn_renew(conn);
 	else
 		dispatch(conn->db, conn->pool);
 }
@@ -585,7 +593,16 @@ conn_close(DbConn *conn)
 	PQfinish(conn->pg);
 	conn->pg = NULL;
 	conn->up = false;
+	conn->retiring = false;
 	conn->prepared = 0;
+}
+
+/* Opens an idle connection again, with the secrets of now. */
+static void
+conn_renew(DbConn *conn)
+{
+	conn_close(conn);
+	conn_connect(conn);
 }
 
 /*
@@ -661,7 +678,10 @@ conn_up(DbConn *conn)
 		db->loop->ctx.loop, dup(PQsocket(conn->pg)), H2O_SOCKET_FLAG_DONT_READ);
 	conn->sock->data = conn;
 	h2o_socket_read_start(conn->sock, on_readable);
-	dispatch(db, conn->pool);
+	if (conn->retiring)
+		conn_renew(conn);
+	else
+		dispatch(db, conn->pool);
 }
 
 /* libpq may change its socket between polls, so each step has a new one of h2o's. */
@@ -708,6 +728,8 @@ conn_connect(void *arg)
 	const char *keys[] = {
 		"dbname", "application_name", "client_encoding", "sslmode", "gssencmode", "options", NULL};
 	const char *values[] = {db->conninfo, "coder-server", "UTF8", NULL, "disable", NULL, NULL};
+	char *secrets;
+	char *options = NULL;
 
 	if (conn->pg != NULL) /* a send failed */
 	{
@@ -716,13 +738,16 @@ conn_connect(void *arg)
 	}
 	if (db->closing)
 		return;
-	values[5] =
-		conn->pool == GW_DB_FAST
-			? "-c plan_cache_mode=force_generic_plan -c jit=off -c timezone=UTC -c statement_timeout=2000"
-			: "-c plan_cache_mode=force_generic_plan -c jit=off -c timezone=UTC -c statement_timeout=30000";
+	secrets = gw_secrets_option();
+	if (asprintf(&options, "-c plan_cache_mode=force_generic_plan -c jit=off -c timezone=UTC -c statement_timeout=%d%s",
+				 conn->pool == GW_DB_FAST ? 2000 : 30000, secrets) < 0)
+		h2o_fatal("out of memory");
+	values[5] = options;
 	keys[3] = strstr(db->conninfo, "host='/") != NULL ? "sslmode" : "fallback_application_name";
 	values[3] = strstr(db->conninfo, "host='/") != NULL ? "disable" : "coder-server";
 	conn->pg = PQconnectStartParams(keys, values, 1);
+	free(options);
+	free(secrets);
 	if (conn->pg == NULL || PQstatus(conn->pg) == CONNECTION_BAD)
 	{
 		conn_lost(conn, "");
@@ -781,6 +806,21 @@ gw_db_close(GwDb *db)
 
 			h2o_linklist_unlink(&query->link);
 			query_done(query, GW_DB_UNSENT);
+		}
+}
+
+void
+gw_db_renew(GwDb *db)
+{
+	for (int pool = 0; pool < 2; pool++)
+		for (int i = 0; i < db->n_conns[pool]; i++)
+		{
+			DbConn *conn = &db->conns[pool][i];
+
+			/* One that connects now may have the old ones. */
+			conn->retiring = conn->pg != NULL;
+			if (conn->up && conn->running == 0 && !conn->cancelling)
+				conn_renew(conn);
 		}
 }
 

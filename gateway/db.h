@@ -82,6 +82,8 @@ void gw_db_detach(GwQuery *query);
 
 GwDb *gw_db_create(GwLoop *loop, const char *conninfo, int n_fast, int n_slow);
 void gw_db_close(GwDb *db);
+/* Every connection is opened again, with the secrets of now, when it has done what it has begun. */
+void gw_db_renew(GwDb *db);
 bool gw_db_idle(const GwDb *db);  /* nothing queued or running */
 bool gw_db_ready(const GwDb *db); /* at least one fast connection is up */
 

@@ -30,6 +30,7 @@
 #include "reply.h"
 #include "request.h"
 #include "route.h"
+#include "secret.h"
 #include "stream/stream.h"
 
 #define STOP_MS 10000 /* for requests and streams to end */
@@ -279,6 +280,9 @@ pause_start(void)
 static PGconn *
 connect_db(const char *conninfo, int tries)
 {
+	char *secrets = gw_secrets_option();
+	const char *keys[] = {"dbname", "options", NULL};
+	const char *values[] = {conninfo, *secrets != '\0' ? secrets : NULL, NULL};
 	PGconn *pg = NULL;
 
 	for (int i = 0; i < tries; i++)
@@ -291,10 +295,13 @@ connect_db(const char *conninfo, int tries)
 				break;
 			PQfinish(pg);
 		}
-		pg = PQconnectdb(conninfo);
+		pg = PQconnectdbParams(keys, values, 1);
 		if (PQstatus(pg) == CONNECTION_OK)
-			return pg;
+			break;
 	}
+	free(secrets);
+	if (PQstatus(pg) == CONNECTION_OK)
+		return pg;
 	gw_log(GW_ERROR, "could not connect to the database: %s", PQerrorMessage(pg));
 	PQfinish(pg);
 	return NULL;
@@ -341,7 +348,7 @@ prepare_database(void)
 		run_sql(pg, "SELECT 'coder.routes'::regclass", NULL, false))
 	{
 		run_sql(pg, "ALTER EXTENSION coder UPDATE", NULL, cluster == NULL);
-		if (run_sql(pg, "SELECT coder.configure($1::jsonb)", settings, false))
+		if (run_sql(pg, "SELECT coder.keys_start()", NULL, false) && run_sql(pg, "SELECT coder.configure($1::jsonb)", settings, false))
 			routes = gw_listen_read_routes(pg);
 		/* A server of somebody else's: nobody has preloaded the worker there. */
 		if (cluster == NULL)
@@ -396,6 +403,7 @@ start_provisioner(void)
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
+	signal(SIGHUP, SIG_IGN);
 	snprintf(workers, sizeof(workers), "%d", gw_server.options.provisioner_daemons);
 	setenv("CODER_PG_CONNECTION_URL", gw_server.conninfo, 1);
 	setenv("CODER_PROVISIONER_DAEMONS", workers, 1);
@@ -486,6 +494,44 @@ run_due(void)
 		start_provisioner();
 }
 
+static void
+renew_connections(GwLoop *loop, void *arg)
+{
+	(void) arg;
+	gw_db_renew(loop->db);
+}
+
+/* SIGHUP: keys and secrets are read again, and taken if the database's data can do with them. */
+static void
+reload_secrets(void)
+{
+	char *before = gw_secrets_option();
+	char *after = gw_secrets_read();
+	PGconn *pg;
+	bool good;
+
+	if (after == NULL)
+	{
+		gw_log(GW_ERROR, "the keys stay as they are");
+		free(before);
+		return;
+	}
+	gw_secrets_use(after);
+	pg = connect_db(gw_server.conninfo, 1);
+	good = pg != NULL && run_sql(pg, "SELECT coder.keys_start()", NULL, false);
+	PQfinish(pg);
+	if (!good)
+	{
+		gw_log(GW_ERROR, "the keys stay as they are");
+		gw_secrets_use(before);
+		return;
+	}
+	free(before);
+	for (int i = 0; i < gw_server.n_loops; i++)
+		gw_loop_post(gw_server.loops[i], renew_connections, NULL);
+	gw_log(GW_INFO, "keys and secrets have been read again");
+}
+
 /* Until a signal asks to stop. */
 static void
 supervise(const sigset_t *signals)
@@ -498,6 +544,8 @@ supervise(const sigset_t *signals)
 
 		if (sig == SIGINT || sig == SIGTERM)
 			return;
+		if (sig == SIGHUP)
+			reload_secrets();
 		reap_children();
 		run_due();
 	}
@@ -586,9 +634,9 @@ run_server(void)
 	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGCHLD);
+	sigaddset(&signals, SIGHUP);
 	sigprocmask(SIG_BLOCK, &signals, NULL); /* all threads inherit it */
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGHUP, SIG_IGN);
 	raise_limits();
 	if (*options->http_address != '\0' && (http_fd = gw_accept_bind(options->http_address)) < 0)
 		return 1;
@@ -618,9 +666,52 @@ run_server(void)
 	return status;
 }
 
+/* dbcrypt rotate, dbcrypt decrypt: sealed values of a running database. */
+static int
+run_dbcrypt(const char *what)
+{
+	static const char *const commands[][2] = {{"rotate", "SELECT coder.keys_rotate()"}, {"decrypt", "SELECT coder.keys_decrypt()"}};
+	const char *sql = NULL;
+	char *secrets = gw_secrets_read();
+	char *conninfo = NULL;
+	PGconn *pg;
+	PGresult *result;
+	int status = 1;
+
+	for (size_t i = 0; i < 2; i++)
+		if (what != NULL && strcmp(what, commands[i][0]) == 0)
+			sql = commands[i][1];
+	if (sql == NULL)
+		fprintf(stderr, "coder-server: usage: coder-server dbcrypt rotate|decrypt\n");
+	if (sql == NULL || secrets == NULL)
+		return 2;
+	gw_secrets_use(secrets);
+	if (gw_server.options.pg_connection_url != NULL)
+		conninfo = strdup(gw_server.options.pg_connection_url);
+	else if (asprintf(&conninfo, "host='%s/postgres/run' user=coder dbname=coder", gw_server.options.config_dir) < 0)
+		return 1;
+	pg = connect_db(conninfo, 1);
+	free(conninfo);
+	if (pg == NULL)
+		return 1;
+	result = PQexec(pg, sql);
+	if (PQresultStatus(result) == PGRES_TUPLES_OK)
+	{
+		printf("%s values have been written anew.\n", PQgetvalue(result, 0, 0));
+		status = 0;
+	}
+	else
+		fprintf(stderr, "coder-server: %s", PQresultErrorMessage(result));
+	PQclear(result);
+	PQfinish(pg);
+	return status;
+}
+
 int
 main(int argc, char **argv)
 {
+	const char *dbcrypt = argc > 2 && strcmp(argv[1], "dbcrypt") == 0 ? argv[2] : NULL;
+	char *secrets;
 	int status;
 
 	if (argc > 1 && strcmp(argv[1], "provisioner") == 0)
@@ -630,11 +721,17 @@ main(int argc, char **argv)
 		fprintf(stderr, "coder-server: this program was built without a provisioner\n");
 		return 2;
 	}
-	status = gw_options_parse(&gw_server.options, argc, argv);
-	if (status >= 0)
-		return status;
 	if (sodium_init() < 0)
 		return 1;
+	status = gw_options_parse(&gw_server.options, dbcrypt != NULL ? argc - 2 : argc, dbcrypt != NULL ? argv + 2 : argv);
+	if (status >= 0)
+		return status;
+	if (dbcrypt != NULL)
+		return run_dbcrypt(dbcrypt);
+	secrets = gw_secrets_read();
+	if (secrets == NULL)
+		return 2;
+	gw_secrets_use(secrets);
 	status = run_server();
 	fflush(stdout);
 	/* Threads that did not end in time must not meet freed globals. */

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "option.h"
+#include "secret.h"
 
 typedef enum OptionType
 {
@@ -158,6 +159,8 @@ print_help(void)
 		   "Usage:\n"
 		   "  coder-server [server] [flags]    run the server\n"
 		   "  coder-server provisioner [...]   run builds for a server elsewhere\n"
+		   "  coder-server dbcrypt rotate      seal secrets in the database with the first of the keys\n"
+		   "  coder-server dbcrypt decrypt     write them in plain text again\n"
 		   "  coder-server --version\n\n"
 		   "Each flag is also an environment variable; flags win.\n\nFlags:\n",
 		   GW_VERSION);
@@ -384,7 +387,8 @@ collect_settings(const GwOptions *options)
 			continue;
 		setting_name(*env + 6, name);
 		name[eq - *env - 6] = '\0';
-		json_object_set_new(settings, name, json_string(eq + 1));
+		/* An older server may have told it. */
+		json_object_set_new(settings, name, gw_is_secret(name) ? json_null() : json_string(eq + 1));
 	}
 	for (size_t i = 0; i < N_OPTIONS; i++)
 	{

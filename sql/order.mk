@@ -4,6 +4,7 @@ SQL_SCHEMA = \
 	schema/route.sql \
 	schema/event.sql \
 	schema/setting.sql \
+	schema/seal.sql \
 	schema/cryptokey.sql \
 	schema/organization.sql \
 	schema/user.sql \
@@ -28,6 +29,7 @@ SQL_SCHEMA = \
 SQL_API = \
 	api/base.sql \
 	api/fetch.sql \
+	api/seal.sql \
 	api/cryptokey.sql \
 	api/search.sql \
 	api/rbac.sql \

@@ -10,6 +10,7 @@
  */
 #include "provisioner/job.h"
 #include "provisioner/template.h"
+#include "secret.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -104,10 +105,13 @@ hex_decode(const char *hex, size_t *len)
 PGconn *
 prov_connect(const char *conninfo)
 {
-	const char *const keys[] = {"dbname", "application_name", "connect_timeout", NULL};
-	const char *const values[] = {conninfo, "coder provisioner", "5", NULL};
+	char *secrets = gw_secrets_read();
+	const char *const keys[] = {"dbname", "application_name", "connect_timeout", "options", NULL};
+	const char *const values[] = {conninfo, "coder provisioner", "5", secrets != NULL && *secrets != '\0' ? secrets : NULL, NULL};
+	PGconn *pg = PQconnectdbParams(keys, values, 1);
 
-	return PQconnectdbParams(keys, values, 1);
+	free(secrets);
+	return pg;
 }
 
 /* Until it works, or the process is to stop. */

@@ -12,16 +12,6 @@ BEGIN
 END
 $$;
 
--- A setting that must not be in the database's tables: a client's secret.
-CREATE OR REPLACE FUNCTION coder.secret_setting(name text)
-RETURNS text LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	RETURN coder.setting(name);
-END
-$$;
-
 -- A URL as a path of this deployment: without scheme and host, never a way to another server or into the header.
 CREATE OR REPLACE FUNCTION coder.local_path(url text)
 RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE

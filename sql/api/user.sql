@@ -1047,7 +1047,7 @@ BEGIN
 		PERFORM coder.raise(400, 'Value is required.');
 	END IF;
 	s := ROW(gen_random_uuid(), u.id, body->>'name', coalesce(body->>'description', ''), body->>'value',
-		coalesce(body->>'env_name', ''), coalesce(body->>'file_path', ''), now(), now())::coder.user_secrets;
+		coalesce(body->>'env_name', ''), coalesce(body->>'file_path', ''), now(), now(), NULL)::coder.user_secrets;
 	PERFORM coder.user_secret_check(s);
 	INSERT INTO coder.user_secrets SELECT (s).*;
 	RETURN coder.reply(201, coder.user_secret_json(s));
@@ -1076,7 +1076,7 @@ BEGIN
 		RETURN coder.reply(204);
 	ELSIF req.method = 'PATCH' THEN
 		body := coder.body(req);
-		s.value := coalesce(body->>'value', s.value);
+		s.value := coalesce(body->>'value', coder.unseal(s.value, s.value_key_id));
 		s.description := coalesce(body->>'description', s.description);
 		s.env_name := coalesce(body->>'env_name', s.env_name);
 		s.file_path := coalesce(body->>'file_path', s.file_path);

@@ -48,9 +48,13 @@ CREATE TABLE coder.user_links (
 	oauth_access_token text NOT NULL DEFAULT '',
 	oauth_refresh_token text NOT NULL DEFAULT '',
 	oauth_expiry timestamptz NOT NULL DEFAULT '0001-01-01 00:00:00+00',
+	oauth_access_token_key_id text REFERENCES coder.dbcrypt_keys (active_key_digest),
+	oauth_refresh_token_key_id text REFERENCES coder.dbcrypt_keys (active_key_digest),
 	claims jsonb NOT NULL DEFAULT '{}',
 	PRIMARY KEY (user_id, login_type)
 );
+CREATE TRIGGER user_links_seal BEFORE INSERT OR UPDATE ON coder.user_links
+	FOR EACH ROW EXECUTE FUNCTION coder.seal_columns('oauth_access_token', 'oauth_refresh_token');
 CREATE UNIQUE INDEX user_links_linked_id_login_type_idx ON coder.user_links (linked_id, login_type)
 	WHERE linked_id <> '';
 
@@ -78,8 +82,11 @@ CREATE TABLE coder.user_secrets (
 	env_name text NOT NULL DEFAULT '',
 	file_path text NOT NULL DEFAULT '',
 	created_at timestamptz NOT NULL DEFAULT now(),
-	updated_at timestamptz NOT NULL DEFAULT now()
+	updated_at timestamptz NOT NULL DEFAULT now(),
+	value_key_id text REFERENCES coder.dbcrypt_keys (active_key_digest)
 );
+CREATE TRIGGER user_secrets_seal BEFORE INSERT OR UPDATE ON coder.user_secrets
+	FOR EACH ROW EXECUTE FUNCTION coder.seal_columns('value');
 CREATE UNIQUE INDEX user_secrets_user_env_name_idx ON coder.user_secrets (user_id, env_name) WHERE env_name <> '';
 CREATE UNIQUE INDEX user_secrets_user_file_path_idx ON coder.user_secrets (user_id, file_path) WHERE file_path <> '';
 CREATE UNIQUE INDEX user_secrets_user_name_idx ON coder.user_secrets (user_id, name);
