@@ -72,11 +72,10 @@ sub environment
 	return \%env;
 }
 
-# Runs the server; dies with its log if it does not answer.
-sub up
+# Runs the server, and does not wait for it.
+sub launch
 {
 	my ($self) = @_;
-	my $began = time;
 
 	my $pid = fork // die "fork: $!";
 	if ($pid == 0)
@@ -87,6 +86,16 @@ sub up
 		exec { program() } program(), @{ $self->{args} // [] } or POSIX::_exit(127);
 	}
 	$self->{pid} = $pid;
+	return $self;
+}
+
+# Runs the server; dies with its log if it does not answer.
+sub up
+{
+	my ($self) = @_;
+	my $began = time;
+
+	$self->launch;
 	$self->wait_for(60, sub { ($self->client->get('/healthz'))[0] == 200 || $self->ended }) or die "no answer: " . $self->log;
 	die 'coder-server ended: ' . $self->log if $self->ended;
 	$self->{started_in} = time - $began;

@@ -87,7 +87,7 @@ sub frame
 	}
 }
 
-# The next data frame's payload; pings are passed over, a close is undef and kept in {close}.
+# The next data frame's payload; pings are answered, a close is undef and kept in {close}.
 sub message
 {
 	my ($self, $seconds) = @_;
@@ -95,6 +95,11 @@ sub message
 	while (my ($opcode, $payload) = $self->frame($seconds))
 	{
 		return $payload if $opcode == 1 || $opcode == 2;
+		if ($opcode == 9)
+		{
+			local $SIG{PIPE} = 'IGNORE';
+			$self->send_frame(10, $payload); # who says nothing for 45 s is cut off
+		}
 		if ($opcode == 8)
 		{
 			$self->{close} = [ length $payload >= 2 ? unpack('n', $payload) : 1005, substr($payload, 2) ];
