@@ -85,6 +85,7 @@ static TupleDesc request_desc;
 PG_FUNCTION_INFO_V1(coder_handle);
 PG_FUNCTION_INFO_V1(coder_handle_packed);
 PG_FUNCTION_INFO_V1(coder_audit_refused);
+PG_FUNCTION_INFO_V1(coder_handle_session);
 PG_FUNCTION_INFO_V1(coder_routes_changed);
 
 Oid
@@ -607,10 +608,11 @@ check_access(const Route *route)
 }
 
 /*
- * The subject is set around the function's call only, whatever way it ends.
+ * The subject is set around the function's call only, whatever way it ends.  It is the token's,
+ * or given where the token is not what says who asks.
  */
 static Datum
-serve(Route *route, CoderRequest *request, const char *token, int token_len)
+serve(Route *route, CoderRequest *request, const char *token, int token_len, CoderSubject *given)
 {
 	CoderSubject *outer = coder_current_subject;
 	char *remote = request->remote != NULL ? text_to_cstring(request->remote) : NULL;
@@ -620,7 +622,8 @@ serve(Route *route, CoderRequest *request, const char *token, int token_len)
 	coder_audit_begin();
 	PG_TRY();
 	{
-		coder_current_subject = authenticate(route->auth, token, token_len, remote);
+		coder_current_subject =
+			given != NULL ? given : authenticate(route->auth, token, token_len, remote);
 		coder_current_request = request;
 		if (route->needs_access)
 			check_access(route);
@@ -661,7 +664,33 @@ coder_handle(PG_FUNCTION_ARGS)
 	return serve(route,
 				 &request,
 				 token != NULL ? VARDATA_ANY(token) : NULL,
-				 token != NULL ? (int) VARSIZE_ANY_EXHDR(token) : 0);
+				 token != NULL ? (int) VARSIZE_ANY_EXHDR(token) : 0,
+				 NULL);
+}
+
+/*
+ * coder.handle_session(as handle) RETURNS bytea
+ *
+ * The same for a person at an SQL prompt, as whoever the session is signed in as: coder.api.
+ * Only routes that need a session, since others find out by themselves who asks.
+ */
+Datum
+coder_handle_session(PG_FUNCTION_ARGS)
+{
+	CoderSubject *subject = coder_session_subject();
+	CoderRequest request;
+	Route *route;
+
+	if (PG_ARGISNULL(0) || subject == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION), errmsg("nobody is signed in")));
+	route = find_route(PG_GETARG_INT32(0));
+	if (route->auth != AUTH_SESSION && route->auth != AUTH_SESSION_OR_AGENT)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("route %s is not for a session", route->pattern)));
+	read_request(&request, route, fcinfo);
+	return serve(route, &request, NULL, 0, subject);
 }
 
 /* A field as text in the database's encoding; NULL for NULL. */
@@ -789,5 +818,5 @@ coder_handle_packed(PG_FUNCTION_ARGS)
 	Route *route;
 
 	route = read_packed(&request, &packed, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
-	return serve(route, &request, token->bytes, token->len);
+	return serve(route, &request, token->bytes, token->len, NULL);
 }

@@ -17,6 +17,7 @@
 #include "json.h"
 
 PG_FUNCTION_INFO_V1(coder_raise);
+PG_FUNCTION_INFO_V1(coder_raise_sql);
 PG_FUNCTION_INFO_V1(coder_raise_not_found_sql);
 PG_FUNCTION_INFO_V1(coder_raise_forbidden_sql);
 PG_FUNCTION_INFO_V1(coder_ts);
@@ -75,6 +76,43 @@ coder_raise(PG_FUNCTION_ARGS)
 			 errmsg_internal("%s", message),
 			 detail != NULL ? errdetail_internal("%s", detail) : 0,
 			 hint != NULL ? errhint("%s", hint) : 0));
+	PG_RETURN_VOID();
+}
+
+/*
+ * coder.raise_sql(state text, message text, detail text, hint text) RETURNS void
+ *
+ * Raises the error of a request in PostgreSQL's words, for a person at an SQL prompt: state is
+ * ZC<status>.
+ */
+Datum
+coder_raise_sql(PG_FUNCTION_ARGS)
+{
+	static const struct
+	{
+		const char *status;
+		int errcode;
+	} states[] = {{"401", ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION},
+				  {"403", ERRCODE_INSUFFICIENT_PRIVILEGE},
+				  {"404", ERRCODE_INSUFFICIENT_PRIVILEGE},
+				  {"409", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE},
+				  {"501", ERRCODE_FEATURE_NOT_SUPPORTED}};
+	char *state = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char *message = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	char *detail = PG_ARGISNULL(2) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	char *hint = PG_ARGISNULL(3) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(3));
+	int code = ERRCODE_INVALID_PARAMETER_VALUE;
+
+	for (int i = 0; i < (int) lengthof(states); i++)
+		if (strlen(state) == 5 && strcmp(state + 2, states[i].status) == 0)
+			code = states[i].errcode;
+	if (hint[0] == '\0' && code == ERRCODE_INSUFFICIENT_PRIVILEGE)
+		hint = "coder.whoami() tells who asks, coder.explain_access() what lets somebody do something.";
+	ereport(ERROR,
+			(errcode(code),
+			 errmsg_internal("%s", message),
+			 detail[0] != '\0' ? errdetail_internal("%s", detail) : 0,
+			 hint[0] != '\0' ? errhint("%s", hint) : 0));
 	PG_RETURN_VOID();
 }
 

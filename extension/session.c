@@ -396,6 +396,43 @@ load_login(const Login *login)
 	return subject;
 }
 
+/* The API's words for a token that is not good (any more) become PostgreSQL's. */
+static void
+raise_signed_out(ErrorData *error)
+{
+	FlushErrorState();
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+			 errmsg("the login of this session is not good any more"),
+			 errdetail_internal("%s", error->detail != NULL ? error->detail : error->message),
+			 errhint("Sign in again: SELECT coder.login('<token>').")));
+}
+
+/* The subject of a login, in the current context; 28000 where it has none. */
+static CoderSubject *
+load_or_raise(const Login *login)
+{
+	MemoryContext context = CurrentMemoryContext;
+	CoderSubject *subject = NULL;
+
+	PG_TRY();
+	{
+		subject = load_login(login);
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (error->sqlerrcode != ERRCODE_CODER_UNAUTHENTICATED)
+			PG_RE_THROW();
+		raise_signed_out(error); /* what was open is closed by the end of the (sub)transaction */
+	}
+	PG_END_TRY();
+	return subject;
+}
+
 /* Loads the subject of a login into held. */
 static void
 hold(const Login *login)
@@ -413,7 +450,7 @@ hold(const Login *login)
 	GetUserIdAndSecContext(&user, &security);
 	SetUserIdAndSecContext(tables_owner(), security | SECURITY_LOCAL_USERID_CHANGE);
 	old = MemoryContextSwitchTo(held.context);
-	held.subject = load_login(login);
+	held.subject = load_or_raise(login);
 	MemoryContextSwitchTo(old);
 	SetUserIdAndSecContext(user, security);
 	held.generation = before;

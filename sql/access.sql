@@ -46,21 +46,24 @@ BEGIN
 END
 $$;
 
--- Condition of the rows that belong to a row of another table that may be read; everything: where all of them may.
-CREATE OR REPLACE FUNCTION coder.policy_of(parent text, join_condition text, VARIADIC everything text[] DEFAULT '{}')
+-- Condition of the rows that hang from rows of a kind (workspaces, builds, versions, jobs, resources, agents) by a column:
+-- all, where all of certain types may be read; else those that coder.row_<kind>() finds.
+CREATE OR REPLACE FUNCTION coder.policy_of(kind text, col text)
 RETURNS text LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	found_all CONSTANT text := (SELECT string_agg(format('coder.row_all(%L, %L)', 'read', t), ' AND ') FROM unnest(everything) t);
+	types CONSTANT text[] := CASE WHEN kind = 'versions' THEN ARRAY['template']
+		ELSE ARRAY['workspace', 'workspace_dormant'] || CASE WHEN kind IN ('workspaces', 'builds') THEN '{}' ELSE '{template}'::text[] END END;
 BEGIN
-	RETURN coalesce(format('(SELECT %s) OR ', found_all), '') || format('EXISTS (SELECT FROM coder.%I p WHERE %s)', parent, join_condition);
+	RETURN format('(SELECT %s) OR %I IN (SELECT r FROM coder.%I() r)',
+		(SELECT string_agg(format('coder.row_all(%L, %L)', 'read', t), ' AND ') FROM unnest(types) t), col, 'row_' || kind);
 END
 $$;
 
 -- Lets coder_user read the rows of a table that pass the condition, without the secret columns; writable: columns that
--- may be changed, where a trigger by_sql says whose.
-CREATE OR REPLACE FUNCTION coder.policy(tab text, condition text, secret text[] DEFAULT '{}', writable text[] DEFAULT '{}')
+-- may be changed, also: what else is done by hand (INSERT, DELETE), where a trigger by_sql says whose.
+CREATE OR REPLACE FUNCTION coder.policy(tab text, condition text, secret text[] DEFAULT '{}', writable text[] DEFAULT '{}', also text[] DEFAULT '{}')
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -86,6 +89,16 @@ BEGIN
 		EXECUTE format('GRANT UPDATE (%s) ON coder.%I TO coder_user',
 			(SELECT string_agg(quote_ident(c), ', ') FROM unnest(writable) c), tab);
 	END IF;
+	EXECUTE format('DROP POLICY IF EXISTS adding ON coder.%I', tab);
+	EXECUTE format('DROP POLICY IF EXISTS removing ON coder.%I', tab);
+	IF 'INSERT' = ANY (also) THEN
+		EXECUTE format('CREATE POLICY adding ON coder.%I FOR INSERT WITH CHECK (true)', tab);
+		EXECUTE format('GRANT INSERT ON coder.%I TO coder_user', tab);
+	END IF;
+	IF 'DELETE' = ANY (also) THEN
+		EXECUTE format('CREATE POLICY removing ON coder.%I FOR DELETE USING (%s)', tab, condition);
+		EXECUTE format('GRANT DELETE ON coder.%I TO coder_user', tab);
+	END IF;
 END
 $$;
 
@@ -101,20 +114,121 @@ BEGIN
 END
 $$;
 
-SELECT coder.policy('organizations', coder.policy_rows('read', 'organization', 'id'));
-
--- users
+-- People, organizations, groups.
+SELECT coder.policy('organizations', coder.policy_rows('read', 'organization', 'id'),
+	'{}', '{name, display_name, description, icon}');
 SELECT coder.policy('users', coder.policy_rows('read', 'user', NULL, 'id'),
-	'{hashed_password, hashed_one_time_passcode, one_time_passcode_expires_at}');
+	'{hashed_password, hashed_one_time_passcode, one_time_passcode_expires_at}', '{username, name, status, rbac_roles}');
+SELECT coder.policy('user_configs', coder.policy_rows('read_personal', 'user', NULL, 'user_id', 'user_id'));
+SELECT coder.policy('user_links', coder.policy_rows('read_personal', 'user', NULL, 'user_id', 'user_id'),
+	'{oauth_access_token, oauth_refresh_token, claims}');
+SELECT coder.policy('user_status_changes', coder.policy_rows('read', 'user', NULL, 'user_id', 'user_id'));
+SELECT coder.policy('user_deleted', coder.policy_rows('read', 'user', NULL, 'user_id', 'user_id'));
+SELECT coder.policy('user_secrets', coder.policy_rows('read', 'user_secret', NULL, 'user_id'), '{value}');
+SELECT coder.policy('gitsshkeys', coder.policy_rows('read_personal', 'user', NULL, 'user_id', 'user_id'), '{private_key}');
+SELECT coder.policy('organization_members', coder.policy_rows('read', 'organization_member', 'organization_id', 'user_id', 'user_id'),
+	'{}', '{roles}');
+-- A group's members may read it.
+SELECT coder.policy('groups', coder.policy_rows('read', 'group', 'organization_id')
+	|| $q$ OR coder.row_can('read', 'group', organization_id, NULL, NULL, jsonb_build_object(id, '["read"]'::jsonb), id)$q$,
+	'{}', '{name, display_name, avatar_url, quota_allowance}');
+SELECT coder.policy('group_members', $q$(SELECT coder.row_all('read', 'group_member'))
+	OR (user_id = (SELECT coder.row_subject()) AND group_id IN (SELECT g.id FROM coder.groups g WHERE g.organization_id = ANY (coder.row_owned('read', 'group_member'))))
+	OR group_id IN (SELECT g.id FROM coder.groups g WHERE g.organization_id = ANY (coder.row_orgs('read', 'group_member')))$q$,
+	'{}', '{}', '{INSERT, DELETE}');
+SELECT coder.policy('custom_roles', $q$CASE WHEN organization_id IS NULL THEN (SELECT coder.row_all('read', 'assign_role')) ELSE $q$
+	|| coder.policy_rows('read', 'assign_org_role', 'organization_id') || ' END');
+SELECT coder.policy('api_keys', coder.policy_rows('read', 'api_key', NULL, 'user_id', 'NULL'), '{hashed_secret}', '{}', '{DELETE}');
+SELECT coder.policy('oauth2_provider_apps', coder.policy_rows('read', 'oauth2_app', NULL), '{registration_access_token}');
+SELECT coder.policy('oauth2_provider_app_secrets', coder.policy_rows('read', 'oauth2_app_secret', NULL),
+	'{hashed_secret, display_secret, secret_prefix}');
+SELECT coder.policy('oauth2_provider_app_tokens', coder.policy_rows('read', 'oauth2_app_code_token', NULL, 'user_id'),
+	'{hash_prefix, refresh_hash}');
 
--- templates
-SELECT coder.policy('templates', coder.policy_rows('read', 'template', 'organization_id', acl => true));
+-- What happened.
+SELECT coder.policy('audit_logs', coder.policy_rows('read', 'audit_log',
+	$q$nullif(organization_id, '00000000-0000-0000-0000-000000000000')$q$));
+SELECT coder.policy('connection_logs', coder.policy_rows('read', 'connection_log', 'organization_id', 'workspace_owner_id'));
 
--- workspaces: a dormant one is an object of its own type, and is shared with nobody
-SELECT coder.policy('workspaces',
-	'CASE WHEN dormant_at IS NULL THEN '
-	|| coder.policy_rows('read', 'workspace', 'organization_id', 'owner_id', acl => true)
-	|| ' ELSE ' || coder.policy_rows('read', 'workspace_dormant', 'organization_id', 'owner_id') || ' END');
+-- Messages.  Which kinds there are is known to everybody who is somebody.
+SELECT coder.policy('notification_templates', '(SELECT coder.row_subject()) IS NOT NULL');
+SELECT coder.policy('notification_preferences', coder.policy_rows('read', 'notification_preference', NULL, 'user_id', 'NULL'));
+SELECT coder.policy('inbox_notifications', coder.policy_rows('read', 'inbox_notification', NULL, 'user_id'), '{}', '{read_at}');
+SELECT coder.policy('webpush_subscriptions', coder.policy_rows('read', 'webpush_subscription', NULL, 'user_id'),
+	'{endpoint, endpoint_p256dh_key, endpoint_auth_key}');
+
+-- Templates, their versions and what hangs below them.
+SELECT coder.policy('templates', coder.policy_rows('read', 'template', 'organization_id', acl => true), '{}',
+	'{name, display_name, description, icon, default_ttl, activity_bump, failure_ttl, time_til_dormant, time_til_dormant_autodelete,
+	  allow_user_cancel_workspace_jobs, allow_user_autostart, allow_user_autostop, require_active_version, deprecated, active_version_id,
+	  max_port_sharing_level, autostart_block_days_of_week, autostop_requirement_days_of_week, autostop_requirement_weeks}');
+-- A version without a template is for those who may make one of it.
+SELECT coder.policy('template_versions', $q$(SELECT coder.row_all('read', 'template')) OR template_id IN (SELECT p.id FROM coder.templates p)
+	OR (template_id IS NULL AND coder.row_can('read', 'template', organization_id))$q$);
+SELECT coder.policy('template_version_parameters', coder.policy_of('versions', 'template_version_id'));
+SELECT coder.policy('template_version_variables', coder.policy_of('versions', 'template_version_id'),
+	'{value, default_value}');
+SELECT coder.policy('template_version_workspace_tags', coder.policy_of('versions', 'template_version_id'));
+SELECT coder.policy('template_version_terraform_values', coder.policy_of('versions', 'template_version_id'),
+	'{cached_plan}');
+SELECT coder.policy('template_version_presets', coder.policy_of('versions', 'template_version_id'));
+SELECT coder.policy('template_version_preset_parameters', $q$template_version_preset_id IN (SELECT p.id FROM coder.template_version_presets p)$q$);
+SELECT coder.policy('template_version_preset_prebuild_schedules', $q$preset_id IN (SELECT p.id FROM coder.template_version_presets p)$q$);
+SELECT coder.policy('template_build_times', 'template_id IN (SELECT p.id FROM coder.templates p)');
+SELECT coder.policy('template_usage_stats', $q$(SELECT coder.row_all('view_insights', 'template')) OR user_id = (SELECT coder.row_subject())
+	OR template_id IN (SELECT p.id FROM coder.templates p
+					    WHERE coder.row_can('view_insights', 'template', p.organization_id, NULL, p.user_acl, p.group_acl, p.id))$q$);
+SELECT coder.policy('template_examples', '(SELECT coder.row_subject()) IS NOT NULL', '{archive}');
+SELECT coder.policy('files', coder.policy_rows('read', 'file', NULL, 'created_by'), '{data}');
+
+-- Workspaces.  A dormant one is an object of its own type, and is shared with nobody.
+SELECT coder.policy('workspaces', $q$CASE WHEN dormant_at IS NULL
+		THEN (SELECT coder.row_all('read', 'workspace')) OR organization_id = ANY ((SELECT coder.row_orgs('read', 'workspace'))::uuid[])
+		ELSE (SELECT coder.row_all('read', 'workspace_dormant')) OR organization_id = ANY ((SELECT coder.row_orgs('read', 'workspace_dormant'))::uuid[]) END
+	OR id IN (SELECT r FROM coder.row_own_workspaces() r)$q$,
+	'{}', '{name, autostart_schedule, ttl, automatic_updates, favorite}');
+SELECT coder.policy('workspace_totals', coder.policy_rows('read', 'workspace', 'organization_id', 'owner_id', 'NULL'));
+SELECT coder.policy('workspace_agent_port_share', coder.policy_of('workspaces', 'workspace_id'));
+SELECT coder.policy('workspace_builds', coder.policy_of('workspaces', 'workspace_id'),
+	'{provisioner_state}', '{deadline}');
+SELECT coder.policy('workspace_build_parameters', coder.policy_of('builds', 'workspace_build_id'));
+
+-- Jobs are read by who reads what they are for.  Their input may hold values of variables.
+SELECT coder.policy('provisioner_keys', coder.policy_rows('read', 'provisioner_daemon', 'organization_id'), '{hashed_secret}');
+SELECT coder.policy('provisioner_daemons', coder.policy_rows('read', 'provisioner_daemon', 'organization_id'));
+SELECT coder.policy('provisioner_jobs', coder.policy_rows('read', 'provisioner_jobs', 'organization_id') || ' OR ' || coder.policy_of('jobs', 'id'),
+	'{input, trace_metadata}');
+SELECT coder.policy('provisioner_job_logs', coder.policy_of('jobs', 'job_id'));
+SELECT coder.policy('provisioner_job_timings', coder.policy_of('jobs', 'job_id'));
+SELECT coder.policy('workspace_resources', coder.policy_of('jobs', 'job_id'));
+SELECT coder.policy('workspace_modules', coder.policy_of('jobs', 'job_id'));
+-- Whether a fact is a secret is known by row only: the view coder.resources tells those that are not.
+SELECT coder.policy('workspace_resource_metadata', coder.policy_of('resources', 'workspace_resource_id'), '{value}');
+
+-- Agents and their apps.
+SELECT coder.policy('workspace_agents', coder.policy_of('resources', 'resource_id'),
+	'{auth_token, auth_instance_id, instance_metadata, resource_metadata}');
+SELECT coder.policy(t, coder.policy_of('agents', c))
+  FROM (VALUES ('workspace_agent_metadata', 'workspace_agent_id'), ('workspace_agent_logs', 'agent_id'),
+			   ('workspace_agent_log_sources', 'workspace_agent_id'), ('workspace_agent_scripts', 'workspace_agent_id'),
+			   ('workspace_agent_devcontainers', 'workspace_agent_id'), ('workspace_agent_memory_resource_monitors', 'agent_id'),
+			   ('workspace_agent_volume_resource_monitors', 'agent_id'), ('workspace_apps', 'agent_id')) v (t, c);
+SELECT coder.policy('workspace_agent_script_timings', 'script_id IN (SELECT p.id FROM coder.workspace_agent_scripts p)');
+SELECT coder.policy('workspace_agent_stats', coder.policy_of('workspaces', 'workspace_id'));
+SELECT coder.policy('workspace_app_statuses', coder.policy_of('workspaces', 'workspace_id'));
+SELECT coder.policy('workspace_app_stats', coder.policy_of('workspaces', 'workspace_id'));
+
+-- The API itself.
+SELECT coder.policy('routes', '(SELECT coder.row_subject()) IS NOT NULL');
+
+-- ---- views ----
+
+GRANT SELECT ON coder.rows_users, coder.rows_members, coder.rows_keys, coder.rows_templates, coder.rows_versions, coder.rows_workspaces,
+	coder.rows_resources, coder.rows_jobs, coder.rows_audit,
+	coder.users_live, coder.members_live, coder.sessions_live, coder.templates_live, coder.template_variables, coder.audit_live,
+	coder.jobs_live, coder.resources_live, coder.workspaces_live, coder.agents_live, coder.builds_live,
+	coder.workspace_latest_builds, coder.workspace_build_with_user, coder.workspaces_expanded, coder.template_with_names,
+	coder.template_version_with_user TO coder_user;
 
 -- ---- functions ----
 
@@ -126,22 +240,32 @@ DECLARE
 	f regprocedure;
 BEGIN
 	FOR f IN SELECT p.oid FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
-			  WHERE p.pronamespace = 'coder'::regnamespace AND p.prorettype = 'trigger'::regtype
-				AND (l.lanname <> 'c' OR p.proname NOT IN ('auth_changed', 'routes_changed', 'provisioner_jobs_guard'))
+			  WHERE p.pronamespace = 'coder'::regnamespace AND p.prorettype = 'trigger'::regtype AND l.lanname = 'plpgsql'
 				AND NOT p.prosecdef LOOP
 		EXECUTE format('ALTER FUNCTION %s SECURITY DEFINER', f);
+	END LOOP;
+	-- What administrators ask of others.
+	FOREACH f IN ARRAY ARRAY['coder.explain_access(text, text, text, uuid, uuid, jsonb, jsonb, uuid, bool)',
+			'coder.explain_access_to(text, text, text, text)']::regprocedure[] LOOP
+		EXECUTE format('ALTER FUNCTION %s SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = on', f);
+		EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO coder_admin', f);
 	END LOOP;
 END
 $$;
 
 GRANT EXECUTE ON FUNCTION
 	coder.row_all(text, text), coder.row_own(text, text), coder.row_orgs(text, text), coder.row_owned(text, text),
-	coder.row_listed(text, text), coder.row_subject(), coder.row_can(text, text, uuid, uuid, jsonb, jsonb, uuid),
+	coder.row_listed(text, text), coder.row_subject(), coder.row_own_workspaces(), coder.row_workspaces(), coder.row_builds(),
+	coder.row_versions(), coder.row_jobs(), coder.row_resources(), coder.row_agents(), coder.row_can(text, text, uuid, uuid, jsonb, jsonb, uuid),
 	coder.login(text, bool), coder.logout(), coder.whoami(), coder.subject_id(), coder.subject_token_id(),
 	coder.can(text, text, uuid, uuid, jsonb, jsonb, uuid), coder.can_any(text, text, uuid),
 	coder.explain(text, text, uuid, uuid, jsonb, jsonb, uuid), coder.has_organization_membership(uuid),
 	coder.workspace_status(text, text), coder.job_is_active(text), coder.schedule_next(text, timestamptz, int4),
 	coder.agent_status(timestamptz, timestamptz, timestamptz, timestamptz, int4, timestamptz, int4),
-	coder.agent_status(coder.workspace_agents, timestamptz), coder.ts(timestamptz), coder.version()
+	coder.agent_status(coder.workspace_agents, timestamptz), coder.ts(timestamptz), coder.version(),
+	coder.provisioner_tagset_contains(jsonb, jsonb), coder.provisioner_fits(coder.provisioner_daemons, coder.provisioner_jobs),
+	coder.api(text, text, jsonb), coder.start_workspace(text, uuid), coder.start_workspace(uuid, uuid), coder.stop_workspace(text),
+	coder.stop_workspace(uuid), coder.delete_workspace(text), coder.cancel_job(uuid), coder.set_dormant(text, bool),
+	coder.set_password(text, text), coder.who_can(text, text)
 	TO coder_user;
 GRANT EXECUTE ON FUNCTION coder.become(text, bool) TO coder_admin;

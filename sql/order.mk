@@ -61,7 +61,8 @@ SQL_API = \
 	api/app.sql \
 	api/usage.sql \
 	tick.sql \
-	admin.sql
+	admin.sql \
+	api/console.sql
 
 # Routes that nothing above has built answer 501; then what all files made is closed but for whom it is for.
 SQL_LAST = api/unbuilt.sql access.sql

@@ -428,7 +428,7 @@ job_tick(Job *job)
 	{
 		if (strcmp(note->relname, "provisioner_job_cancel") == 0 &&
 			strcmp(note->extra, job->id) == 0)
-			job->canceled = true;
+			job->sent_at = 0; /* anybody can NOTIFY: the job's row, asked below, says whether it is so */
 		PQfreemem(note);
 	}
 	if (job->lost)

@@ -47,6 +47,116 @@ CREATE OR REPLACE FUNCTION coder.row_can(action text, type text, org uuid DEFAUL
 	user_acl jsonb DEFAULT NULL, group_acl jsonb DEFAULT NULL, id uuid DEFAULT NULL)
 RETURNS bool LANGUAGE C STABLE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'coder_row_can';
 
+-- Rows that others hang from, for their policies: found by indexes, once a statement, with the owner's rights.
+-- Workspaces that the one who asks may read, being theirs or shared with them (an allow list: any that it names).
+CREATE OR REPLACE FUNCTION coder.row_own_workspaces()
+RETURNS SETOF uuid LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER ROWS 20
+SET search_path = pg_catalog, pg_temp SET row_security = on
+AS $$
+DECLARE
+	subject CONSTANT uuid := coder.row_subject();
+	listed CONSTANT bool := coder.row_listed('read', 'workspace') OR coder.row_listed('read', 'workspace_dormant');
+BEGIN
+	RETURN QUERY
+	WITH candidates AS (
+		SELECT w.* FROM coder.workspaces w WHERE w.owner_id = subject AND NOT w.deleted
+		UNION
+		SELECT w.* FROM coder.workspaces w WHERE w.owner_id = subject AND w.deleted
+		UNION
+		SELECT w.* FROM coder.workspaces w WHERE NOT w.deleted AND (w.user_acl <> '{}' OR w.group_acl <> '{}')
+		UNION
+		SELECT w.* FROM coder.workspaces w WHERE listed)
+	SELECT c.id FROM candidates c
+	 WHERE CASE WHEN c.dormant_at IS NULL
+				THEN coder.row_can('read', 'workspace', c.organization_id, c.owner_id, c.user_acl, c.group_acl, c.id)
+				ELSE coder.row_can('read', 'workspace_dormant', c.organization_id, c.owner_id, NULL, NULL, c.id) END;
+END
+$$;
+
+-- All workspaces that the one who asks may read.
+CREATE OR REPLACE FUNCTION coder.row_workspaces()
+RETURNS SETOF uuid LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER ROWS 100
+SET search_path = pg_catalog, pg_temp SET row_security = on
+AS $$
+DECLARE
+	everything CONSTANT bool := coder.row_all('read', 'workspace');
+	orgs CONSTANT uuid[] := coder.row_orgs('read', 'workspace');
+	dormant_everything CONSTANT bool := coder.row_all('read', 'workspace_dormant');
+	dormant_orgs CONSTANT uuid[] := coder.row_orgs('read', 'workspace_dormant');
+BEGIN
+	RETURN QUERY SELECT o FROM coder.row_own_workspaces() o;
+	IF everything OR dormant_everything OR cardinality(orgs || dormant_orgs) > 0 THEN
+		RETURN QUERY SELECT w.id FROM coder.workspaces w
+		 WHERE CASE WHEN w.dormant_at IS NULL THEN everything OR w.organization_id = ANY (orgs)
+					ELSE dormant_everything OR w.organization_id = ANY (dormant_orgs) END;
+	END IF;
+END
+$$;
+
+-- Builds of those workspaces.
+CREATE OR REPLACE FUNCTION coder.row_builds()
+RETURNS SETOF uuid LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER ROWS 100
+SET search_path = pg_catalog, pg_temp SET row_security = on
+AS $$
+BEGIN
+	RETURN QUERY SELECT b.id FROM coder.workspace_builds b WHERE b.workspace_id = ANY (ARRAY(SELECT w FROM coder.row_workspaces() w));
+END
+$$;
+
+-- Versions of templates that the one who asks may read.
+CREATE OR REPLACE FUNCTION coder.row_versions()
+RETURNS SETOF uuid LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER ROWS 100
+SET search_path = pg_catalog, pg_temp SET row_security = on
+AS $$
+BEGIN
+	RETURN QUERY SELECT v.id FROM coder.template_versions v LEFT JOIN coder.templates t ON t.id = v.template_id
+	 WHERE coder.row_can('read', 'template', v.organization_id, NULL, t.user_acl, t.group_acl, t.id);
+END
+$$;
+
+-- Jobs of such builds and versions, one's own dry runs, and those of organizations whose jobs may be read.
+CREATE OR REPLACE FUNCTION coder.row_jobs()
+RETURNS SETOF uuid LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER ROWS 100
+SET search_path = pg_catalog, pg_temp SET row_security = on
+AS $$
+DECLARE
+	subject CONSTANT uuid := coder.row_subject();
+	orgs CONSTANT uuid[] := coder.row_orgs('read', 'provisioner_jobs');
+BEGIN
+	RETURN QUERY SELECT b.job_id FROM coder.workspace_builds b WHERE b.workspace_id = ANY (ARRAY(SELECT w FROM coder.row_workspaces() w))
+		UNION ALL
+		SELECT v.job_id FROM coder.template_versions v WHERE v.id = ANY (ARRAY(SELECT r FROM coder.row_versions() r));
+	IF coder.row_all('read', 'provisioner_jobs') THEN
+		RETURN QUERY SELECT j.id FROM coder.provisioner_jobs j;
+	ELSE
+		RETURN QUERY SELECT j.id FROM coder.provisioner_jobs j WHERE j.organization_id = ANY (orgs)
+			UNION ALL
+			SELECT j.id FROM coder.provisioner_jobs j WHERE j.initiator_id = subject AND j.type = 'template_version_dry_run';
+	END IF;
+END
+$$;
+
+-- What those jobs made.
+CREATE OR REPLACE FUNCTION coder.row_resources()
+RETURNS SETOF uuid LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER ROWS 100
+SET search_path = pg_catalog, pg_temp SET row_security = on
+AS $$
+BEGIN
+	RETURN QUERY SELECT r.id FROM coder.workspace_resources r WHERE r.job_id = ANY (ARRAY(SELECT j FROM coder.row_jobs() j));
+END
+$$;
+
+-- Agents in those resources.
+CREATE OR REPLACE FUNCTION coder.row_agents()
+RETURNS SETOF uuid LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER ROWS 100
+SET search_path = pg_catalog, pg_temp SET row_security = on
+AS $$
+BEGIN
+	RETURN QUERY SELECT a.id FROM coder.workspace_agents a
+	 WHERE a.resource_id = ANY (ARRAY(SELECT r FROM coder.row_resources() r));
+END
+$$;
+
 -- Sign this session in with an API key (local: until the end of the transaction); the user's name.  28000 where the
 -- token is not good.  Pass the token as a parameter: statements are shown in pg_stat_activity and may be logged.
 CREATE OR REPLACE FUNCTION coder.login(token text, local bool DEFAULT false)
@@ -59,7 +169,7 @@ DECLARE
 BEGIN
 	PERFORM coder.session_login(coalesce(token, ''), coalesce(local, false));
 	RETURN (SELECT u.username FROM coder.users u WHERE u.id = (SELECT i.user_id FROM coder.session_info() i));
-EXCEPTION WHEN SQLSTATE 'ZC401' THEN
+EXCEPTION WHEN SQLSTATE 'ZC401' OR SQLSTATE 'ZC403' OR invalid_authorization_specification THEN
 	GET STACKED DIAGNOSTICS why = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
 	RAISE invalid_authorization_specification USING MESSAGE = 'this token does not sign anybody in',
 		DETAIL = coalesce(nullif(detail, ''), why), HINT = 'Make one with "coder tokens create", or on the page Tokens.';
@@ -115,3 +225,8 @@ BEGIN
 	database_role := session_user;
 END
 $$;
+
+-- Internal: a request as the one who asks in this session; arguments as coder.handle, without what the token says.
+CREATE OR REPLACE FUNCTION coder.handle_session(route int4, method text, path text, params text[], query text,
+	headers text, body bytea, token text, remote text, request_id uuid, cursor text)
+RETURNS bytea LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'coder_handle_session';

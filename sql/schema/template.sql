@@ -231,7 +231,7 @@ CREATE TABLE coder.template_examples
 );
 COMMENT ON TABLE coder.template_examples IS 'Templates that come with the server; archive is a tar file.';
 
-CREATE VIEW coder.template_with_names AS
+CREATE VIEW coder.template_with_names WITH (security_invoker) AS
 	SELECT t.*, coalesce(u.avatar_url, '') AS created_by_avatar_url,
 		   coalesce(u.username, '') AS created_by_username, coalesce(u.name, '') AS created_by_name,
 		   coalesce(o.name, '') AS organization_name,
@@ -242,7 +242,7 @@ CREATE VIEW coder.template_with_names AS
 	  LEFT JOIN coder.organizations o ON o.id = t.organization_id;
 COMMENT ON VIEW coder.template_with_names IS 'Templates with the names of their creator and organization.';
 
-CREATE VIEW coder.template_version_with_user AS
+CREATE VIEW coder.template_version_with_user WITH (security_invoker) AS
 	SELECT v.*, coalesce(u.avatar_url, '') AS created_by_avatar_url,
 		   coalesce(u.username, '') AS created_by_username, coalesce(u.name, '') AS created_by_name
 	  FROM coder.template_versions v

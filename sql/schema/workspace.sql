@@ -43,6 +43,7 @@ CREATE TABLE coder.workspaces
 -- A deleted workspace's name blocks nothing.
 CREATE UNIQUE INDEX workspaces_owner_id_lower_idx
 	ON coder.workspaces (owner_id, lower(name)) WHERE NOT deleted;
+CREATE INDEX workspaces_owner_id_deleted_idx ON coder.workspaces (owner_id) WHERE deleted;
 CREATE INDEX workspaces_next_start_at_idx
 	ON coder.workspaces (next_start_at) WHERE NOT deleted;
 CREATE INDEX workspaces_template_id_idx
