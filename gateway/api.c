@@ -11,6 +11,7 @@
 #include "api.h"
 #include "event.h"
 #include "outbound/outbound.h"
+#include "rate.h"
 #include "reply.h"
 #include "route.h"
 #include "stream/stream.h"
@@ -328,6 +329,15 @@ start_fetch(ApiCall *call, const GwAnswer *answer)
 	call->fetch = gw_outbound_fetch(loop, &plan, on_fetched, call);
 }
 
+/* Whoever gets past authentication has a token that is somebody's. */
+static bool
+is_signed_in(GwDbStatus status, const PGresult *result)
+{
+	const char *state = status == GW_DB_FAILED && result != NULL ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
+
+	return status == GW_DB_OK || (state != NULL && strncmp(state, "ZC", 2) == 0 && strcmp(state, "ZC401") != 0);
+}
+
 static void
 on_answer(void *arg, GwDbStatus status, PGresult *result)
 {
@@ -338,6 +348,8 @@ on_answer(void *arg, GwDbStatus status, PGresult *result)
 
 	call->query = NULL;
 	h2o_linklist_unlink(&call->link);
+	if (call->request->unknown_token != 0 && is_signed_in(status, result))
+		gw_rate_known(call->request->unknown_token);
 	if (result != NULL)
 	{
 		/* The body is sent from the result itself, which goes with the request. */
@@ -677,6 +689,8 @@ gw_api_serve(GwRequest *request)
 	}
 	if (!gw_limit_rate(request, (int) match.route->rate))
 		return;
+	if (!match.route->needs_token)
+		request->unknown_token = 0;
 	start_call(request, &match);
 }
 

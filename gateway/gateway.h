@@ -48,6 +48,10 @@ typedef struct GwOptions
 	char *outbound_ca_file; /* NULL: the system's certificates */
 	bool redirect_to_access_url;
 	bool secure_auth_cookie;
+	bool host_prefix_cookie; /* cookies are called __Host-… */
+	char *samesite_auth_cookie; /* lax or none */
+	char *strict_transport_security_options;
+	char *additional_csp_policy;
 	bool derp_enable;
 	bool block_direct;
 	bool disable_rate_limits;

@@ -1,170 +1,14 @@
 /*
- * limit.c -- requests a minute, CSRF, CORS.
+ * limit.c -- CSRF, CORS.
  *
  * SPDX-License-Identifier: MIT
  */
-#include <pthread.h>
 #include <sodium.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "reply.h"
 #include "request.h"
-#include "route.h"
-
-/* Rate ----------------------------------------------------------------------- */
-
-#define SHARDS 16
-#define SLOTS 8192 /* per shard; the oldest of a probe window is overwritten */
-#define PROBES 8
-#define WINDOW 60
-
-typedef struct Slot
-{
-	uint64_t key;
-	uint64_t window; /* number of the minute that count is of */
-	uint32_t count;
-	uint32_t before; /* of the minute before */
-} Slot;
-
-static struct
-{
-	pthread_mutex_t lock;
-	Slot *slots;
-} shards[SHARDS];
-static uint8_t hash_key[crypto_shorthash_KEYBYTES];
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-static void
-init_shards(void)
-{
-	randombytes_buf(hash_key, sizeof(hash_key));
-	for (int i = 0; i < SHARDS; i++)
-		pthread_mutex_init(&shards[i].lock, NULL);
-}
-
-static Slot *
-find_slot(Slot *slots, uint64_t key)
-{
-	Slot *oldest = NULL;
-
-	for (size_t i = 0; i < PROBES; i++)
-	{
-		Slot *slot = &slots[(key + i) % SLOTS];
-
-		if (slot->key == key)
-			return slot;
-		if (oldest == NULL || slot->window < oldest->window)
-			oldest = slot;
-	}
-	*oldest = (Slot){.key = key};
-	return oldest;
-}
-
-/*
- * Counts a request; returns how many there were in the sliding minute, without
- * it, the last window weighted by how much of it still counts.
- */
-static unsigned
-count_request(uint64_t key, uint64_t now)
-{
-	uint64_t window = now / WINDOW;
-	unsigned seen;
-	Slot *slot;
-
-	pthread_once(&once, init_shards);
-	pthread_mutex_lock(&shards[key % SHARDS].lock);
-	if (shards[key % SHARDS].slots == NULL)
-		shards[key % SHARDS].slots = calloc(SLOTS, sizeof(Slot));
-	slot = find_slot(shards[key % SHARDS].slots, key / SHARDS);
-	if (slot->window != window)
-	{
-		slot->before = slot->window + 1 == window ? slot->count : 0;
-		slot->count = 0;
-		slot->window = window;
-	}
-	seen = slot->count + (unsigned) (slot->before * (WINDOW - now % WINDOW) / WINDOW);
-	slot->count++;
-	pthread_mutex_unlock(&shards[key % SHARDS].lock);
-	return seen;
-}
-
-static int
-limit_of(int rate)
-{
-	switch ((GwRate) rate)
-	{
-		case GW_RATE_API:
-			return gw_server.options.api_rate_limit;
-		case GW_RATE_LOGIN:
-			return 60;
-		case GW_RATE_FILES:
-			return 12;
-		case GW_RATE_NONE:
-			break;
-	}
-	return 0;
-}
-
-/* Who asks: the key's id where there is a token, else the address; plus the path. */
-static uint64_t
-rate_key(const GwRequest *request, int rate)
-{
-	const char *who = request->remote;
-	size_t len = strlen(request->remote);
-	char text[512];
-	uint64_t key;
-	size_t n;
-
-	pthread_once(&once, init_shards);
-	if (rate != GW_RATE_LOGIN && request->token.base != NULL)
-	{
-		who = request->token.base;
-		len = request->token.len < 10 ? request->token.len : 10;
-	}
-	n = len < 64 ? len : 64;
-	memcpy(text, who, n);
-	text[n++] = (char) rate;
-	len = request->path.len < 400 ? request->path.len : 400;
-	memcpy(text + n, request->path.base, len);
-	crypto_shorthash((unsigned char *) &key, (unsigned char *) text, n + len, hash_key);
-	return key;
-}
-
-static void
-add_number_header(h2o_req_t *req, const char *name, unsigned long value)
-{
-	char *text = h2o_mem_alloc_pool(&req->pool, 24);
-	int n = snprintf(text, 24, "%lu", value);
-
-	gw_add_header(req, name, text, (size_t) n);
-}
-
-bool
-gw_limit_rate(GwRequest *request, int rate)
-{
-	int limit = gw_server.options.disable_rate_limits ? 0 : limit_of(rate);
-	uint64_t now = (uint64_t) time(NULL);
-	uint64_t reset = (now / WINDOW + 1) * WINDOW;
-	h2o_req_t *req = request->req;
-	char message[100];
-	unsigned seen;
-
-	if (limit <= 0)
-		return true;
-	seen = count_request(rate_key(request, rate), now);
-	add_number_header(req, "x-ratelimit-limit", (unsigned) limit);
-	add_number_header(req, "x-ratelimit-remaining", seen + 1 < (unsigned) limit ? (unsigned) limit - seen - 1 : 0);
-	add_number_header(req, "x-ratelimit-reset", reset);
-	if (seen < (unsigned) limit)
-		return true;
-	add_number_header(req, "retry-after", reset - now);
-	snprintf(message, sizeof(message), "You've been rate limited for sending more than %d requests in 1m0s.", limit);
-	gw_reply_error(req, 429, message, NULL);
-	return false;
-}
 
 /* CSRF ----------------------------------------------------------------------- */
 
@@ -181,23 +25,35 @@ decode_base64(uint8_t *dst, size_t len, h2o_iovec_t text)
 void
 gw_csrf_begin(GwRequest *request)
 {
+	const GwOptions *options = &gw_server.options;
+	const char *name = options->host_prefix_cookie ? "__Host-csrf_token" : "csrf_token";
+	const bool none = strcmp(options->samesite_auth_cookie, "none") == 0;
+	const bool secure = options->secure_auth_cookie || options->host_prefix_cookie || none;
 	h2o_req_t *req = request->req;
-	char text[64];
-	h2o_iovec_t line;
+	char token[64];
+	char line[160];
+	int n;
 
-	if (request->cookies.base != NULL &&
-		decode_base64(request->csrf, GW_CSRF_LEN, gw_cookie(request->cookies, "csrf_token")))
+	if (request->cookies.base != NULL && decode_base64(request->csrf, GW_CSRF_LEN, gw_cookie(request->cookies, name)))
 		return;
 	gw_random(request->loop, request->csrf, GW_CSRF_LEN);
 	/* What a cache may keep must not carry one browser's cookie. */
 	if (gw_starts_with(request->path, "/assets/") || gw_starts_with(request->path, "/bin/"))
 		return;
-	sodium_bin2base64(text, sizeof(text), request->csrf, GW_CSRF_LEN, sodium_base64_VARIANT_ORIGINAL);
-	line = h2o_concat(&req->pool, h2o_iovec_init(H2O_STRLIT("csrf_token=")), h2o_iovec_init(text, strlen(text)),
-					  h2o_iovec_init(H2O_STRLIT("; Path=/; HttpOnly; SameSite=Lax")),
-					  gw_server.options.secure_auth_cookie ? h2o_iovec_init(H2O_STRLIT("; Secure"))
-														   : h2o_iovec_init("", 0));
-	h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_SET_COOKIE, NULL, line.base, line.len);
+	sodium_bin2base64(token, sizeof(token), request->csrf, GW_CSRF_LEN, sodium_base64_VARIANT_ORIGINAL);
+	n = snprintf(line,
+				 sizeof(line),
+				 "%s=%s; Path=/; HttpOnly; SameSite=%s%s",
+				 name,
+				 token,
+				 none ? "None" : "Lax",
+				 secure ? "; Secure" : "");
+	h2o_add_header(&req->pool,
+				   &req->res.headers,
+				   H2O_TOKEN_SET_COOKIE,
+				   NULL,
+				   h2o_strdup(&req->pool, line, (size_t) n).base,
+				   (size_t) n);
 }
 
 char *
@@ -227,22 +83,25 @@ csrf_matches(GwRequest *request, h2o_iovec_t given)
 	return sodium_memcmp(bytes, request->csrf, GW_CSRF_LEN) == 0;
 }
 
-static bool
-contains(h2o_iovec_t text, const char *part)
-{
-	return memmem(text.base, text.len, part, strlen(part)) != NULL;
-}
-
+/* Paths whose callers have other credentials than a browser's cookie. */
 static bool
 csrf_exempt_path(h2o_iovec_t path)
 {
-	static const char *const parts[] = {"/api/v2/users/first", "/api/v2/csp/reports", "api/v2/workspaceagents",
-										"api/v2/workspaceproxies/me", "/derp", "api/v2/scim"};
+	static const char *const prefixes[] = {"/api/v2/workspaceagents/", "/api/v2/workspaceproxies/me/", "/api/v2/scim/"};
+	static const char organizations[] = "/api/v2/organizations/";
+	const size_t len = sizeof(organizations) - 1;
+	const char *rest;
 
-	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
-		if (contains(path, parts[i]))
+	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
+		if (gw_starts_with(path, prefixes[i]))
 			return true;
-	return contains(path, "/organizations/") && contains(path, "/provisionerdaemons");
+	if (gw_iovec_is(path, "/api/v2/users/first") || gw_iovec_is(path, "/api/v2/csp/reports"))
+		return true;
+	if (!gw_starts_with(path, organizations))
+		return false;
+	rest = memchr(path.base + len, '/', path.len - len);
+	return rest != NULL &&
+		   gw_starts_with(h2o_iovec_init(rest, path.len - (size_t) (rest - path.base)), "/provisionerdaemons");
 }
 
 static bool
@@ -296,6 +155,10 @@ gw_limit_csrf(GwRequest *request)
 {
 	static const char message[] =
 		"Something is wrong with your CSRF token. Please refresh the page. If this error persists, try clearing your cookies.\n";
+	static const char two_tokens[] =
+		"CSRF error encountered. Authentication via \"coder_session_token\" cookie and \"Coder-Session-Token\" header detected, "
+		"but the values do not match. To resolve this issue ensure the values used in both match, or only use one of the "
+		"authentication methods. You can also try clearing your cookies if this error persists.\n";
 	h2o_req_t *req = request->req;
 	h2o_iovec_t cookie = request->token_cookie;
 
@@ -311,7 +174,10 @@ gw_limit_csrf(GwRequest *request)
 		gw_header(req, "coder-provisioner-daemon-key").base != NULL || csrf_exempt_path(request->path) ||
 		csrf_matches(request, gw_header(req, "x-csrf-token")) || csrf_form_matches(request))
 		return true;
-	gw_reply_body(req, 400, "text/plain; charset=utf-8", message, sizeof(message) - 1);
+	if (gw_header(req, "coder-session-token").len > 0)
+		gw_reply_body(req, 400, "text/plain; charset=utf-8", two_tokens, sizeof(two_tokens) - 1);
+	else
+		gw_reply_body(req, 400, "text/plain; charset=utf-8", message, sizeof(message) - 1);
 	return false;
 }
 

@@ -34,7 +34,8 @@ rate_of(const char *text)
 GwRouteTable *
 gw_listen_read_routes(PGconn *pg)
 {
-	PGresult *result = PQexec(pg, "SELECT id, method, pattern, pool, rate, raw_body, max_body, read_only"
+	PGresult *result = PQexec(pg, "SELECT id, method, pattern, pool, rate, raw_body, max_body, read_only,"
+								  "       auth IN ('session', 'agent', 'session_or_agent')"
 								  "  FROM coder.routes ORDER BY id");
 	GwRouteTable *table;
 
@@ -56,6 +57,7 @@ gw_listen_read_routes(PGconn *pg)
 			.raw_body = PQgetvalue(result, i, 5)[0] == 't',
 			.max_body = strtoul(PQgetvalue(result, i, 6), NULL, 10),
 			.read_only = PQgetvalue(result, i, 7)[0] == 't',
+			.needs_token = PQgetvalue(result, i, 8)[0] == 't',
 		};
 
 		if (!gw_routes_add(table, &route))

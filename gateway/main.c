@@ -29,6 +29,7 @@
 #include "outbound/outbound.h"
 #include "reply.h"
 #include "request.h"
+#include "rate.h"
 #include "route.h"
 #include "secret.h"
 #include "stream/stream.h"
@@ -246,6 +247,7 @@ start_loops(GwRouteTable *routes, int http_fd, int tls_fd)
 		return false;
 	pthread_barrier_wait(&starting.run);
 	gw_listen_start();
+	gw_rate_start();
 	return true;
 }
 
@@ -588,6 +590,7 @@ stop_all(const sigset_t *signals)
 	{
 		gw_outbound_stop();
 		gw_listen_stop();
+		gw_rate_stop();
 	}
 	gw_cluster_stop(cluster);
 	gw_log(GW_INFO, "stopped");

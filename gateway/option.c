@@ -72,6 +72,14 @@ static const Option options_table[] = {
 	 false, "redirect requests for other hosts to the access URL"},
 	{"secure-auth-cookie", "CODER_SECURE_AUTH_COOKIE", OPT_BOOL, AT(secure_auth_cookie), NULL, false,
 	 "mark cookies Secure (default: whether the access URL is https)"},
+	{"samesite-auth-cookie", "CODER_SAMESITE_AUTH_COOKIE", OPT_TEXT, AT(samesite_auth_cookie), "lax", false,
+	 "SameSite of cookies: lax or none"},
+	{"host-prefix-cookie", "CODER_HOST_PREFIX_COOKIE", OPT_BOOL, AT(host_prefix_cookie), "false", false,
+	 "give cookies the prefix __Host-, by which browsers keep them to this host over HTTPS"},
+	{"strict-transport-security-options", "CODER_STRICT_TRANSPORT_SECURITY_OPTIONS", OPT_TEXT,
+	 AT(strict_transport_security_options), NULL, false, "includeSubDomains, preload"},
+	{"additional-csp-policy", "CODER_ADDITIONAL_CSP_POLICY", OPT_TEXT, AT(additional_csp_policy), NULL, false,
+	 "directives behind the Content-Security-Policy of pages, separated by semicolons"},
 	{"strict-transport-security", "CODER_STRICT_TRANSPORT_SECURITY", OPT_INT, AT(strict_transport_security),
 	 "0", false, "max-age in seconds of the Strict-Transport-Security header; 0 = none"},
 	{"api-rate-limit", "CODER_API_RATE_LIMIT", OPT_INT, AT(api_rate_limit), "512", false,
@@ -317,6 +325,16 @@ default_url(GwOptions *options)
 		options->access_url[len - 1] = '\0';
 }
 
+/* May it stand in a header?  NULL may. */
+static bool
+is_header_text(const char *text)
+{
+	for (; text != NULL && *text != '\0'; text++)
+		if (*text < 0x20 || *text > 0x7e)
+			return false;
+	return true;
+}
+
 static bool
 check_options(const GwOptions *options)
 {
@@ -327,6 +345,12 @@ check_options(const GwOptions *options)
 	else if (strncmp(options->access_url, "http://", 7) != 0 && strncmp(options->access_url, "https://", 8) != 0)
 		fprintf(stderr, "coder-server: --access-url is \"%s\", but must begin with http:// or https://\n",
 				options->access_url);
+	else if (strcmp(options->samesite_auth_cookie, "lax") != 0 && strcmp(options->samesite_auth_cookie, "none") != 0)
+		fprintf(stderr, "coder-server: --samesite-auth-cookie is \"%s\", not lax or none\n",
+				options->samesite_auth_cookie);
+	else if (!is_header_text(options->strict_transport_security_options) ||
+			 !is_header_text(options->additional_csp_policy))
+		fprintf(stderr, "coder-server: a header's text must be printable ASCII\n");
 	else
 		return true;
 	return false;

@@ -102,15 +102,43 @@ none_if_empty(h2o_iovec_t v)
 	return v.len > 0 ? v : (h2o_iovec_t){NULL, 0};
 }
 
+/* Where cookies have the prefix, one without it is not ours: the browser is told to drop it. */
+static void
+drop_cookie(GwRequest *request, const char *name)
+{
+	h2o_req_t *req = request->req;
+	h2o_iovec_t line;
+
+	if (gw_cookie(request->cookies, name).base == NULL)
+		return;
+	line = h2o_concat(&req->pool, h2o_iovec_init(name, strlen(name)), h2o_iovec_init(H2O_STRLIT("=; Path=/; Max-Age=0; HttpOnly")));
+	h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_SET_COOKIE, NULL, line.base, line.len);
+}
+
+static h2o_iovec_t
+session_cookie(GwRequest *request)
+{
+	h2o_iovec_t value;
+
+	if (request->cookies.base == NULL)
+		return (h2o_iovec_t){NULL, 0};
+	if (gw_server.options.host_prefix_cookie)
+	{
+		drop_cookie(request, "coder_session_token");
+		drop_cookie(request, "csrf_token");
+		return none_if_empty(gw_cookie(request->cookies, "__Host-coder_session_token"));
+	}
+	value = none_if_empty(gw_cookie(request->cookies, "coder_session_token"));
+	return value.base != NULL ? value : none_if_empty(gw_cookie(request->cookies, "__Host-coder_session_token"));
+}
+
 /* In the order of the API: cookie, query, header, bearer, access_token. */
 static void
 find_token(GwRequest *request)
 {
 	h2o_req_t *req = request->req;
-	h2o_iovec_t value = none_if_empty(gw_cookie(request->cookies, "coder_session_token"));
+	h2o_iovec_t value = session_cookie(request);
 
-	if (value.base == NULL)
-		value = none_if_empty(gw_cookie(request->cookies, "__Host-coder_session_token"));
 	request->token_cookie = value;
 	if (value.base == NULL && request->query.len > 0)
 		value = none_if_empty(gw_query_value(&req->pool, request->query, "coder_session_token"));

@@ -22,6 +22,7 @@ typedef struct GwRequest
 	h2o_iovec_t cookies;
 	h2o_iovec_t token; /* base NULL: none */
 	h2o_iovec_t token_cookie;
+	uint64_t unknown_token; /* hash of a token that counts as its address as yet; 0: none */
 	uint8_t csrf[GW_CSRF_LEN];
 	char id[37];
 	char remote[64];
@@ -56,10 +57,12 @@ gw_starts_with(h2o_iovec_t v, const char *text)
 	return v.len >= len && memcmp(v.base, text, len) == 0;
 }
 
-/* limit.c */
+/* rate.c */
 
-/* 0, or the answer has been sent: 429. */
+/* True if the request may go on; otherwise 429 has been answered. */
 bool gw_limit_rate(GwRequest *request, int rate);
+
+/* limit.c */
 
 /* True if the request may go on; otherwise 400 has been answered. */
 bool gw_limit_csrf(GwRequest *request);

@@ -33,6 +33,7 @@ typedef struct GwRoute
 	bool slow;
 	bool read_only;
 	bool raw_body;
+	bool needs_token; /* 401 without one */
 	GwRate rate;
 	size_t max_body;
 } GwRoute;

@@ -6,6 +6,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -157,25 +158,74 @@ gw_site_init(void)
 
 /* Pages ---------------------------------------------------------------------- */
 
+/* The host that pages connect to by WebSocket: as the request names it, if it has the form of one. */
+static h2o_iovec_t
+page_host(h2o_req_t *req)
+{
+	h2o_iovec_t host = req->authority;
+
+	for (size_t i = 0; i < host.len; i++)
+		if (!isalnum((unsigned char) host.base[i]) && strchr(".-:[]", host.base[i]) == NULL)
+			return h2o_iovec_init("", 0);
+	return host.len < 256 ? host : h2o_iovec_init("", 0);
+}
+
+static void
+add_csp(h2o_req_t *req)
+{
+	static const char first[] =
+		"default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+		"img-src 'self' https: data:; font-src 'self' data:; frame-src 'self'; object-src 'none'; base-uri 'self'; "
+		"form-action 'self'; frame-ancestors 'none'; report-uri /api/v2/csp/reports; connect-src 'self'";
+	const char *more = gw_server.options.additional_csp_policy;
+	h2o_iovec_t host = page_host(req);
+	size_t cap = sizeof(first) + 2 * host.len + 32 + (more != NULL ? strlen(more) : 0);
+	char *value = h2o_mem_alloc_pool(&req->pool, cap);
+	int n = host.len == 0 ? snprintf(value, cap, "%s", first)
+						  : snprintf(value,
+									 cap,
+									 "%s ws://%.*s wss://%.*s",
+									 first,
+									 (int) host.len,
+									 host.base,
+									 (int) host.len,
+									 host.base);
+
+	if (more != NULL)
+		n += snprintf(value + n, cap - (size_t) n, "; %s", more);
+	gw_add_header(req, "content-security-policy", value, (size_t) n);
+}
+
+/* The next word of a list; *rest is then behind it.  NULL at the end. */
+static const char *
+next_word(const char **rest)
+{
+	const char *word = *rest + strspn(*rest, ", ");
+
+	*rest = word + strcspn(word, ", ");
+	return *word != '\0' ? word : NULL;
+}
+
 static void
 add_page_headers(h2o_req_t *req)
 {
-	static const char csp[] =
-		"default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-		"img-src 'self' https: data:; font-src 'self' data:; connect-src 'self' ws: wss:; frame-src 'self'; "
-		"object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'; "
-		"report-uri /api/v2/csp/reports";
-	int age = gw_server.options.strict_transport_security;
+	const GwOptions *options = &gw_server.options;
+	int age = options->strict_transport_security;
 
-	gw_add_header(req, "content-security-policy", csp, sizeof(csp) - 1);
+	add_csp(req);
 	gw_add_header(req, "referrer-policy", H2O_STRLIT("no-referrer"));
 	gw_add_header(req, "permissions-policy",
 				  H2O_STRLIT("camera=(), microphone=(), geolocation=(), payment=(), usb=(), clipboard-write=(self)"));
 	if (age > 0)
 	{
-		char *value = h2o_mem_alloc_pool(&req->pool, 40);
+		const char *more = options->strict_transport_security_options != NULL ? options->strict_transport_security_options : "";
+		char *value = h2o_mem_alloc_pool(&req->pool, 40 + 2 * strlen(more));
+		int n = sprintf(value, "max-age=%d", age);
 
-		gw_add_header(req, "strict-transport-security", value, (size_t) snprintf(value, 40, "max-age=%d", age));
+		/* Commas are between the setting's words, semicolons between the header's. */
+		for (const char *c = next_word(&more); c != NULL; c = next_word(&more))
+			n += sprintf(value + n, "; %.*s", (int) (more - c), c);
+		gw_add_header(req, "strict-transport-security", value, (size_t) n);
 	}
 }
 

@@ -313,6 +313,33 @@ BEGIN
 END
 $$;
 
+-- What a gateway has counted in a minute, and what others have: of each row (its number), the counts of the same user or
+-- address on the same path from other gateways and by the user's other tokens, in this minute and the one before.  Keys are
+-- "k<id of an API key>" and "a<address>".
+CREATE OR REPLACE FUNCTION coder.rate_exchange(gateway text, minute bigint, keys text[], paths bigint[], counts int4[])
+RETURNS TABLE (i bigint, others bigint, before bigint) LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+	DELETE FROM coder.rate_counts c WHERE c.minute < rate_exchange.minute - 1;
+	RETURN QUERY WITH given AS (
+		SELECT r.i, CASE WHEN r.key LIKE 'k%' THEN k.user_id::text ELSE r.key END AS who, r.path, r.count,
+			gateway || ':' || CASE WHEN r.key LIKE 'k%' THEN r.key ELSE '' END AS source
+		  FROM unnest(keys, paths, counts) WITH ORDINALITY r (key, path, count, i)
+		  LEFT JOIN coder.api_keys k ON k.id = substr(r.key, 2)
+	), told AS (
+		INSERT INTO coder.rate_counts AS c (who, path, minute, source, count)
+		SELECT g.who, g.path, rate_exchange.minute, g.source, g.count FROM given g WHERE g.who IS NOT NULL
+		ON CONFLICT ON CONSTRAINT rate_counts_pkey DO UPDATE SET count = excluded.count
+	)
+	SELECT g.i, coalesce(sum(c.count) FILTER (WHERE c.minute = rate_exchange.minute), 0),
+		coalesce(sum(c.count) FILTER (WHERE c.minute = rate_exchange.minute - 1), 0)
+	  FROM given g JOIN coder.rate_counts c ON c.who = g.who AND c.path = g.path AND c.source <> g.source
+	 GROUP BY g.i;
+END
+$$;
+
 DELETE FROM coder.routes WHERE area = 'account';
 INSERT INTO coder.routes (area, method, pattern, function, auth, rate, pool, read_only) VALUES
 	('account', 'POST', '/api/v2/users/otp/request', 'passcode_request', 'none', 'login', 'slow', false),

@@ -12,5 +12,16 @@ CREATE TABLE coder.site_configs (
 );
 COMMENT ON TABLE coder.site_configs IS 'deployment id, keys and other values of the site as a whole';
 
+-- Requests counted by gateways, for those who come near a limit; two minutes' worth.
+CREATE UNLOGGED TABLE coder.rate_counts (
+	who text NOT NULL,
+	path bigint NOT NULL,
+	minute bigint NOT NULL,
+	source text NOT NULL,
+	count int4 NOT NULL,
+	PRIMARY KEY (who, path, minute, source)
+);
+COMMENT ON TABLE coder.rate_counts IS 'Requests of users and addresses near a rate limit, by gateway and minute; a path is a hash.';
+
 SELECT pg_extension_config_dump('coder.settings', '');
 SELECT pg_extension_config_dump('coder.site_configs', '');

@@ -12,7 +12,7 @@ SELECT is_empty(
 	'no two routes answer the same requests');
 SELECT is_empty($$SELECT pattern FROM coder.routes WHERE auth = 'none' AND area <> 'unbuilt' AND method <> 'GET'
 	AND pattern NOT IN ('/api/v2/users/first', '/api/v2/users/login', '/api/v2/users/validate-password', '/api/v2/csp/reports')
-	AND pattern !~ '^/api/v2/(users/otp|workspaceagents/(aws|azure|google))' AND pattern !~ '^/oauth2/'$$,
+	AND pattern !~ '^/api/v2/(users/otp|workspaceagents/(aws|azure|google))' AND pattern !~ '^/(oauth2|scim/v2)/'$$,
 	'few routes may write without a session');
 SELECT is_empty(
 	$$SELECT c.relname FROM pg_extension e, pg_class c
