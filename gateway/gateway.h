@@ -63,6 +63,7 @@ typedef struct GwOptions
 	int max_connections;
 	int max_connections_per_ip;
 	int strict_transport_security; /* max-age; 0 = no header */
+	int tunnel_idle_seconds;	   /* of this server's own tunnels to agents */
 	json_t *settings;			   /* every setting by its name, for coder.configure() */
 } GwOptions;
 

@@ -15,6 +15,7 @@
 #include "db.h"
 #include "event.h"
 #include "reply.h"
+#include "stream/coordinator.h"
 #include "request.h"
 
 #define MAX_ROUTES 2048
@@ -139,6 +140,7 @@ gw_metrics_serve(GwRequest *request)
 	char *text = NULL;
 	size_t len = 0;
 	FILE *out = open_memstream(&text, &len);
+	CoordStats coordinator;
 	h2o_iovec_t body;
 
 	fprintf(out, "# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes %lu\n"
@@ -165,6 +167,10 @@ gw_metrics_serve(GwRequest *request)
 				(unsigned long long) stats.lost, i, (unsigned long long) stats.reconnects, i,
 				gw_event_count(gw_server.loops[i]));
 	}
+	coord_stats(&coordinator);
+	fprintf(out, "# TYPE coder_gateway_tailnet_peers gauge\ncoder_gateway_tailnet_peers %zu\n"
+				 "# TYPE coder_gateway_tailnet_tunnels gauge\ncoder_gateway_tailnet_tunnels %zu\n",
+			coordinator.peers, coordinator.tunnels);
 	fprintf(out, "# HELP coder_gateway_requests_total By coder.routes.id; 0 is everything else.\n"
 				 "# TYPE coder_gateway_requests_total counter\n# TYPE coder_gateway_request_seconds histogram\n");
 	for (int i = 0; i < MAX_ROUTES; i++)

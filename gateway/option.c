@@ -94,6 +94,8 @@ static const Option options_table[] = {
 	 "relay encrypted traffic between clients and workspaces"},
 	{"block-direct-connections", "CODER_BLOCK_DIRECT", OPT_BOOL, AT(block_direct), "false", false,
 	 "connect to workspaces through the relay only"},
+	{"tunnel-idle-seconds", "CODER_TUNNEL_IDLE_SECONDS", OPT_INT, AT(tunnel_idle_seconds), "1800", false,
+	 "time after which this server gives up a tunnel to a workspace that it does not use"},
 	{"event-loops", "CODER_EVENT_LOOPS", OPT_INT, AT(loops), "0", false,
 	 "threads that serve requests (default: cores - 1, at least 1)"},
 	{"max-connections", "CODER_MAX_CONNECTIONS", OPT_INT, AT(max_connections), "10000", false,

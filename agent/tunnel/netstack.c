@@ -842,6 +842,16 @@ is_closed(const Stream *s)
 	return s->watch == NULL || (poll(&fd, 1, 0) > 0 && (fd.revents & POLLHUP) != 0);
 }
 
+size_t
+netstack_streams_with(const Netstack *ns, const uint8_t address[16])
+{
+	size_t n = 0;
+
+	for (const Stream *s = ns->streams; s != NULL; s = s->next)
+		n += s->pcb != NULL && is_to(s->pcb, address) && !is_closed(s);
+	return n;
+}
+
 bool
 netstack_flushed(const Netstack *ns)
 {

@@ -63,4 +63,7 @@ bool netstack_flushed(const Netstack *ns);
 
 size_t netstack_streams(const Netstack *ns);
 
+/* Those with one peer that their owner has not closed. */
+size_t netstack_streams_with(const Netstack *ns, const uint8_t address[16]);
+
 #endif

@@ -1201,6 +1201,12 @@ tunnel_dial_cancel(TunnelDial *dial)
 	free(dial);
 }
 
+size_t
+tunnel_streams_with(const Tunnel *t, const uint8_t address[TUNNEL_ADDR_LEN])
+{
+	return t->netstack == NULL ? 0 : netstack_streams_with(t->netstack, address);
+}
+
 bool
 tunnel_flushed(const Tunnel *t)
 {

@@ -163,6 +163,9 @@ TunnelDial *tunnel_dial(Tunnel *tunnel, const uint8_t address[TUNNEL_ADDR_LEN], 
 						int timeout_ms, TunnelDialFn fn, void *arg);
 void tunnel_dial_cancel(TunnelDial *dial);
 
+/* Streams with the peer at an address that are open. */
+size_t tunnel_streams_with(const Tunnel *tunnel, const uint8_t address[TUNNEL_ADDR_LEN]);
+
 /* Nothing of streams that were closed is on its way any more: a good moment for tunnel_close. */
 bool tunnel_flushed(const Tunnel *tunnel);
 

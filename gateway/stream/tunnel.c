@@ -6,8 +6,8 @@
  * Dials come to the thread, and their sockets go back, as messages; whoever
  * dialled reads and writes its end on its own loop.
  *
- * A tunnel to an agent stays once it is made: it costs a few hundred bytes here
- * and a Node at the agent.
+ * A tunnel to an agent stays while there is a connection through it, and for a
+ * time after the last one (tunnel_idle_seconds), as the next often comes soon.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -28,11 +28,21 @@
 typedef Coder__Tailnet__V2__CoordinateRequest Request;
 typedef Coder__Tailnet__V2__CoordinateResponse Response;
 
+/* An agent with a tunnel. */
+typedef struct Used
+{
+	struct Used *next;
+	uint8_t agent[16];
+	uint8_t address[TUNNEL_ADDR_LEN];
+	int dials;	  /* on their way */
+	int64_t last; /* ns: when it was last seen in use */
+} Used;
+
 struct GwDial
 {
 	GwLoop *loop;
 	uint8_t agent[16];
-	uint8_t address[TUNNEL_ADDR_LEN];
+	Used *used; /* the thread's */
 	uint16_t port;
 	int fd; /* or -errno */
 	GwDialFn fn; /* NULL: cancelled; touched on loop only */
@@ -47,6 +57,8 @@ static struct
 	Loop *loop;
 	Tunnel *tunnel;
 	CoordPeer *peer;
+	Used *used;
+	LoopTimer idle;
 	char host[256];
 	int port;
 	bool tls;
@@ -85,13 +97,16 @@ on_node_changed(void *arg, const TunnelNode *own)
 }
 
 static void
-add_tunnel(const uint8_t agent[static 16])
+change_tunnel(uint8_t agent[static 16], bool add)
 {
 	Request request = CODER__TAILNET__V2__COORDINATE_REQUEST__INIT;
 	Coder__Tailnet__V2__CoordinateRequest__Tunnel tunnel = CODER__TAILNET__V2__COORDINATE_REQUEST__TUNNEL__INIT;
 
-	tunnel.id = (ProtobufCBinaryData){16, (uint8_t *) agent};
-	request.add_tunnel = &tunnel;
+	tunnel.id = (ProtobufCBinaryData){16, agent};
+	if (add)
+		request.add_tunnel = &tunnel;
+	else
+		request.remove_tunnel = &tunnel;
 	coord_request(self.peer, &request);
 }
 
@@ -155,6 +170,68 @@ wake(void *arg)
 }
 
 /* The thread ----------------------------------------------------------------- */
+
+/* How often is looked for agents that are not used: every 5 minutes of the default's 30. */
+static int64_t
+idle_check_ms(void)
+{
+	int64_t ms = gw_server.options.tunnel_idle_seconds * INT64_C(1000) / 6;
+
+	return ms > 100 ? ms : 100;
+}
+
+static void
+on_idle_timer(void *arg)
+{
+	int64_t now = loop_now(self.loop);
+	Used **link = &self.used;
+	Used *used;
+
+	(void) arg;
+	while ((used = *link) != NULL)
+	{
+		if (used->dials > 0 || tunnel_streams_with(self.tunnel, used->address) > 0)
+			used->last = now;
+		if (now - used->last < gw_server.options.tunnel_idle_seconds * INT64_C(1000000000))
+		{
+			link = &used->next;
+			continue;
+		}
+		change_tunnel(used->agent, false);
+		tunnel_peer_update(self.tunnel, used->agent, TUNNEL_PEER_DISCONNECTED, NULL);
+		gw_log(GW_DEBUG, "tunnel: the one to agent %02x%02x%02x%02x… was not used and is removed",
+			   used->agent[0], used->agent[1], used->agent[2], used->agent[3]);
+		*link = used->next;
+		free(used);
+	}
+	if (self.used != NULL)
+		loop_timer_start(&self.idle, idle_check_ms());
+}
+
+/* The agent's entry, with a tunnel; NULL when out of memory. */
+static Used *
+use_agent(const uint8_t agent[static 16])
+{
+	Used *used = self.used;
+
+	while (used != NULL && memcmp(used->agent, agent, sizeof(used->agent)) != 0)
+		used = used->next;
+	if (used == NULL && (used = calloc(1, sizeof(*used))) != NULL)
+	{
+		memcpy(used->agent, agent, sizeof(used->agent));
+		tunnel_address(used->address, agent, false);
+		used->next = self.used;
+		self.used = used;
+		if (!loop_timer_running(&self.idle))
+			loop_timer_start(&self.idle, idle_check_ms());
+	}
+	if (used != NULL)
+	{
+		change_tunnel(used->agent, true);
+		used->last = loop_now(self.loop);
+	}
+	return used;
+}
 
 /* Where this process listens, as seen from itself. */
 static void
@@ -226,11 +303,17 @@ static void *
 thread_main(void *arg)
 {
 	(void) arg;
+	loop_timer_init(&self.idle, self.loop, on_idle_timer, NULL);
 	set_relay();
 	loop_run(self.loop);
 	tunnel_close(self.tunnel);
 	coord_leave(self.peer);
 	self.peer = NULL;
+	for (Used *used; (used = self.used) != NULL;)
+	{
+		self.used = used->next;
+		free(used);
+	}
 	return NULL;
 }
 
@@ -282,6 +365,9 @@ on_result(GwLoop *loop, void *arg)
 static void
 finish(GwDial *dial, int fd)
 {
+	if (dial->used != NULL)
+		dial->used->dials--;
+	dial->used = NULL;
 	dial->fd = fd;
 	gw_loop_post(dial->loop, on_result, dial);
 }
@@ -300,7 +386,7 @@ on_pong(void *arg, const TunnelPong *pong)
 
 	if (pong->error != 0)
 		finish(dial, pong->error);
-	else if (tunnel_dial(self.tunnel, dial->address, dial->port, DIAL_MS, on_dialled, dial) == NULL)
+	else if (tunnel_dial(self.tunnel, dial->used->address, dial->port, DIAL_MS, on_dialled, dial) == NULL)
 		finish(dial, -ENOMEM);
 }
 
@@ -309,9 +395,11 @@ start_dial(void *arg)
 {
 	GwDial *dial = arg;
 
-	add_tunnel(dial->agent);
-	tunnel_address(dial->address, dial->agent, false);
-	if (tunnel_ping(self.tunnel, dial->address, TUNNEL_PING_TSMP, DIAL_MS, on_pong, dial) == NULL)
+	dial->used = use_agent(dial->agent);
+	if (dial->used != NULL)
+		dial->used->dials++;
+	if (dial->used == NULL ||
+		tunnel_ping(self.tunnel, dial->used->address, TUNNEL_PING_TSMP, DIAL_MS, on_pong, dial) == NULL)
 		finish(dial, -ENOMEM);
 }
 
