@@ -158,6 +158,16 @@ is(list($readers[0]), $before, 'and not by a snapshot from before');
 $readers[0]->query_safe('COMMIT');
 is(list($readers[0]), $after, 'but by the next one');
 
+# A snapshot of another transaction, which is older than what the reader has kept.
+$other->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
+chomp(my $snapshot = $other->query_safe('SELECT pg_export_snapshot()'));
+$writer->query_safe("UPDATE coder.workspace_agents SET directory = directory || '/z'");
+isnt(list($readers[0]), $after, 'a commit after a snapshot was exported') for 1 .. 2;
+$readers[0]->query_safe("BEGIN ISOLATION LEVEL REPEATABLE READ; SET TRANSACTION SNAPSHOT '$snapshot'");
+is(list($readers[0]), $after, 'is not seen where that is imported');
+$readers[0]->query_safe('COMMIT');
+$other->query_safe('COMMIT');
+
 # A statement whose snapshot is older than a commit that ends before it reads: it shows, and keeps, what was before.
 $writer->query_safe('SELECT pg_advisory_lock(1)');
 my $late = $node->background_psql('postgres', on_error_stop => 0);
