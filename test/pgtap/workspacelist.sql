@@ -105,6 +105,11 @@ SELECT is(r.status, 400, q || ' is refused') FROM unnest(ARRAY['limit=x', 'offse
 SELECT is((SELECT body_ ->> 'count' FROM api('GET', '/api/v2/workspaces?limit=1', NULL, :'member')), '10', 'a member''s count is of his own');
 SELECT is((SELECT body_ ->> 'count' FROM api('GET', '/api/v2/workspaces?limit=1', NULL, :'boss')), '200', 'an owner''s of all');
 
+SELECT results_eq(format($$SELECT w ->> 'name' FROM api('GET', '/api/v2/workspaces?limit=100', NULL, %L), jsonb_array_elements(body_ -> 'workspaces') w WHERE (w ->> 'favorite')::bool ORDER BY 1$$, token),
+	format($$SELECT w.name::text FROM coder.workspaces w JOIN coder.users u ON u.id = w.owner_id WHERE w.favorite AND u.username = %L ORDER BY 1$$, name), 'the favorites of ' || name || ' are its own')
+  FROM (VALUES ('boss', :'boss'), ('member3', :'member')) v(name, token);
+SELECT is((SELECT body_ #>> '{workspaces,0,favorite}' FROM api('GET', '/api/v2/workspaces', NULL, :'member')), 'true', 'and come first');
+
 -- A token whose allow list has only workspaces that are to be made reads none.
 UPDATE coder.api_keys SET allow_list = '{workspace:,user:*}' WHERE id = split_part(:'boss', '-', 1);
 SELECT is((SELECT body_ ->> 'count' FROM api('GET', '/api/v2/workspaces?' || q, NULL, :'boss')), '0', 'an allow list of nothing that is, ' || q)
