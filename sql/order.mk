@@ -58,6 +58,7 @@ SQL_API = \
 	api/quota.sql \
 	api/workspaceagent.sql \
 	api/tailnet.sql \
+	api/connectionlog.sql \
 	api/app.sql \
 	api/usage.sql \
 	tick.sql \

@@ -214,6 +214,7 @@ BEGIN
 		GET DIAGNOSTICS v_rows = ROW_COUNT;
 		v_done := v_done + v_rows;
 	END IF;
+	DELETE FROM coder.workspace_app_audit_sessions s WHERE s.started_at < at - interval '1 day';
 	DELETE FROM coder.workspace_agent_stats s WHERE s.created_at < at - interval '180 days';
 	GET DIAGNOSTICS v_rows = ROW_COUNT;
 	DELETE FROM coder.provisioner_daemons d

@@ -45,7 +45,7 @@ COMMENT ON FUNCTION coder.query_size(coder.request, text) IS
 	'Width or height of a terminal, 80 where it is not given; errors: 400.';
 
 CREATE OR REPLACE FUNCTION coder.workspaceagent_pty(req coder.request) RETURNS coder.response
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	c coder.agent_context := coder.param_agent(req, 'ssh');
 	v_reconnect uuid := coder.try_uuid(coalesce(req.query ->> 'reconnect', ''));
@@ -54,6 +54,7 @@ BEGIN
 		PERFORM coder.raise(400, 'Invalid query parameters.', NULL,
 			jsonb_build_array(coder.validation('reconnect', 'Query param "reconnect" is required and must be a valid uuid')));
 	END IF;
+	PERFORM coder.connection_web(c.workspace, (c.agent).id, NULL, 'terminal', 200, req);
 	RETURN coder.reply(101, jsonb_build_object('format', 'pty', 'agent_id', (c.agent).id,
 		'reconnect', v_reconnect, 'width', coder.query_size(req, 'width'), 'height', coder.query_size(req, 'height'),
 		'command', coalesce(req.query ->> 'command', ''), 'container', coalesce(req.query ->> 'container', ''),
@@ -183,8 +184,21 @@ $$;
 COMMENT ON FUNCTION coder.app_open(coder.request, coder.workspaces, coder.app_target) IS
 	'What the gateway needs to reach an app, or a page that says why it cannot.';
 
+CREATE OR REPLACE FUNCTION coder.app_open_noted(req coder.request, w coder.workspaces, t coder.app_target) RETURNS coder.response
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_answer coder.response := coder.app_open(req, w, t);
+BEGIN
+	PERFORM coder.connection_web(w, t.agent_id, NULL, req.params ->> 'slug',
+		coalesce((v_answer.body::jsonb ->> 'status')::integer, 200), req);
+	RETURN v_answer;
+END
+$$;
+COMMENT ON FUNCTION coder.app_open_noted(coder.request, coder.workspaces, coder.app_target) IS
+	'The same, with a row of the connection log for each session.';
+
 CREATE OR REPLACE FUNCTION coder.path_app(req coder.request) RETURNS coder.response
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	v_workspace text := split_part(req.params ->> 'workspace', '.', 1);
 	w coder.workspaces := coder.app_workspace(req.params ->> 'user', v_workspace);
@@ -197,7 +211,7 @@ BEGIN
 		t := coder.app_target(w, substr(req.params ->> 'workspace', length(v_workspace) + 2), req.params ->> 'slug');
 	END IF;
 	IF t.level IS NOT NULL AND coder.app_allowed(w, t.level) THEN
-		RETURN coder.app_open(req, w, t);
+		RETURN coder.app_open_noted(req, w, t);
 	END IF;
 	-- Who is signed out does not learn what there is.
 	IF coder.subject_id() IS NULL THEN
@@ -207,6 +221,9 @@ BEGIN
 	IF w.id IS NOT NULL AND coder.workspace_can('application_connect', w)
 	   AND (SELECT b.transition FROM coder.workspace_builds b WHERE b.id = w.latest_build_id) = 'stop' THEN
 		RETURN coder.app_page(400, 'Workspace Offline', format('The workspace "%s" is stopped. Start it to open its apps.', w.name));
+	END IF;
+	IF t.agent_id IS NOT NULL THEN
+		PERFORM coder.connection_web(w, t.agent_id, NULL, req.params ->> 'slug', 404, req);
 	END IF;
 	RETURN coder.app_page(404, 'Application Not Found',
 		'There is no such application or workspace, or you do not have access to it.');

@@ -866,7 +866,7 @@ BEGIN
 			CASE WHEN v_end THEN coalesce((x ->> 'status_code')::integer, 0) END, v_id,
 			CASE WHEN v_end THEN v_at END, CASE WHEN v_end THEN x ->> 'reason' END)
 	ON CONFLICT (connection_id, workspace_id, agent_name) DO UPDATE
-	   SET code = coalesce(l.code, excluded.code), disconnect_time = coalesce(l.disconnect_time, excluded.disconnect_time),
+	   SET connect_time = least(l.connect_time, excluded.connect_time), code = coalesce(l.code, excluded.code), disconnect_time = coalesce(l.disconnect_time, excluded.disconnect_time),
 		   disconnect_reason = coalesce(l.disconnect_reason, excluded.disconnect_reason);
 	RETURN '{}';
 END

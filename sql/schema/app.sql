@@ -97,6 +97,24 @@ CREATE INDEX idx_connection_logs_workspace_id ON coder.connection_logs (workspac
 CREATE INDEX idx_connection_logs_workspace_owner_id ON coder.connection_logs (workspace_owner_id);
 COMMENT ON TABLE coder.connection_logs IS 'Connections by SSH, editors, terminals, apps and ports.';
 
+-- Which requests for apps are of one session of an hour; lost with a crash, then each is noted once more.
+CREATE UNLOGGED TABLE coder.workspace_app_audit_sessions
+(
+	agent_id			uuid NOT NULL REFERENCES coder.workspace_agents(id) ON DELETE CASCADE,
+	app_id				uuid NOT NULL,
+	user_id				uuid NOT NULL,
+	ip					text NOT NULL,
+	user_agent			text NOT NULL,
+	slug_or_port		text NOT NULL,
+	status_code			integer NOT NULL,
+	started_at			timestamptz NOT NULL,
+	updated_at			timestamptz NOT NULL,
+	PRIMARY KEY (agent_id, app_id, user_id, ip, user_agent, slug_or_port, status_code)
+);
+CREATE INDEX workspace_app_audit_sessions_started_at_idx ON coder.workspace_app_audit_sessions (started_at);
+COMMENT ON TABLE coder.workspace_app_audit_sessions IS
+	'Sessions with apps that are in the connection log: one row of it an hour for each.';
+
 SELECT pg_catalog.pg_extension_config_dump('coder.workspace_apps', '');
 SELECT pg_catalog.pg_extension_config_dump('coder.workspace_app_statuses', '');
 SELECT pg_catalog.pg_extension_config_dump('coder.workspace_app_stats', '');
