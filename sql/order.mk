@@ -50,6 +50,7 @@ SQL_API = \
 	api/insight.sql \
 	api/file.sql \
 	api/job.sql \
+	api/provisionerkey.sql \
 	api/template.sql \
 	api/templateversion.sql \
 	api/parameter.sql \

@@ -1161,32 +1161,9 @@ END
 $$;
 COMMENT ON FUNCTION coder.provisionerdaemon_list(coder.request) IS 'GET /api/v2/organizations/{organization}/provisionerdaemons';
 
--- GET /api/v2/organizations/{organization}/provisionerkeys: those that people made.
-CREATE OR REPLACE FUNCTION coder.provisionerkey_list(req coder.request)
-RETURNS coder.response LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	v_org coder.organizations := coder.param_organization(req);
-BEGIN
-	PERFORM coder.require_read('read', 'provisioner_daemon', v_org.id);
-	RETURN coder.reply(200, (
-		SELECT coalesce(jsonb_agg(jsonb_build_object('id', k.id, 'created_at', coder.ts(k.created_at),
-				'organization', k.organization_id, 'name', k.name, 'tags', k.tags) ORDER BY lower(k.name)), '[]')
-		  FROM coder.provisioner_keys k
-		 WHERE k.organization_id = v_org.id AND k.id > '00000000-0000-0000-0000-0000000000ff'));
-END
-$$;
-COMMENT ON FUNCTION coder.provisionerkey_list(coder.request) IS 'GET /api/v2/organizations/{organization}/provisionerkeys';
-
 DELETE FROM coder.routes WHERE area = 'job';
 INSERT INTO coder.routes (area, method, pattern, function, read_only) VALUES
 	('job', 'GET', '/api/v2/organizations/{organization}/provisionerjobs', 'provisionerjob_list', true),
 	('job', 'GET', '/api/v2/organizations/{organization}/provisionerjobs/{job}', 'provisionerjob_get', true),
 	('job', 'GET', '/api/v2/organizations/{organization}/provisionerdaemons', 'provisionerdaemon_list', true),
-	('job', 'GET', '/api/v2/organizations/{organization}/provisionerkeys', 'provisionerkey_list', true),
-	('job', 'POST', '/api/v2/organizations/{organization}/provisionerkeys', 'not_built', false),
-	('job', 'GET', '/api/v2/organizations/{organization}/provisionerkeys/daemons', 'not_built', true),
-	('job', 'DELETE', '/api/v2/organizations/{organization}/provisionerkeys/{provisionerkey}', 'not_built', false),
-	('job', 'GET', '/api/v2/organizations/{organization}/provisionerdaemons/serve', 'not_built', true),
-	('job', 'GET', '/api/v2/provisionerkeys/{provisionerkey}', 'not_built', true);
+	('job', 'GET', '/api/v2/organizations/{organization}/provisionerdaemons/serve', 'not_built', true);

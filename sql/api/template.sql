@@ -943,6 +943,4 @@ INSERT INTO coder.routes (area, method, pattern, function, read_only) VALUES
 	('template', 'GET', '/api/v2/templates/{template}/acl', 'template_acl_get', true),
 	('template', 'PATCH', '/api/v2/templates/{template}/acl', 'template_acl_update', false),
 	('template', 'GET', '/api/v2/templates/{template}/acl/available', 'template_acl_available', true),
-	('template', 'POST', '/api/v2/templates/{template}/prebuilds/invalidate', 'template_presets_invalidate', false),
-	('template', 'GET', '/api/v2/prebuilds/settings', 'not_built', true),
-	('template', 'PUT', '/api/v2/prebuilds/settings', 'not_built', false);
+	('template', 'POST', '/api/v2/templates/{template}/prebuilds/invalidate', 'template_presets_invalidate', false);
