@@ -194,7 +194,8 @@ BEGIN
 END
 $$;
 
--- The search of the audit log as an SQL condition on l, which leaves out what the subject may not see; errors: ZC400.
+-- The search of the audit log as an SQL condition on l, which leaves out what the subject, if there is one, may not
+-- see; errors: ZC400.
 CREATE OR REPLACE FUNCTION coder.audit_condition(q text)
 RETURNS text LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -232,7 +233,9 @@ BEGIN
 			WHEN 'date_from' THEN format('l."time" >= %L', value::timestamp AT TIME ZONE 'UTC')
 			WHEN 'date_to' THEN format('l."time" < %L', (value::timestamp + interval '1 day') AT TIME ZONE 'UTC') END;
 	END LOOP;
-	RETURN array_to_string(parts || coder.filter_sql('read', 'audit_log', 'l.organization_id', NULL, 'l.id'), ' AND ');
+	-- Nobody is the owner at an SQL prompt; a request for the log has a subject.
+	RETURN array_to_string(parts || CASE WHEN coder.subject_id() IS NULL THEN 'true'
+		ELSE coder.filter_sql('read', 'audit_log', 'l.organization_id', NULL, 'l.id') END, ' AND ');
 EXCEPTION WHEN datetime_field_overflow THEN
 	PERFORM coder.raise(400, message, NULL, jsonb_build_array(coder.validation('q', SQLERRM)));
 END

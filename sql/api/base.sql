@@ -423,6 +423,7 @@ BEGIN
 	END IF;
 	INSERT INTO coder.site_configs (key, value)
 	SELECT 'derp_mesh_key', encode(coder.random_bytes(32), 'hex') ON CONFLICT DO NOTHING;
+	PERFORM coder.audit_as('seed', false);
 	INSERT INTO coder.organizations (name, display_name, description, is_default)
 	SELECT 'coder', 'Coder', 'Builtin default organization.', true
 	 WHERE NOT EXISTS (SELECT 1 FROM coder.organizations o WHERE o.is_default)
@@ -432,6 +433,7 @@ BEGIN
 	ON CONFLICT DO NOTHING;
 	INSERT INTO coder.organization_members (user_id, organization_id)
 	SELECT prebuilds, o.id FROM coder.organizations o WHERE o.is_default ON CONFLICT DO NOTHING;
+	PERFORM coder.audit_as(NULL);
 END
 $$;
 
