@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "header.h"
 #include "reply.h"
 #include "request.h"
 

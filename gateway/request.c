@@ -9,6 +9,7 @@
 #include <strings.h>
 #include <time.h>
 
+#include "header.h"
 #include "reply.h"
 #include "request.h"
 #include "route.h"
@@ -35,38 +36,6 @@ gw_header(h2o_req_t *req, const char *name)
 
 		if (header->name->len == len && memcmp(header->name->base, name, len) == 0)
 			return header->value;
-	}
-	return (h2o_iovec_t){NULL, 0};
-}
-
-h2o_iovec_t
-gw_cookie(h2o_iovec_t cookies, const char *name)
-{
-	const char *p = cookies.base;
-	const char *end = p != NULL ? p + cookies.len : NULL;
-	size_t len = strlen(name);
-
-	while (p != NULL && p < end)
-	{
-		const char *stop = memchr(p, ';', (size_t) (end - p));
-
-		if (stop == NULL)
-			stop = end;
-		while (p < stop && *p == ' ')
-			p++;
-		if ((size_t) (stop - p) > len && memcmp(p, name, len) == 0 && p[len] == '=')
-		{
-			p += len + 1;
-			while (stop > p && stop[-1] == ' ')
-				stop--;
-			if (stop - p >= 2 && *p == '"' && stop[-1] == '"')
-			{
-				p++;
-				stop--;
-			}
-			return h2o_iovec_init(p, (size_t) (stop - p));
-		}
-		p = stop + 1;
 	}
 	return (h2o_iovec_t){NULL, 0};
 }

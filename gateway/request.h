@@ -37,9 +37,6 @@ uint64_t gw_micros(void);
 /* A header by its lower-case name; base NULL if absent. */
 h2o_iovec_t gw_header(h2o_req_t *req, const char *name);
 
-/* A cookie's value; base NULL if absent. */
-h2o_iovec_t gw_cookie(h2o_iovec_t cookies, const char *name);
-
 /* The first value of a query parameter, percent-decoded into the pool; base NULL if absent. */
 h2o_iovec_t gw_query_value(h2o_mem_pool_t *pool, h2o_iovec_t query, const char *name);
 

@@ -26,6 +26,7 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "../header.h"
 #include "../reply.h"
 #include "../request.h"
 #include "../websocket.h"
@@ -858,30 +859,6 @@ on_ws_close(GwWs *ws, void *arg, int code, const char *reason, size_t len)
 	release(client);
 }
 
-/* Is token one of a comma-separated list? */
-static bool
-has_token(h2o_iovec_t list, const char *token)
-{
-	const char *p = list.base;
-	const char *end = p + list.len;
-
-	while (p < end)
-	{
-		const char *comma = memchr(p, ',', (size_t) (end - p));
-		const char *stop = comma != NULL ? comma : end;
-		const char *q = stop;
-
-		while (p < q && (*p == ' ' || *p == '\t'))
-			p++;
-		while (q > p && (q[-1] == ' ' || q[-1] == '\t'))
-			q--;
-		if ((size_t) (q - p) == strlen(token) && memcmp(p, token, (size_t) (q - p)) == 0)
-			return true;
-		p = stop + 1;
-	}
-	return false;
-}
-
 static bool
 is_upgrade(const h2o_req_t *req, const char *to)
 {
@@ -932,7 +909,7 @@ gw_derp_open(h2o_req_t *req)
 	client = new_client(gw_loop_of(req));
 	if (client == NULL)
 		gw_reply_error(req, 503, "The relay is out of memory.", NULL);
-	else if (websocket && has_token(gw_header(req, "sec-websocket-protocol"), "derp"))
+	else if (websocket && gw_list_has(gw_header(req, "sec-websocket-protocol"), "derp"))
 		open_websocket(req, client);
 	else
 		open_raw(req, client);
