@@ -28,6 +28,7 @@ current_filter(text *action, text *type, RbacFilter *filter)
 
 	memset(filter, 0, sizeof(*filter));
 	filter->no_acls = true;
+	filter->any_id = true;
 	if (subject != NULL)
 		rbac_filter(&subject->rbac,
 					rbac_action(VARDATA_ANY(action), (int) VARSIZE_ANY_EXHDR(action)),

@@ -216,15 +216,15 @@ DECLARE
 	answer jsonb;
 BEGIN
 	SELECT lower(u.username) INTO after_name FROM coder.users u WHERE u.id = after_id;
-	SELECT jsonb_build_object('members', coalesce(jsonb_agg(coder.member_user_json(p.m, p.u) ORDER BY p.name), '[]'),
-			'count', coalesce(max(p.total), 0))
-	  INTO answer
-	  FROM (SELECT m, u, lower(u.username) AS name, count(*) OVER () AS total
+	EXECUTE format('SELECT jsonb_build_object(''members'', coalesce(jsonb_agg(coder.member_user_json(p.m, p.u) ORDER BY p.name), ''[]''),
+			''count'', coalesce(max(p.total), 0))
+		FROM (SELECT m, u, lower(u.username) AS name, count(*) OVER () AS total
 			  FROM coder.organization_members m JOIN coder.users u ON u.id = m.user_id
-			 WHERE m.organization_id = org.id AND NOT u.deleted AND NOT u.is_system
-			   AND (after_name IS NULL OR lower(u.username) > after_name)
-			   AND coder.can('read', 'organization_member', org.id, m.user_id, id => m.user_id) AND coder.user_matches(u, terms)
-			 ORDER BY lower(u.username) OFFSET off LIMIT nullif(lim, 0)) p;
+			 WHERE m.organization_id = %1$L AND NOT u.deleted AND NOT u.is_system AND %2$s AND %3$s AND %4$s
+			 ORDER BY lower(u.username) OFFSET %5$s LIMIT %6$s) p',
+		org.id, CASE WHEN after_name IS NULL THEN 'true' ELSE format('lower(u.username) > %L', after_name) END,
+		coder.filter_sql('read', 'organization_member', 'm.organization_id', 'm.user_id', 'm.user_id'), coder.user_condition(terms),
+		off, coalesce(nullif(lim, 0)::text, 'NULL')) INTO answer;
 	RETURN coder.reply(200, answer);
 END
 $$;
@@ -470,10 +470,11 @@ DECLARE
 	off CONSTANT int4 := coder.query_int(req, 'offset', 0);
 	answer jsonb;
 BEGIN
-	SELECT jsonb_build_object('users', jsonb_agg(coder.user_reduced_json(p.u)), 'count', coalesce(max(p.total), 0)) INTO answer
-	  FROM (SELECT u, count(*) OVER () AS total FROM coder.group_users(g) u
-			 WHERE coder.can('read', 'group_member', g.organization_id, u.id, id => u.id) AND coder.user_matches(u, terms)
-			 OFFSET off LIMIT nullif(lim, 0)) p;
+	EXECUTE format('SELECT jsonb_build_object(''users'', jsonb_agg(coder.user_reduced_json(p.u)), ''count'', coalesce(max(p.total), 0))
+		FROM (SELECT u, count(*) OVER () AS total FROM coder.group_users($1) u
+			   WHERE %s AND %s OFFSET %s LIMIT %s) p',
+		coder.filter_sql('read', 'group_member', format('%L::uuid', g.organization_id), 'u.id', 'u.id'), coder.user_condition(terms),
+		off, coalesce(nullif(lim, 0)::text, 'NULL')) INTO answer USING g;
 	RETURN coder.reply(200, answer);
 END
 $$;

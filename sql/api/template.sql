@@ -334,6 +334,7 @@ RETURNS jsonb LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+	f CONSTANT coder.row_filter := coder.filter('read', 'template');
 	s jsonb := coder.template_search(q);
 	v_ids uuid[] := string_to_array(s->>'ids', ',')::uuid[];
 	v_author uuid := CASE s->>'author' WHEN 'me' THEN coder.subject_id() END;
@@ -372,7 +373,10 @@ BEGIN
 			   AND (NOT s ? 'has_external_agent' OR EXISTS (SELECT FROM coder.template_versions v
 						WHERE v.id = t.active_version_id
 						  AND coalesce(v.has_external_agent, false) = (s->>'has_external_agent')::boolean))
-			   AND coder.can('read', 'template', t.organization_id, NULL, t.user_acl, t.group_acl, t.id))) j);
+			   AND (f.everything OR t.organization_id = ANY (f.orgs)
+					OR ((t.user_acl ? f.subject::text OR (t.organization_id = ANY (f.members) AND t.group_acl ?| f.acl_keys))
+						AND coder.acl_can('read', 'template', t.organization_id, t.user_acl, t.group_acl, t.id)))
+			   AND (f.ids IS NULL OR t.id = ANY (f.ids)))) j);
 END
 $$;
 COMMENT ON FUNCTION coder.template_list_json(uuid, text) IS 'The list of templates of an organization (NULL: all).';

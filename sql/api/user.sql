@@ -414,37 +414,35 @@ BEGIN
 END
 $$;
 
--- A condition of the users' search, by key; the values are those of coder.search_parse.
-CREATE OR REPLACE FUNCTION coder.user_matches(u coder.users, terms jsonb)
-RETURNS bool LANGUAGE plpgsql STABLE
+-- The SQL condition on coder.users u of a search that coder.user_search has checked.
+CREATE OR REPLACE FUNCTION coder.user_condition(terms jsonb)
+RETURNS text LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	item record;
 	one text;
 	words text[];
+	parts text[] := '{true}';
 BEGIN
 	FOR item IN SELECT t.key, t.value FROM jsonb_each(terms) t LOOP
 		words := ARRAY(SELECT jsonb_array_elements_text(item.value));
 		one := words[1];
-		IF NOT (CASE item.key
-			WHEN 'search' THEN strpos(lower(u.username), lower(one)) > 0 OR strpos(lower(u.email), lower(one)) > 0
-			WHEN 'name' THEN strpos(lower(u.name), lower(one)) > 0
-			WHEN 'status' THEN u.status::text = ANY (words)
-			WHEN 'role' THEN 'member' = ANY (words) OR u.rbac_roles && words
-			WHEN 'login_type' THEN u.login_type::text = ANY (words)
-			WHEN 'service_account' THEN u.is_service_account = one::bool
-			WHEN 'github_com_user_id' THEN u.github_com_user_id = one::bigint
-			WHEN 'created_before' THEN u.created_at <= one::timestamptz
-			WHEN 'created_after' THEN u.created_at >= one::timestamptz
-			WHEN 'last_seen_before' THEN u.last_seen_at <= one::timestamptz
-			WHEN 'last_seen_after' THEN u.last_seen_at >= one::timestamptz
-			ELSE true END)
-		THEN
-			RETURN false;
-		END IF;
+		parts := parts || CASE item.key
+			WHEN 'search' THEN format('(strpos(lower(u.username), %1$L) > 0 OR strpos(lower(u.email), %1$L) > 0)', lower(one))
+			WHEN 'name' THEN format('strpos(lower(u.name), %L) > 0', lower(one))
+			WHEN 'status' THEN format('u.status = ANY (%L::coder.user_status[])', words)
+			WHEN 'role' THEN CASE WHEN 'member' = ANY (words) THEN 'true' ELSE format('u.rbac_roles && %L::text[]', words) END
+			WHEN 'login_type' THEN format('u.login_type::text = ANY (%L::text[])', words)
+			WHEN 'service_account' THEN format('u.is_service_account = %L::bool', one)
+			WHEN 'github_com_user_id' THEN format('u.github_com_user_id = %L::bigint', one)
+			WHEN 'created_before' THEN format('u.created_at <= %L::timestamptz', one)
+			WHEN 'created_after' THEN format('u.created_at >= %L::timestamptz', one)
+			WHEN 'last_seen_before' THEN format('u.last_seen_at <= %L::timestamptz', one)
+			WHEN 'last_seen_after' THEN format('u.last_seen_at >= %L::timestamptz', one)
+			ELSE 'true' END;
 	END LOOP;
-	RETURN true;
+	RETURN array_to_string(parts, ' AND ');
 END
 $$;
 
@@ -472,7 +470,7 @@ BEGIN
 END
 $$;
 
--- GET /users
+-- GET /users: those the subject may read, found by indexes.
 CREATE OR REPLACE FUNCTION coder.users_list(req coder.request)
 RETURNS coder.response LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -483,24 +481,29 @@ DECLARE
 	off CONSTANT int4 := coder.query_int(req, 'offset', 0);
 	after_id CONSTANT uuid := coder.query_uuid(req, 'after_id');
 	after_name text;
-	answer jsonb;
+	readable CONSTANT text := coder.filter_sql('read', 'user', NULL, 'u.id', 'u.id');
+	condition text;
+	total bigint;
+	users jsonb;
 BEGIN
+	condition := 'NOT u.deleted AND NOT u.is_system AND ' || readable || ' AND ' || coder.user_condition(terms);
 	IF after_id IS NOT NULL THEN
 		SELECT lower(u.username) INTO after_name FROM coder.users u WHERE u.id = after_id;
 		IF after_name IS NULL THEN
 			RETURN coder.reply(200, '{"users":[],"count":0}'::text);
 		END IF;
+		condition := condition || format(' AND lower(u.username) > %L', after_name);
 	END IF;
-	SELECT jsonb_build_object('users', coalesce(jsonb_agg(coder.user_json(p.u) ORDER BY p.name), '[]'),
-			'count', coalesce(max(p.total), 0))
-	  INTO answer
-	  FROM (SELECT u, lower(u.username) AS name, count(*) OVER () AS total
-			  FROM coder.users u
-			 WHERE NOT u.deleted AND NOT u.is_system
-			   AND (after_name IS NULL OR lower(u.username) > after_name)
-			   AND coder.can('read', 'user', NULL, u.id, id => u.id) AND coder.user_matches(u, terms)
-			 ORDER BY lower(u.username) OFFSET off LIMIT nullif(lim, 0)) p;
-	RETURN coder.reply(200, answer);
+	IF readable = '(true)' AND terms = '{}' AND after_id IS NULL THEN
+		SELECT coalesce(sum(t.live), 0) INTO total FROM coder.user_totals t;
+	ELSE
+		EXECUTE 'SELECT count(*) FROM coder.users u WHERE ' || condition INTO total;
+	END IF;
+	IF total > off THEN
+		EXECUTE format('SELECT jsonb_agg(coder.user_json(p) ORDER BY lower(p.username)) FROM (SELECT u.* FROM coder.users u WHERE %s
+			ORDER BY lower(u.username) OFFSET %s LIMIT %s) p', condition, off, coalesce(nullif(lim, 0)::text, 'NULL')) INTO users;
+	END IF;
+	RETURN coder.reply(200, jsonb_build_object('users', coalesce(users, '[]'), 'count', CASE WHEN users IS NULL THEN 0 ELSE total END));
 END
 $$;
 

@@ -440,16 +440,10 @@ COMMENT ON FUNCTION coder.workspace_reads_all() IS 'May the subject read every w
 CREATE OR REPLACE FUNCTION coder.workspace_page_where(viewer uuid, lim integer, off integer, condition text,
 										   OUT ids uuid[], OUT total bigint)
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	v_orgs uuid[];
 BEGIN
-	IF NOT coder.workspace_reads_all() THEN
-		SELECT array_agg(o.id) INTO v_orgs FROM coder.organizations o
-		 WHERE coder.can('read', 'workspace', o.id) OR coder.can('read', 'workspace_dormant', o.id);
-		condition := format('(w.owner_id = %L OR w.organization_id = ANY (%L::uuid[])'
-			|| ' OR w.user_acl <> ''{}'' OR w.group_acl <> ''{}'') AND (%s) AND coder.workspace_can(''read'', w)',
-			viewer, coalesce(v_orgs, '{}'), condition);
-	END IF;
+	-- In lists a dormant workspace is a workspace like the others.
+	condition := format('(%s) AND %s', condition, coder.filter_sql('read', 'workspace', 'w.organization_id', 'w.owner_id', 'w.id',
+		'w.user_acl', 'w.group_acl'));
 	EXECUTE format('SELECT array_agg(s.id) FILTER (WHERE s.n > %2$s AND s.n <= %3$s), count(*) FROM ('
 		|| 'SELECT w.id, row_number() OVER (ORDER BY NOT (w.favorite AND w.owner_id = $1), NOT w.running,'
 		|| ' w.owner_sort, lower(w.name), w.id) AS n FROM coder.workspaces w WHERE NOT w.deleted AND %1$s ORDER BY n) s',

@@ -32,6 +32,49 @@ CREATE TABLE coder.users (
 CREATE UNIQUE INDEX users_email_lower_idx ON coder.users (lower(email)) WHERE NOT deleted AND email <> '';
 CREATE UNIQUE INDEX users_username_lower_idx ON coder.users (lower(username)) WHERE NOT deleted;
 
+-- Users of the list, so that its count needs no scan; in many rows, so that two who make users wait for one another seldom.
+CREATE TABLE coder.user_totals (
+	slot int4 PRIMARY KEY,
+	live bigint NOT NULL
+);
+COMMENT ON TABLE coder.user_totals IS 'Derived: the sum of live is the number of users that are neither deleted nor the system''s.';
+
+-- Adds to the number of users.
+CREATE FUNCTION coder.user_totals_add(n bigint) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF n <> 0 THEN
+		INSERT INTO coder.user_totals AS t VALUES (pg_backend_pid() % 64, n)
+		ON CONFLICT (slot) DO UPDATE SET live = t.live + n;
+	END IF;
+END
+$$;
+
+-- Triggers: keep coder.user_totals.
+CREATE FUNCTION coder.users_counted() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF TG_OP = 'TRUNCATE' THEN
+		DELETE FROM coder.user_totals;
+	ELSIF TG_OP = 'UPDATE' THEN
+		PERFORM coder.user_totals_add((NOT NEW.deleted AND NOT NEW.is_system)::int - (NOT OLD.deleted AND NOT OLD.is_system)::int);
+	ELSE
+		PERFORM coder.user_totals_add(CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END * (SELECT count(*) FROM changed c WHERE NOT c.deleted AND NOT c.is_system));
+	END IF;
+	RETURN NULL;
+END
+$$;
+CREATE TRIGGER users_counted_insert AFTER INSERT ON coder.users REFERENCING NEW TABLE AS changed
+	FOR EACH STATEMENT EXECUTE FUNCTION coder.users_counted();
+CREATE TRIGGER users_counted_delete AFTER DELETE ON coder.users REFERENCING OLD TABLE AS changed
+	FOR EACH STATEMENT EXECUTE FUNCTION coder.users_counted();
+CREATE TRIGGER users_counted_truncate AFTER TRUNCATE ON coder.users
+	FOR EACH STATEMENT EXECUTE FUNCTION coder.users_counted();
+CREATE TRIGGER users_counted_update AFTER UPDATE OF deleted, is_system ON coder.users FOR EACH ROW
+	WHEN (NEW.deleted <> OLD.deleted OR NEW.is_system <> OLD.is_system) EXECUTE FUNCTION coder.users_counted();
+
 CREATE TABLE coder.user_configs (
 	user_id uuid NOT NULL REFERENCES coder.users (id) ON DELETE CASCADE,
 	key varchar(256) NOT NULL,

@@ -53,6 +53,13 @@ CREATE INDEX workspaces_list_idx
 	ON coder.workspaces ((NOT running), owner_sort, lower(name), id) WHERE NOT deleted;
 CREATE INDEX workspaces_shared_idx
 	ON coder.workspaces (id) WHERE NOT deleted AND (user_acl <> '{}' OR group_acl <> '{}');
+-- What coder.filter finds rows by.
+CREATE INDEX workspaces_organization_id_idx
+	ON coder.workspaces (organization_id) WHERE NOT deleted;
+CREATE INDEX workspaces_user_acl_idx
+	ON coder.workspaces USING gin (user_acl) WHERE NOT deleted AND user_acl <> '{}';
+CREATE INDEX workspaces_group_acl_idx
+	ON coder.workspaces USING gin (group_acl) WHERE NOT deleted AND group_acl <> '{}';
 CREATE INDEX workspaces_latest_build_id_idx ON coder.workspaces (latest_build_id);
 
 COMMENT ON TABLE coder.workspaces IS

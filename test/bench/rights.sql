@@ -86,3 +86,34 @@ SELECT count(coder.user_can(id, 'read', 'user', NULL, id)) FROM token;
 SELECT cpu() AS t2 \gset
 \o
 SELECT '  a user''s subject, not cached: ' || round(((:t1 - :t0) - (:t2 - :t1))::numeric / 4000 / 1000, 1) || ' us';
+
+\echo Lists by the same rules, of 100,000 users: time of the whole function, median of nine
+\o /dev/null
+INSERT INTO coder.users (username, email, status)
+SELECT 'more' || n, 'more' || n || '@example.com', 'active' FROM generate_series(1, 100000 - (SELECT count(*) FROM coder.users WHERE NOT is_system)) n;
+UPDATE coder.users SET rbac_roles = '{owner}' WHERE username = 'user1';
+SELECT set_config('bench.admin', token, false) FROM token t JOIN coder.users u USING (id) WHERE u.username = 'user1';
+SELECT set_config('bench.member', token, false) FROM token t JOIN coder.users u USING (id) WHERE u.username = 'user2';
+VACUUM ANALYZE coder.users;
+\o
+CREATE FUNCTION public.ask(who text, path text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	id CONSTANT int := (SELECT r.id FROM coder.routes r WHERE r.pattern = split_part(path, '?', 1) AND r.method = 'GET');
+	times float8[] := '{}';
+	at timestamptz;
+	size int;
+BEGIN
+	FOR i IN 1 .. 10 LOOP
+		at := clock_timestamp();
+		size := length(coder.handle(id, 'GET', split_part(path, '?', 1), '{}', split_part(path, '?', 2), '', NULL, current_setting('bench.' || who), '::1', NULL, NULL));
+		IF i > 1 THEN
+			times := times || extract(epoch FROM clock_timestamp() - at)::float8 * 1000;
+		END IF;
+	END LOOP;
+	RETURN format('  GET %s, %s: %s ms, %s bytes', path, who, round((SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY t) FROM unnest(times) t)::numeric, 2), size);
+END
+$$;
+SELECT ask('admin', '/api/v2/users?limit=25');
+SELECT ask('admin', '/api/v2/users?limit=25&offset=50000');
+SELECT ask('admin', '/api/v2/users?limit=25&q=status:suspended');
+SELECT ask('member', '/api/v2/users?limit=25');

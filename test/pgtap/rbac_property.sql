@@ -158,25 +158,29 @@ UNION ALL SELECT m.s, r, m.org, CASE WHEN r NOT LIKE 'custom%' THEN r END FROM m
 UNION ALL SELECT m.s, 'implied', m.org, CASE WHEN s.service THEN 'organization-service-account/' ELSE 'organization-member/' END || o.shareable_workspace_owners
 	FROM member m JOIN subject s USING (s) JOIN coder.organizations o ON o.id = m.org;
 CREATE TEMP TABLE perm AS
-SELECT h.s, l.level, CASE WHEN l.level IN ('org', 'member') THEN h.org END AS org, (p->>'negate')::bool AS negate, p->>'resource_type' AS type, p->>'action' AS action
+SELECT h.s, l.level, CASE WHEN l.level IN ('org', 'member') THEN h.org ELSE '00000000-0000-0000-0000-000000000000' END AS org, (p->>'negate')::bool AS negate, p->>'resource_type' AS type, p->>'action' AS action
   FROM had h LEFT JOIN coder.custom_roles c ON h.builtin IS NULL AND c.name = h.name AND c.organization_id IS NOT DISTINCT FROM h.org,
 	unnest('{site,user,org,member}'::text[]) l (level),
 	jsonb_array_elements(CASE WHEN h.builtin IS NOT NULL THEN coder.role_permissions(h.builtin, l.level)
 		ELSE CASE l.level WHEN 'site' THEN c.site_permissions WHEN 'user' THEN c.user_permissions WHEN 'org' THEN c.org_permissions ELSE c.member_permissions END END) p;
-CREATE INDEX ON perm (s, level, org);
+CREATE INDEX ON perm (s, level, org, type, action) INCLUDE (negate);
 CREATE INDEX ON member (s);
 CREATE INDEX ON grouped (s);
 CREATE INDEX ON scope (name);
 ANALYZE perm, member, grouped, scope, subject, decision;
 
 -- -1, 0 or 1 of these permissions.
-CREATE FUNCTION public.vote(sub int, lev text, o uuid, t text, a text) RETURNS int LANGUAGE sql STABLE AS $$
-	SELECT CASE WHEN bool_or(p.negate) THEN -1 WHEN count(*) > 0 THEN 1 ELSE 0 END
-	  FROM perm p WHERE p.s = sub AND p.level = lev AND p.org IS NOT DISTINCT FROM o AND p.type IN (t, '*') AND p.action IN (a, '*')
+CREATE FUNCTION public.vote(sub int, lev text, o uuid, t text, a text) RETURNS int LANGUAGE plpgsql STABLE AS $$
+BEGIN
+	RETURN (SELECT CASE WHEN bool_or(p.negate) THEN -1 WHEN count(*) > 0 THEN 1 ELSE 0 END
+		FROM perm p WHERE p.s = sub AND p.level = lev AND p.org = coalesce(o, '00000000-0000-0000-0000-000000000000') AND p.type IN (t, '*') AND p.action IN (a, '*'));
+END
 $$;
 -- Does one entry of a list of users or groups hold the action?
-CREATE FUNCTION public.holds(list jsonb, key text, a text) RETURNS bool LANGUAGE sql IMMUTABLE AS $$
-	SELECT coalesce(CASE WHEN jsonb_typeof(list->key) = 'object' THEN list->key->'permissions' ELSE list->key END ?| ARRAY[a, '*'], false)
+CREATE FUNCTION public.holds(list jsonb, key text, a text) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+	RETURN coalesce(CASE WHEN jsonb_typeof(list->key) = 'object' THEN list->key->'permissions' ELSE list->key END ?| ARRAY[a, '*'], false);
+END
 $$;
 
 CREATE FUNCTION public.slow(d decision) RETURNS bool LANGUAGE plpgsql STABLE AS $$
