@@ -177,7 +177,7 @@ check_write(Query *query)
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("permission denied for table %s", get_rel_name(rte->relid)),
 			 errdetail("There is no %s of its rows by hand.", verb_of(query->commandType)),
-			 errhint("Functions such as coder.stop_workspace() do what the API does: see docs/SQL.md.")));
+			 errhint("coder.api(), and functions such as coder.stop_workspace(), do what the API does: see docs/SQL.md.")));
 }
 
 static void

@@ -543,7 +543,8 @@ coder_session_become(PG_FUNCTION_ARGS)
 			(errmsg("role \"%s\" asks as user %s",
 					GetUserNameFromId(GetSessionUserId(), false),
 					DatumGetCString(DirectFunctionCall1(uuid_out, PG_GETARG_DATUM(0)))),
-			 errhidestmt(true)));
+			 errhidestmt(true),
+			 errhidecontext(true)));
 	PG_RETURN_VOID();
 }
 

@@ -62,8 +62,10 @@ END
 $$;
 
 -- Lets coder_user read the rows of a table that pass the condition, without the secret columns; writable: columns that
--- may be changed, also: what else is done by hand (INSERT, DELETE), where a trigger by_sql says whose.
-CREATE OR REPLACE FUNCTION coder.policy(tab text, condition text, secret text[] DEFAULT '{}', writable text[] DEFAULT '{}', also text[] DEFAULT '{}')
+-- may be changed, also: what else is done by hand (INSERT, DELETE), where a trigger by_sql says whose; by: the role that
+-- may.  What many share is written by coder_admin only, as who may write may also lock: others use coder.api().
+CREATE OR REPLACE FUNCTION coder.policy(tab text, condition text, secret text[] DEFAULT '{}', writable text[] DEFAULT '{}',
+	also text[] DEFAULT '{}', by text DEFAULT 'coder_user')
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -86,18 +88,18 @@ BEGIN
 	IF cardinality(writable) > 0 THEN
 		EXECUTE format('DROP POLICY IF EXISTS changing ON coder.%I', tab);
 		EXECUTE format('CREATE POLICY changing ON coder.%I FOR UPDATE USING (%s) WITH CHECK (true)', tab, condition);
-		EXECUTE format('GRANT UPDATE (%s) ON coder.%I TO coder_user',
-			(SELECT string_agg(quote_ident(c), ', ') FROM unnest(writable) c), tab);
+		EXECUTE format('GRANT UPDATE (%s) ON coder.%I TO %I',
+			(SELECT string_agg(quote_ident(c), ', ') FROM unnest(writable) c), tab, by);
 	END IF;
 	EXECUTE format('DROP POLICY IF EXISTS adding ON coder.%I', tab);
 	EXECUTE format('DROP POLICY IF EXISTS removing ON coder.%I', tab);
 	IF 'INSERT' = ANY (also) THEN
 		EXECUTE format('CREATE POLICY adding ON coder.%I FOR INSERT WITH CHECK (true)', tab);
-		EXECUTE format('GRANT INSERT ON coder.%I TO coder_user', tab);
+		EXECUTE format('GRANT INSERT ON coder.%I TO %I', tab, by);
 	END IF;
 	IF 'DELETE' = ANY (also) THEN
 		EXECUTE format('CREATE POLICY removing ON coder.%I FOR DELETE USING (%s)', tab, condition);
-		EXECUTE format('GRANT DELETE ON coder.%I TO coder_user', tab);
+		EXECUTE format('GRANT DELETE ON coder.%I TO %I', tab, by);
 	END IF;
 END
 $$;
@@ -116,7 +118,7 @@ $$;
 
 -- People, organizations, groups.
 SELECT coder.policy('organizations', coder.policy_rows('read', 'organization', 'id'),
-	'{}', '{name, display_name, description, icon}');
+	'{}', '{name, display_name, description, icon}', by => 'coder_admin');
 SELECT coder.policy('users', coder.policy_rows('read', 'user', NULL, 'id'),
 	'{hashed_password, hashed_one_time_passcode, one_time_passcode_expires_at}', '{username, name, status, rbac_roles}');
 SELECT coder.policy('user_configs', coder.policy_rows('read_personal', 'user', NULL, 'user_id', 'user_id'));
@@ -127,18 +129,19 @@ SELECT coder.policy('user_deleted', coder.policy_rows('read', 'user', NULL, 'use
 SELECT coder.policy('user_secrets', coder.policy_rows('read', 'user_secret', NULL, 'user_id'), '{value}');
 SELECT coder.policy('gitsshkeys', coder.policy_rows('read_personal', 'user', NULL, 'user_id', 'user_id'), '{private_key}');
 SELECT coder.policy('organization_members', coder.policy_rows('read', 'organization_member', 'organization_id', 'user_id', 'user_id'),
-	'{}', '{roles}');
+	'{}', '{roles}', by => 'coder_admin');
 -- A group's members may read it.
 SELECT coder.policy('groups', coder.policy_rows('read', 'group', 'organization_id')
 	|| $q$ OR coder.row_can('read', 'group', organization_id, NULL, NULL, jsonb_build_object(id, '["read"]'::jsonb), id)$q$,
-	'{}', '{name, display_name, avatar_url, quota_allowance}');
+	'{}', '{name, display_name, avatar_url, quota_allowance}', by => 'coder_admin');
 SELECT coder.policy('group_members', $q$(SELECT coder.row_all('read', 'group_member'))
 	OR (user_id = (SELECT coder.row_subject()) AND group_id IN (SELECT g.id FROM coder.groups g WHERE g.organization_id = ANY (coder.row_owned('read', 'group_member'))))
 	OR group_id IN (SELECT g.id FROM coder.groups g WHERE g.organization_id = ANY (coder.row_orgs('read', 'group_member')))$q$,
-	'{}', '{}', '{INSERT, DELETE}');
+	'{}', '{}', '{INSERT, DELETE}', 'coder_admin');
 SELECT coder.policy('custom_roles', $q$CASE WHEN organization_id IS NULL THEN (SELECT coder.row_all('read', 'assign_role')) ELSE $q$
 	|| coder.policy_rows('read', 'assign_org_role', 'organization_id') || ' END');
-SELECT coder.policy('api_keys', coder.policy_rows('read', 'api_key', NULL, 'user_id', 'NULL'), '{hashed_secret}', '{}', '{DELETE}');
+SELECT coder.policy('api_keys', coder.policy_rows('read', 'api_key', NULL, 'user_id', 'NULL'), '{hashed_secret}', '{}', '{DELETE}',
+	'coder_admin');
 SELECT coder.policy('oauth2_provider_apps', coder.policy_rows('read', 'oauth2_app', NULL), '{registration_access_token}');
 SELECT coder.policy('oauth2_provider_app_secrets', coder.policy_rows('read', 'oauth2_app_secret', NULL),
 	'{hashed_secret, display_secret, secret_prefix}');
@@ -161,7 +164,8 @@ SELECT coder.policy('webpush_subscriptions', coder.policy_rows('read', 'webpush_
 SELECT coder.policy('templates', coder.policy_rows('read', 'template', 'organization_id', acl => true), '{}',
 	'{name, display_name, description, icon, default_ttl, activity_bump, failure_ttl, time_til_dormant, time_til_dormant_autodelete,
 	  allow_user_cancel_workspace_jobs, allow_user_autostart, allow_user_autostop, require_active_version, deprecated, active_version_id,
-	  max_port_sharing_level, autostart_block_days_of_week, autostop_requirement_days_of_week, autostop_requirement_weeks}');
+	  max_port_sharing_level, autostart_block_days_of_week, autostop_requirement_days_of_week, autostop_requirement_weeks}',
+	by => 'coder_admin');
 -- A version without a template is for those who may make one of it.
 SELECT coder.policy('template_versions', $q$(SELECT coder.row_all('read', 'template')) OR template_id IN (SELECT p.id FROM coder.templates p)
 	OR (template_id IS NULL AND coder.row_can('read', 'template', organization_id))$q$);

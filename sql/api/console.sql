@@ -234,7 +234,7 @@ BEGIN
 		PERFORM coder.raise_sql('ZC400', format('user "%s" signs in without a password', u.username));
 	END IF;
 	why := coder.password_weakness(password);
-	IF why IS NOT NULL THEN
+	IF why <> '' THEN
 		PERFORM coder.raise_sql('ZC400', why);
 	END IF;
 	UPDATE coder.users x SET hashed_password = convert_to(coder.password_hash(password), 'UTF8'), updated_at = now() WHERE x.id = u.id;
