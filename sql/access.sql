@@ -54,7 +54,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	types CONSTANT text[] := CASE WHEN kind = 'versions' THEN ARRAY['template']
-		ELSE ARRAY['workspace', 'workspace_dormant'] || CASE WHEN kind IN ('workspaces', 'builds') THEN '{}' ELSE '{template}'::text[] END END;
+		ELSE ARRAY['workspace'] || CASE WHEN kind IN ('workspaces', 'builds') THEN '{}' ELSE '{template}'::text[] END END;
 BEGIN
 	RETURN format('(SELECT %s) OR %I IN (SELECT r FROM coder.%I() r)',
 		(SELECT string_agg(format('coder.row_all(%L, %L)', 'read', t), ' AND ') FROM unnest(types) t), col, 'row_' || kind);
@@ -185,11 +185,10 @@ SELECT coder.policy('template_usage_stats', $q$(SELECT coder.row_all('view_insig
 SELECT coder.policy('template_examples', '(SELECT coder.row_subject()) IS NOT NULL', '{archive}');
 SELECT coder.policy('files', coder.policy_rows('read', 'file', NULL, 'created_by'), '{data}');
 
--- Workspaces.  A dormant one is an object of its own type, and is shared with nobody.
-SELECT coder.policy('workspaces', $q$CASE WHEN dormant_at IS NULL
-		THEN (SELECT coder.row_all('read', 'workspace')) OR organization_id = ANY ((SELECT coder.row_orgs('read', 'workspace'))::uuid[])
-		ELSE (SELECT coder.row_all('read', 'workspace_dormant')) OR organization_id = ANY ((SELECT coder.row_orgs('read', 'workspace_dormant'))::uuid[]) END
-	OR id IN (SELECT r FROM coder.row_own_workspaces() r)$q$,
+-- Workspaces.  To lists, of which a query is one, a dormant workspace is a workspace like the others; changes of it ask
+-- for workspace_dormant.
+SELECT coder.policy('workspaces', $q$(SELECT coder.row_all('read', 'workspace'))
+	OR organization_id = ANY ((SELECT coder.row_orgs('read', 'workspace'))::uuid[]) OR id IN (SELECT r FROM coder.row_own_workspaces() r)$q$,
 	'{}', '{name, autostart_schedule, ttl, automatic_updates, favorite}');
 SELECT coder.policy('workspace_totals', coder.policy_rows('read', 'workspace', 'organization_id', 'owner_id', 'NULL'));
 SELECT coder.policy('workspace_agent_port_share', coder.policy_of('workspaces', 'workspace_id'));

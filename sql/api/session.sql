@@ -55,7 +55,7 @@ SET search_path = pg_catalog, pg_temp SET row_security = on
 AS $$
 DECLARE
 	subject CONSTANT uuid := coder.row_subject();
-	listed CONSTANT bool := coder.row_listed('read', 'workspace') OR coder.row_listed('read', 'workspace_dormant');
+	listed CONSTANT bool := coder.row_listed('read', 'workspace');
 BEGIN
 	RETURN QUERY
 	WITH candidates AS (
@@ -67,9 +67,7 @@ BEGIN
 		UNION
 		SELECT w.* FROM coder.workspaces w WHERE listed)
 	SELECT c.id FROM candidates c
-	 WHERE CASE WHEN c.dormant_at IS NULL
-				THEN coder.row_can('read', 'workspace', c.organization_id, c.owner_id, c.user_acl, c.group_acl, c.id)
-				ELSE coder.row_can('read', 'workspace_dormant', c.organization_id, c.owner_id, NULL, NULL, c.id) END;
+	 WHERE coder.row_can('read', 'workspace', c.organization_id, c.owner_id, c.user_acl, c.group_acl, c.id);
 END
 $$;
 
@@ -79,16 +77,15 @@ RETURNS SETOF uuid LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER 
 SET search_path = pg_catalog, pg_temp SET row_security = on
 AS $$
 DECLARE
-	everything CONSTANT bool := coder.row_all('read', 'workspace');
 	orgs CONSTANT uuid[] := coder.row_orgs('read', 'workspace');
-	dormant_everything CONSTANT bool := coder.row_all('read', 'workspace_dormant');
-	dormant_orgs CONSTANT uuid[] := coder.row_orgs('read', 'workspace_dormant');
 BEGIN
+	IF coder.row_all('read', 'workspace') THEN
+		RETURN QUERY SELECT w.id FROM coder.workspaces w;
+		RETURN;
+	END IF;
 	RETURN QUERY SELECT o FROM coder.row_own_workspaces() o;
-	IF everything OR dormant_everything OR cardinality(orgs || dormant_orgs) > 0 THEN
-		RETURN QUERY SELECT w.id FROM coder.workspaces w
-		 WHERE CASE WHEN w.dormant_at IS NULL THEN everything OR w.organization_id = ANY (orgs)
-					ELSE dormant_everything OR w.organization_id = ANY (dormant_orgs) END;
+	IF cardinality(orgs) > 0 THEN
+		RETURN QUERY SELECT w.id FROM coder.workspaces w WHERE w.organization_id = ANY (orgs);
 	END IF;
 END
 $$;

@@ -54,7 +54,7 @@ SELECT t.name, k.kind, e->>coalesce(k.key, 'id')
 	   LATERAL api('GET', k.path, NULL, t.token) a,
 	   LATERAL jsonb_array_elements(coalesce(nullif(CASE WHEN a.status <> 200 THEN '[]' WHEN k.list IS NULL THEN a.body_ ELSE a.body_->k.list END, 'null'), '[]')) e;
 SELECT cmp_ok((SELECT count(*) FROM shown WHERE who = 'root' AND kind = 'workspace'), '>', 190::bigint, 'the API shows the owner many workspaces');
-SELECT is((SELECT count(*) FROM shown WHERE who = 'member1' AND kind = 'workspace'), 11::bigint, 'and a member its own and a shared one');
+SELECT is((SELECT count(*) FROM shown WHERE who = 'member1' AND kind = 'workspace'), 12::bigint, 'and a member its own and two that are shared');
 GRANT SELECT ON tokens, shown TO PUBLIC;
 CREATE TEMP TABLE hidden AS SELECT w.id, w.name::text, w.owner_id FROM coder.workspaces w WHERE w.name = 'workspace-155';
 GRANT SELECT ON hidden TO PUBLIC;
@@ -129,15 +129,15 @@ SELECT pg_temp.compare(t.name) FROM tokens t ORDER BY t.name;
 
 -- ---- what hangs from a row is seen with it ----
 SELECT is(coder.login(pg_temp.tok('member1')), 'member1', 'back to a member');
-SELECT is((SELECT count(*) FROM coder.workspace_builds), 11::bigint, 'builds of the workspaces that are seen');
-SELECT is((SELECT count(*) FROM coder.workspace_resources WHERE transition = 'start'), 22::bigint, 'their resources');
-SELECT is((SELECT count(id) FROM coder.workspace_agents), 11::bigint, 'their agents');
-SELECT is((SELECT count(*) FROM coder.workspace_apps), 22::bigint, 'their apps');
-SELECT is((SELECT count(*) FROM coder.workspace_agent_scripts), 11::bigint, 'their scripts');
-SELECT is((SELECT count(id) FROM coder.provisioner_jobs WHERE type = 'workspace_build'), 11::bigint, 'their jobs');
-SELECT is((SELECT count(*) FROM coder.agents_live), 11::bigint, 'the views, too: agents');
-SELECT is((SELECT count(*) FROM coder.builds_live), 11::bigint, 'builds');
-SELECT is((SELECT string_agg(DISTINCT owner, ' ' ORDER BY owner) FROM coder.workspaces_live), 'member1 member15', 'workspaces with the names of their owners, as in the API');
+SELECT is((SELECT count(*) FROM coder.workspace_builds), 12::bigint, 'builds of the workspaces that are seen');
+SELECT is((SELECT count(*) FROM coder.workspace_resources WHERE transition = 'start'), 24::bigint, 'their resources');
+SELECT is((SELECT count(id) FROM coder.workspace_agents), 12::bigint, 'their agents');
+SELECT is((SELECT count(*) FROM coder.workspace_apps), 24::bigint, 'their apps');
+SELECT is((SELECT count(*) FROM coder.workspace_agent_scripts), 12::bigint, 'their scripts');
+SELECT is((SELECT count(id) FROM coder.provisioner_jobs WHERE type = 'workspace_build'), 12::bigint, 'their jobs');
+SELECT is((SELECT count(*) FROM coder.agents_live), 12::bigint, 'the views, too: agents');
+SELECT is((SELECT count(*) FROM coder.builds_live), 12::bigint, 'builds');
+SELECT is((SELECT string_agg(DISTINCT owner, ' ' ORDER BY owner) FROM coder.workspaces_live), 'member1 member15 member16', 'workspaces with the names of their owners, as in the API');
 SELECT is((SELECT count(*) FROM coder.template_versions), 4::bigint, 'versions of the templates that are seen');
 SELECT is((SELECT count(*) FROM coder.user_secrets WHERE name = 'its'), 0::bigint, 'no secrets of others');
 SELECT is((SELECT count(*) FROM coder.connection_logs), 0::bigint, 'no connections of others');
@@ -408,7 +408,7 @@ SET SESSION AUTHORIZATION sql_admin;
 CREATE FUNCTION public.lent() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM coder.rows_workspaces';
 SET SESSION AUTHORIZATION sql_user;
 SELECT is(coder.login(pg_temp.tok('member1')), 'member1', 'a member');
-SELECT is(public.lent(), 11::bigint, 'sees through a function of an administrator''s with its own eyes');
+SELECT is(public.lent(), 12::bigint, 'sees through a function of an administrator''s with its own eyes');
 
 -- ---- auditors ----
 SET SESSION AUTHORIZATION sql_auditor;
