@@ -1054,34 +1054,69 @@ coder_audit_row(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-static const Oid build_args[] = {UUIDOID};
+static const Oid build_args[] = {UUIDOID, UUIDOID, JSONBOID, INT4OID};
 
 /* Who began the build, from where, is with its job (coder.audit_origin). */
 static CoderPlan build_plan = {
 	"INSERT INTO coder.audit_logs (user_id, organization_id, ip, user_agent, token_id, resource_type,"
 	" resource_id, resource_target, action, diff, status_code, additional_fields, request_id, database_role)"
-	" SELECT j.initiator_id, w.organization_id,"
-	"  (j.trace_metadata OPERATOR(pg_catalog.->>) 'audit_ip')::pg_catalog.inet,"
-	"  j.trace_metadata OPERATOR(pg_catalog.->>) 'audit_user_agent',"
-	"  j.trace_metadata OPERATOR(pg_catalog.->>) 'audit_token_id', 'workspace_build', b.id, '',"
-	"  b.transition::pg_catalog.text::coder.audit_action,"
+	" SELECT $2, w.organization_id, ($3 OPERATOR(pg_catalog.->>) 'audit_ip')::pg_catalog.inet,"
+	"  $3 OPERATOR(pg_catalog.->>) 'audit_user_agent', $3 OPERATOR(pg_catalog.->>) 'audit_token_id',"
+	"  'workspace_build', b.id, '',"
+	"  CASE b.transition WHEN 'start' THEN 'start'::coder.audit_action WHEN 'stop' THEN 'stop' ELSE 'delete' END,"
 	"  CASE WHEN p.template_version_id OPERATOR(pg_catalog.=) b.template_version_id THEN '{}'::pg_catalog.jsonb"
 	"   ELSE pg_catalog.jsonb_build_object('template_version_id', pg_catalog.jsonb_build_object("
 	"    'old', coalesce(p.template_version_id::pg_catalog.text, ''), 'new', b.template_version_id, 'secret', false)) END,"
-	"  CASE j.job_status WHEN 'succeeded' THEN 200 ELSE 500 END,"
-	"  pg_catalog.jsonb_build_object('workspace_name', w.name, 'workspace_owner', u.username, 'workspace_id', w.id,"
-	"   'build_number', b.build_number::pg_catalog.text, 'build_reason', b.reason), j.id,"
-	"  j.trace_metadata OPERATOR(pg_catalog.->>) 'audit_database_role'"
-	" FROM coder.provisioner_jobs j"
-	" JOIN coder.workspace_builds b ON b.job_id OPERATOR(pg_catalog.=) j.id"
+	"  $4, pg_catalog.jsonb_build_object('workspace_name', w.name, 'workspace_owner', u.username, 'workspace_id', w.id,"
+	"   'build_number', b.build_number::pg_catalog.text, 'build_reason', b.reason), $1,"
+	"  $3 OPERATOR(pg_catalog.->>) 'audit_database_role'"
+	" FROM coder.workspace_builds b"
 	" JOIN coder.workspaces w ON w.id OPERATOR(pg_catalog.=) b.workspace_id"
 	" LEFT JOIN coder.users u ON u.id OPERATOR(pg_catalog.=) w.owner_id"
 	" LEFT JOIN coder.workspace_builds p ON p.workspace_id OPERATOR(pg_catalog.=) b.workspace_id"
 	"  AND p.build_number OPERATOR(pg_catalog.=) (b.build_number OPERATOR(pg_catalog.-) 1)"
-	" WHERE j.id OPERATOR(pg_catalog.=) $1",
-	1,
+	" WHERE b.job_id OPERATOR(pg_catalog.=) $1",
+	4,
 	build_args,
 	NULL};
+
+/* A column of a row of the job; a NULL is noted in its place of nulls. */
+static Datum
+job_column(const TriggerData *trigger, HeapTuple row, const char *name, char *null)
+{
+	TupleDesc desc = RelationGetDescr(trigger->tg_relation);
+	bool isnull;
+	Datum value = heap_getattr(row, SPI_fnumber(desc, name), desc, &isnull);
+
+	*null = isnull ? 'n' : ' ';
+	return value;
+}
+
+/* Has the job just ended? */
+static bool
+job_has_ended(const TriggerData *trigger)
+{
+	char was_running;
+	char is_running;
+
+	(void) job_column(trigger, trigger->tg_trigtuple, "completed_at", &was_running);
+	(void) job_column(trigger, trigger->tg_newtuple, "completed_at", &is_running);
+	return was_running == 'n' && is_running == ' ';
+}
+
+/* 200, or 500 for a job that failed or was cancelled. */
+static int
+job_outcome(const TriggerData *trigger)
+{
+	char no_error;
+	char not_canceled;
+	Datum error = job_column(trigger, trigger->tg_newtuple, "error", &no_error);
+
+	(void) job_column(trigger, trigger->tg_newtuple, "canceled_at", &not_canceled);
+	if (no_error == ' ' && VARSIZE_ANY_EXHDR(PG_DETOAST_DATUM_PACKED(error)) == 0)
+		no_error = 'n';
+	return no_error == 'n' && not_canceled == 'n' ? 200 : 500;
+}
 
 /*
  * coder.audit_build() RETURNS trigger: AFTER UPDATE of a build's job that has ended.
@@ -1092,21 +1127,23 @@ Datum
 coder_audit_build(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	bool isnull;
 	OwnerState owner;
-	Datum job;
+	Datum values[4];
+	char nulls[5] = "    ";
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("coder.audit_build is an AFTER UPDATE trigger")));
-	job = heap_getattr(trigger->tg_newtuple,
-					   SPI_fnumber(RelationGetDescr(trigger->tg_relation), "id"),
-					   RelationGetDescr(trigger->tg_relation),
-					   &isnull);
+	if (!job_has_ended(trigger))
+		return PointerGetDatum(NULL);
+	values[0] = job_column(trigger, trigger->tg_newtuple, "id", &nulls[0]);
+	values[1] = job_column(trigger, trigger->tg_newtuple, "initiator_id", &nulls[1]);
+	values[2] = job_column(trigger, trigger->tg_newtuple, "trace_metadata", &nulls[2]);
+	values[3] = Int32GetDatum(job_outcome(trigger));
 	owner = begin_owner();
 	SPI_connect();
-	coder_execute(&build_plan, &job, NULL, false, 0);
+	coder_execute(&build_plan, values, nulls, false, 0);
 	SPI_finish();
 	end_owner(owner);
 	return PointerGetDatum(NULL);

@@ -76,10 +76,9 @@ SELECT coder.audit_track('oauth2_provider_app_secrets', '{app_id,display_secret}
 SELECT coder.audit_track('user_secrets', '{id,user_id,name,description,env_name,file_path}', '{created_at,updated_at}', secret => '{value}');
 SELECT coder.audit_track('notification_templates', '{name,title_template,body_template,actions,group,method,kind,enabled_by_default}', '{id}');
 
+-- Without WHEN, which is compiled anew for each statement: the function looks.
 CREATE TRIGGER audit AFTER UPDATE OF completed_at ON coder.provisioner_jobs
-	FOR EACH ROW
-	WHEN (NEW.type = 'workspace_build' AND OLD.completed_at IS NULL AND NEW.completed_at IS NOT NULL)
-	EXECUTE FUNCTION coder.audit_build();
+	FOR EACH ROW EXECUTE FUNCTION coder.audit_build();
 
 -- Settings of the site and of organizations are values by key: the members of the JSON value are the columns.
 CREATE TABLE coder.audit_settings (
