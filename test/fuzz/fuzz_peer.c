@@ -17,7 +17,7 @@
 #define MAX_FLYING 64
 #define MAX_DATAGRAM 2048
 #define INNER 60
-#define MAX_INPUT 200 /* a handshake takes its time */
+#define FUZZ_MAX_INPUT 200 /* a handshake takes its time */
 
 typedef struct Datagram
 {
@@ -190,7 +190,7 @@ act(const uint8_t *data, size_t size)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	if (sodium_init() < 0 || size > MAX_INPUT)
+	if (sodium_init() < 0 || size > FUZZ_MAX_INPUT)
 		return 0;
 	setup();
 	for (size_t at = 0; at < size;)
