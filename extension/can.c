@@ -228,8 +228,8 @@ coder_rbac_role(PG_FUNCTION_ARGS)
 {
 	char *role = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
-	if (!rbac_is_role(role, PG_GETARG_BOOL(1)))
-		PG_RETURN_NULL();
+	if (strchr(role, '/') != NULL || !rbac_is_role(role, PG_GETARG_BOOL(1)))
+		PG_RETURN_NULL(); /* variants are nobody's to give */
 	PG_RETURN_TEXT_P(cstring_to_text(rbac_role_display(role)));
 }
 

@@ -133,7 +133,7 @@ static CoderPlan user_plan = {
 	"       (SELECT pg_catalog.array_agg(s.name) FROM coder.settings s"
 	"         WHERE s.name OPERATOR(pg_catalog.=) ANY ("
 	"               '{disable_owner_workspace_access,disable_workspace_sharing}')"
-	"           AND s.value OPERATOR(pg_catalog.=) 'true')"
+	"           AND s.value OPERATOR(pg_catalog.=) ANY ('{1,t,T,true,TRUE,True}'))"
 	"  FROM coder.users u WHERE u.id OPERATOR(pg_catalog.=) $1",
 	1,
 	user_args,

@@ -152,9 +152,9 @@ BEGIN
 		RETURN false;
 	END IF;
 	RETURN level = 'public' OR coder.workspace_can('application_connect', w)
-		OR level = 'authenticated'
-		OR level = 'organization' AND EXISTS (SELECT FROM coder.organization_members m
-			WHERE m.organization_id = w.organization_id AND m.user_id = v_subject);
+		-- A token that may not open one's own apps opens no others.
+		OR (level = 'authenticated' OR level = 'organization' AND coder.has_organization_membership(w.organization_id))
+			AND coder.can_any('application_connect', 'workspace', v_subject);
 END
 $$;
 COMMENT ON FUNCTION coder.app_allowed(coder.workspaces, text) IS

@@ -80,5 +80,22 @@ UPDATE coder.templates SET group_acl = '{}', user_acl = jsonb_build_object(:'me'
 SELECT is(jsonb_array_length((api('GET', '/api/v2/templates', NULL, :'member')).body_), 4, 'or the user');
 SELECT is(jsonb_array_length((api('GET', '/api/v2/templates', NULL, :'boss')).body_), 5, 'an owner sees all');
 
+-- who opens whose apps: a token that may not open one's own opens no others
+INSERT INTO coder.settings VALUES ('dangerous_allow_path_app_sharing', 'true');
+CREATE FUNCTION public.opens(scopes text[], level text, n int) RETURNS bool LANGUAGE plpgsql AS $$
+DECLARE
+	answer bool;
+BEGIN
+	PERFORM coder.set_subject(u.id, scopes) FROM coder.users u WHERE u.username = 'member3';
+	answer := (SELECT coder.app_allowed(w, level) FROM coder.workspaces w WHERE w.id = pg_temp.id('workspace', n));
+	PERFORM coder.set_subject(NULL);
+	RETURN answer;
+END
+$$;
+SELECT ok(opens('{coder:all}', 'authenticated', 1) AND opens('{coder:application_connect}', 'authenticated', 1) AND NOT opens('{user:read}', 'authenticated', 1)
+	AND opens('{user:read}', 'public', 1) AND NOT opens('{coder:all}', 'owner', 1), 'apps for whoever is signed in');
+SELECT ok(opens('{coder:all}', 'organization', 1) AND NOT opens('{user:read}', 'organization', 1) AND NOT opens('{coder:all}', 'organization', 1200),
+	'apps for members of the workspace''s organization');
+
 SELECT * FROM finish();
 ROLLBACK;
