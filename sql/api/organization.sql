@@ -479,6 +479,20 @@ BEGIN
 END
 $$;
 
+-- E1 where members of a group's body are of other types, or a number is none of its column's.
+CREATE OR REPLACE FUNCTION coder.group_body(body jsonb)
+RETURNS void LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM coder.body_type(body, f.name, f.type) FROM (VALUES ('name', 'string'), ('display_name', 'string'), ('avatar_url', 'string'),
+		('quota_allowance', 'number'), ('add_users', 'array'), ('remove_users', 'array')) f (name, type);
+	IF (body->>'quota_allowance')::numeric NOT BETWEEN 0 AND 2147483647 OR (body->>'quota_allowance')::numeric % 1 <> 0 THEN
+		PERFORM coder.raise(400, 'Request body must be valid JSON.', format('quota_allowance cannot be %s', body->>'quota_allowance'));
+	END IF;
+END
+$$;
+
 -- POST /organizations/{organization}/groups
 CREATE OR REPLACE FUNCTION coder.group_create(req coder.request)
 RETURNS coder.response LANGUAGE plpgsql
@@ -494,7 +508,7 @@ BEGIN
 	ELSIF NOT coder.display_name_ok(coalesce(body->>'display_name', '')) THEN
 		PERFORM coder.raise_validations(ARRAY[coder.validation_tag('display_name', 'group_display_name', body->>'display_name')]);
 	END IF;
-	PERFORM coder.body_type(body, 'quota_allowance', 'number');
+	PERFORM coder.group_body(body);
 	PERFORM coder.require('create', 'group', org.id);
 	IF lower(body->>'name') = 'everyone' THEN
 		PERFORM coder.raise(400, format('"%s" is a reserved group name.', body->>'name'));
@@ -542,6 +556,7 @@ DECLARE
 	adds uuid[];
 	removes uuid[];
 BEGIN
+	PERFORM coder.group_body(body);
 	IF NOT coder.can_group('update', g) THEN
 		PERFORM coder.raise_not_found();
 	ELSIF g.id = g.organization_id AND (coalesce(body->>'name', '') NOT IN ('', g.name)

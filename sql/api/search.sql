@@ -76,8 +76,15 @@ CREATE OR REPLACE FUNCTION coder.search_check_time(terms jsonb, key text, messag
 RETURNS void LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	ok bool := true;
 BEGIN
-	IF upper(terms->key->>0) !~ '^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?(Z|[+-]\d\d:\d\d)$' THEN
+	BEGIN
+		PERFORM (terms->key->>0)::timestamptz;
+	EXCEPTION WHEN data_exception THEN
+		ok := false;	-- a day that its month does not have
+	END;
+	IF NOT ok OR upper(terms->key->>0) !~ '^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?(Z|[+-]\d\d:\d\d)$' THEN
 		PERFORM coder.raise(400, message, NULL, jsonb_build_array(coder.validation(key,
 			format('Query param "%s" must be a valid date format (2006-01-02T15:04:05Z07:00): "%s"', key, terms->key->>0))));
 	END IF;

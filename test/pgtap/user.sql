@@ -237,5 +237,18 @@ SELECT is(go('x', 'GET', p, NULL, tok('carol')), a, p) FROM (VALUES ('/api/v2/de
 SELECT is(go('x', 'PUT', '/api/v2/appearance', '{"announcement_banners": [{"background_color": "red"}]}', adm()), '400 Invalid color format: "red"', 'a colour that is none');
 SELECT ok(go('x', 'GET', '/api/v2/deployment/config', NULL, adm()) = '200' AND v('x') !~* '"(client_secret|psk)": "[^"]', 'the settings hold no secrets');
 
+-- how many there are is known without a scan, whatever is done to them
+SELECT is((SELECT sum(live) FROM coder.user_totals), (SELECT count(*)::numeric FROM coder.users u WHERE NOT u.deleted AND NOT u.is_system), 'the total, after all of it');
+INSERT INTO coder.users (email, username) SELECT 'bulk' || i || '@example.com', 'bulk' || i FROM generate_series(1, 50) i;
+UPDATE coder.users SET deleted = true WHERE username LIKE 'bulk_';
+UPDATE coder.users SET is_system = true WHERE username LIKE 'bulk1_';
+UPDATE coder.users SET name = 'x' WHERE username LIKE 'bulk%';
+SELECT is((SELECT sum(live) FROM coder.user_totals), (SELECT count(*)::numeric FROM coder.users u WHERE NOT u.deleted AND NOT u.is_system), 'after changes by SQL');
+SELECT is(go('x', 'GET', '/api/v2/users?limit=1', NULL, adm()) || v('x', 'count'), '200' || (SELECT sum(live) FROM coder.user_totals), 'is what the list says');
+SELECT is(go('x', 'GET', '/api/v2/users?limit=3&offset=1000', NULL, adm()) || v('x', 'count'), '2000', 'behind the end there is nothing');
+SELECT is(go('x', 'GET', '/api/v2/users?q=' || q, NULL, adm()) || coalesce(v('x', 'count'), ''), a, q) FROM (VALUES ('%27%20OR%20true--', '2000'), ('name:%22%27%3B%20DROP%22', '2000'), ('%5C', '2000'), ('%25', '2000'),
+	('role:%7B%27', '2000'), ('status:%27', '400 Invalid user search query.'), ('created_after:%222020-13-01T00:00:00Z%22', '400 Invalid user search query.'),
+	('created_after:%222020-02-31T00:00:00Z%22', '400 Invalid user search query.'), ('github_com_user_id:99999999999999999999', '400 Invalid user search query.')) t (q, a);
+
 SELECT * FROM finish();
 ROLLBACK;
