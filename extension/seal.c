@@ -18,6 +18,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "utils/array.h"
+#include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
@@ -28,6 +29,7 @@
 #include "compat.h"
 
 #define MAX_KEYS 16
+#define MAX_RECENT 16
 #define KEY_LEN crypto_aead_xchacha20poly1305_ietf_KEYBYTES
 #define NONCE_LEN crypto_aead_xchacha20poly1305_ietf_NPUBBYTES
 #define TAG_LEN crypto_aead_xchacha20poly1305_ietf_ABYTES
@@ -41,6 +43,19 @@ typedef struct SealKey
 	char id[2 * ID_LEN + 1];
 } SealKey;
 
+/*
+ * What this transaction has sealed last: INSERT ... ON CONFLICT DO UPDATE takes
+ * the values from the row that the trigger has sealed for the insertion.
+ */
+typedef struct Sealed
+{
+	LocalTransactionId transaction;
+	uint8 hash[16];
+	char id[2 * ID_LEN + 1];
+} Sealed;
+
+static Sealed just_sealed[MAX_RECENT];
+static int next_sealed;
 static char *secrets_setting;
 static bool secrets_stale = true;
 static SealKey seal_keys[MAX_KEYS];
@@ -317,6 +332,35 @@ find_column(TupleDesc desc, const char *name)
 	return column;
 }
 
+static void
+hash_text(const text *value, uint8 hash[16])
+{
+	crypto_generichash(hash, 16, (const uint8 *) VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value), NULL, 0);
+}
+
+static void
+remember_sealed(const text *value, const char *id)
+{
+	Sealed *sealed = &just_sealed[next_sealed++ % MAX_RECENT];
+
+	sealed->transaction = MyProc->lxid;
+	hash_text(value, sealed->hash);
+	strlcpy(sealed->id, id, sizeof(sealed->id));
+}
+
+/* The key of a value that this transaction has just sealed; NULL for any other. */
+static const char *
+find_sealed(const text *value)
+{
+	uint8 hash[16];
+
+	hash_text(value, hash);
+	for (int i = 0; i < MAX_RECENT; i++)
+		if (just_sealed[i].transaction == MyProc->lxid && memcmp(just_sealed[i].hash, hash, 16) == 0)
+			return just_sealed[i].id;
+	return NULL;
+}
+
 /* One column of the new row: sealed if it is new plain text; the row as it is then. */
 static HeapTuple
 seal_column(const TriggerData *trigger, HeapTuple tuple, const char *name)
@@ -342,9 +386,14 @@ seal_column(const TriggerData *trigger, HeapTuple tuple, const char *name)
 	values[0] = PointerGetDatum(value);
 	nulls[1] = value == NULL || VARSIZE_ANY_EXHDR(value) == 0 || n_seal_keys == 0;
 	values[1] = (Datum) 0;
-	if (!nulls[1])
+	if (!nulls[1] && old != NULL && find_sealed(value) != NULL)
+		values[1] = CStringGetTextDatum(find_sealed(value));
+	else if (!nulls[1])
 	{
-		values[0] = PointerGetDatum(seal(&seal_keys[0], VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value)));
+		text *sealed = seal(&seal_keys[0], VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
+
+		remember_sealed(sealed, seal_keys[0].id);
+		values[0] = PointerGetDatum(sealed);
 		values[1] = CStringGetTextDatum(seal_keys[0].id);
 	}
 	return heap_modify_tuple_by_cols(tuple, desc, 2, columns, values, nulls);

@@ -56,6 +56,8 @@ typedef struct ApiCall
 	GwRequest *request;
 	GwQuery *query; /* NULL once answered */
 	GwFetch *fetch; /* NULL: none under way */
+	GwTimer wait;	/* instead of a fetch */
+	OutboundPlan waiting;
 	int fetches;
 	GwHandleArgs args;
 	uint64_t since;
@@ -307,6 +309,17 @@ on_fetched(void *arg, OutboundPlan *plan)
 	call->query = gw_handle_send(call->request->loop, &call->args, on_answer, call);
 }
 
+static void
+on_waited(void *arg)
+{
+	ApiCall *call = arg;
+	OutboundPlan plan = call->waiting;
+
+	memset(&call->waiting, 0, sizeof(call->waiting)); /* the call may be gone behind this */
+	on_fetched(call, &plan);
+	outbound_plan_free(&plan);
+}
+
 /* What the answer asks for is fetched, then the function's next part is called. */
 static void
 start_fetch(ApiCall *call, const GwAnswer *answer)
@@ -316,7 +329,9 @@ start_fetch(ApiCall *call, const GwAnswer *answer)
 	OutboundPlan plan;
 	const char *wrong = outbound_plan_parse(&plan, answer->body, answer->body_len);
 
-	if (wrong != NULL || ++call->fetches > MAX_FETCHES || h2o_now(loop->ctx.loop) - call->since > MAX_FETCHING_MS)
+	if (wrong == NULL && plan.wait_ms == 0)
+		call->fetches++;
+	if (wrong != NULL || call->fetches > MAX_FETCHES || h2o_now(loop->ctx.loop) - call->since > MAX_FETCHING_MS)
 	{
 		gw_log(GW_ERROR, "%.*s: outbound requests refused: %s", (int) call->request->path.len, call->request->path.base,
 			   wrong != NULL ? wrong : "there are too many, or they take too long");
@@ -326,7 +341,13 @@ start_fetch(ApiCall *call, const GwAnswer *answer)
 		return;
 	}
 	h2o_linklist_insert(&loop->calls, &call->link);
-	call->fetch = gw_outbound_fetch(loop, &plan, on_fetched, call);
+	if (plan.wait_ms > 0)
+	{
+		call->waiting = plan;
+		gw_timer_start(&call->wait, loop, (uint64_t) plan.wait_ms, on_waited, call);
+	}
+	else
+		call->fetch = gw_outbound_fetch(loop, &plan, on_fetched, call);
 }
 
 /* Whoever gets past authentication has a token that is somebody's. */
@@ -585,6 +606,8 @@ abandon(ApiCall *call)
 		gw_db_detach(call->query);
 	if (call->fetch != NULL)
 		gw_outbound_cancel(call->fetch);
+	gw_timer_stop(&call->wait);
+	outbound_plan_free(&call->waiting);
 	call->query = NULL;
 	call->fetch = NULL;
 }

@@ -9,6 +9,7 @@ SQL_SCHEMA = \
 	schema/organization.sql \
 	schema/user.sql \
 	schema/signin.sql \
+	schema/externalauth.sql \
 	schema/apikey.sql \
 	schema/rbac.sql \
 	schema/oauth2provider.sql \
@@ -60,6 +61,7 @@ SQL_API = \
 	api/workspaceagent.sql \
 	api/tailnet.sql \
 	api/connectionlog.sql \
+	api/externalauth.sql \
 	api/app.sql \
 	api/usage.sql \
 	tick.sql \

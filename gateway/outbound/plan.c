@@ -135,14 +135,18 @@ parse_plan(OutboundPlan *plan, json_t *json)
 	const char *function = json_string_value(json_object_get(json, "continue"));
 	json_t *requests = json_object_get(json, "requests");
 	size_t n = json_array_size(requests);
+	json_int_t wait = 0;
 
 	if (function == NULL || !is_token(function, 63))
 		return "\"continue\" is no name of a function";
-	if (n == 0 || n > OUTBOUND_MAX_REQUESTS)
+	if (json_object_get(json, "wait_ms") != NULL && (!parse_number(json, "wait_ms", 0, OUTBOUND_MAX_WAIT_MS, &wait) || n > 0))
+		return "wait_ms is out of range, or beside requests";
+	if ((n == 0 && wait == 0) || n > OUTBOUND_MAX_REQUESTS)
 		return "there are no requests, or too many";
+	plan->wait_ms = (long) wait;
 	plan->function = strdup(function);
 	plan->state = json_incref(json_object_get(json, "state"));
-	plan->requests = calloc(n, sizeof(*plan->requests));
+	plan->requests = calloc(n + 1, sizeof(*plan->requests));
 	if (plan->function == NULL || plan->requests == NULL)
 		return "out of memory";
 	for (; plan->n < (int) n; plan->n++)

@@ -17,6 +17,7 @@
 #define OUTBOUND_MAX_HEADERS 32
 #define OUTBOUND_MAX_URL 16384
 #define OUTBOUND_TIMEOUT_MS 10000
+#define OUTBOUND_MAX_WAIT_MS 10000
 #define OUTBOUND_MAX_TIMEOUT_MS 60000
 #define OUTBOUND_MAX_BODY ((size_t) 16 << 20)
 #define OUTBOUND_SIZE ((size_t) 1 << 20)
@@ -45,7 +46,8 @@ typedef struct OutboundRequest
 
 typedef struct OutboundPlan
 {
-	int n;
+	int n;		  /* 0: only a wait */
+	long wait_ms; /* before the function goes on, without requests */
 	OutboundRequest *requests;
 	char *function; /* goes on with the results */
 	json_t *state;	/* for it, opaque */

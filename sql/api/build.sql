@@ -876,7 +876,7 @@ BEGIN
 		'rich_parameter_values', coder.build_parameter_list(b.id),
 		'previous_parameter_values', coder.build_parameter_list(v_previous),
 		'variable_values', coder.version_variable_values(v.id),
-		'external_auth_providers', '[]'::jsonb,
+		'external_auth_providers', coder.external_auth_tokens(w.owner_id, v.external_auth_providers),
 		'state', encode(coalesce(b.provisioner_state, ''), 'hex'),
 		'log_level', v_level,
 		'metadata', coder.provisioner_metadata() || coder.acquired_owner(w.owner_id, w.organization_id)

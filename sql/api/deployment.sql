@@ -97,7 +97,7 @@ BEGIN
 			'max_token_lifetime', coder.setting_seconds('max_token_lifetime', 3155760000) * life,
 			'max_admin_token_lifetime', coder.setting_seconds('max_admin_token_lifetime', 604800) * life),
 		'config_ssh', jsonb_build_object('DeploymentName', coalesce(coder.setting('ssh_hostname_prefix'), 'coder.'), 'SSHConfigOptions', NULL),
-		'external_auth', '[]'::jsonb,
+		'external_auth', coalesce((SELECT jsonb_agg(c - '{n,extra_token_keys}'::text[]) FROM coder.external_auth_configs() c), '[]'),
 		'provisioner', jsonb_build_object('daemons', coder.setting_seconds('provisioner_daemons', 3), 'daemon_types', '["terraform"]'::jsonb),
 		'swagger', '{"enable": false}'::jsonb,
 		'workspace_hostname_suffix', coalesce(coder.setting('ssh_hostname_suffix'), 'coder'),
@@ -266,16 +266,6 @@ BEGIN
 END
 $$;
 
--- GET /external-auth: no provider can be set up yet, so there are neither providers nor links
-CREATE OR REPLACE FUNCTION coder.external_auth_list(req coder.request)
-RETURNS coder.response LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	RETURN coder.reply(200, '{"providers":[],"links":[]}'::text);
-END
-$$;
-
 -- GET and PUT /debug/health/settings
 CREATE OR REPLACE FUNCTION coder.health_settings(req coder.request)
 RETURNS coder.response LANGUAGE plpgsql
@@ -357,7 +347,6 @@ INSERT INTO coder.routes (area, method, pattern, function, auth, read_only) VALU
 	('deployment', 'GET', '/api/v2/licenses', 'licenses_list', 'session', true),
 	('deployment', 'GET', '/api/v2/appearance', 'appearance_get', 'session_or_agent', true),
 	('deployment', 'PUT', '/api/v2/appearance', 'appearance_put', 'session', false),
-	('deployment', 'GET', '/api/v2/external-auth', 'external_auth_list', 'session', true),
 	('deployment', 'GET', '/api/v2/debug/health', 'debug_health', 'session', true),
 	('deployment', 'GET', '/api/v2/debug/health/settings', 'health_settings', 'session', true),
 	('deployment', 'PUT', '/api/v2/debug/health/settings', 'health_settings', 'session', false);

@@ -87,7 +87,17 @@ BEGIN
 END
 $$;
 
--- In a function named by coder.fetch: the state it left, and the results in the order of the requests, each
+-- The answer that makes the gateway call coder.<next>(coder.request) after a time, of up to ten seconds.
+CREATE OR REPLACE FUNCTION coder.wait(next text, state jsonb, ms int4)
+RETURNS coder.response LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN ROW(102, jsonb_build_object('continue', next, 'state', state, 'wait_ms', ms)::text, NULL, NULL)::coder.response;
+END
+$$;
+
+-- In a function named by coder.fetch or coder.wait: the state it left, and the results in the order of the requests, each
 -- {"status", "headers", "body"} or {"status": 0, "error", "error_text"}.
 CREATE OR REPLACE FUNCTION coder.fetched(req coder.request, OUT state jsonb, OUT results jsonb)
 LANGUAGE plpgsql IMMUTABLE

@@ -582,7 +582,7 @@ BEGIN
 			coder.job_store_modules_file(decode(coalesce(result->>'module_files', ''), 'hex')), '1.16');
 	RETURN (SELECT format('external auth provider "%s" is not configured', p.value->>'id')
 			  FROM jsonb_array_elements(result->'external_auth_providers') p
-			 WHERE NOT coalesce((p.value->>'optional')::boolean, false) LIMIT 1);
+			 WHERE coder.external_auth_config(p.value->>'id') IS NULL LIMIT 1);
 END
 $$;
 COMMENT ON FUNCTION coder.job_complete_import(coder.provisioner_jobs, jsonb) IS

@@ -510,26 +510,6 @@ END
 $$;
 COMMENT ON FUNCTION coder.version_presets(coder.request) IS 'GET /api/v2/templateversions/{templateversion}/presets';
 
--- GET /api/v2/templateversions/{templateversion}/external-auth.  No provider
--- can be configured yet, so a version that names one cannot be served.
-CREATE OR REPLACE FUNCTION coder.version_external_auth(req coder.request)
-RETURNS coder.response LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	v coder.template_versions := coder.param_version(req);
-BEGIN
-	IF EXISTS (SELECT FROM jsonb_array_elements(v.external_auth_providers) p
-				WHERE NOT coalesce((p.value->>'optional')::boolean, false)) THEN
-		PERFORM coder.raise(404, format('The template version references a Git auth provider "%s" that no longer exists.',
-			v.external_auth_providers#>>'{0,id}'));
-	END IF;
-	RETURN coder.reply(200, '[]'::jsonb);
-END
-$$;
-COMMENT ON FUNCTION coder.version_external_auth(coder.request) IS
-	'GET /api/v2/templateversions/{templateversion}/external-auth';
-
 -- GET /api/v2/templateversions/{templateversion}/schema and /parameters:
 -- features of old that are always empty.
 CREATE OR REPLACE FUNCTION coder.version_nothing(req coder.request)
@@ -711,7 +691,6 @@ INSERT INTO coder.routes (area, method, pattern, function, read_only) VALUES
 	('templateversion', 'GET', '/api/v2/templateversions/{templateversion}/rich-parameters', 'version_parameters', true),
 	('templateversion', 'GET', '/api/v2/templateversions/{templateversion}/variables', 'version_variables', true),
 	('templateversion', 'GET', '/api/v2/templateversions/{templateversion}/presets', 'version_presets', true),
-	('templateversion', 'GET', '/api/v2/templateversions/{templateversion}/external-auth', 'version_external_auth', true),
 	('templateversion', 'GET', '/api/v2/templateversions/{templateversion}/schema', 'version_nothing', true),
 	('templateversion', 'GET', '/api/v2/templateversions/{templateversion}/parameters', 'version_nothing', true),
 	('templateversion', 'GET', '/api/v2/templateversions/{templateversion}/logs', 'version_logs', true),

@@ -456,7 +456,8 @@ BEGIN
 		'owner_username', v_owner,
 		'workspace_id', coder.hex_id((c.workspace).id),
 		'workspace_name', (c.workspace).name,
-		'git_auth_configs', 0,
+		'git_auth_configs', (SELECT count(*) FROM coder.external_auth_configs() x WHERE x->>'type' IN ('github', 'gitlab', 'bitbucket-cloud',
+			'bitbucket-server', 'azure-devops', 'azure-devops-entra', 'gitea')),
 		'environment_variables', coalesce((c.agent).environment_variables, '{}'),
 		'directory', (c.agent).directory,
 		'vs_code_port_proxy_uri', coder.port_proxy_uri((c.agent).name, (c.workspace).name, v_owner),
@@ -1363,19 +1364,6 @@ $$;
 COMMENT ON FUNCTION coder.workspaceagent_gitsshkey(coder.request) IS
 	'GET /workspaceagents/me/gitsshkey: the owner''s key pair; 403 for an agent without user data.';
 
-CREATE OR REPLACE FUNCTION coder.workspaceagent_external_auth(req coder.request) RETURNS coder.response
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-	IF ((req.query ->> 'id') IS NULL) = (coalesce(req.query ->> 'match', req.query ->> 'url') IS NULL) THEN
-		PERFORM coder.raise(400, 'Exactly one of ''id'' and ''match'' must be given.');
-	END IF;
-	PERFORM coder.raise(404, 'No matching external auth provider found in Coder for the url.', 'All providers: (none)');
-	RETURN NULL;
-END
-$$;
-COMMENT ON FUNCTION coder.workspaceagent_external_auth(coder.request) IS
-	'GET /workspaceagents/me/external-auth: no provider is configured.';
-
 CREATE OR REPLACE FUNCTION coder.workspaceagent_log_source(req coder.request) RETURNS coder.response
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -1456,8 +1444,6 @@ INSERT INTO coder.routes (area, method, pattern, function, auth) VALUES
 	('workspaceagent', 'POST', '/api/v2/workspaceagents/{workspaceagent}/containers/devcontainers/{devcontainer}/recreate', 'not_built', 'session'),
 	('workspaceagent', 'GET', '/api/v2/workspaceagents/me/rpc', 'workspaceagent_rpc', 'agent'),
 	('workspaceagent', 'GET', '/api/v2/workspaceagents/me/gitsshkey', 'workspaceagent_gitsshkey', 'agent'),
-	('workspaceagent', 'GET', '/api/v2/workspaceagents/me/external-auth', 'workspaceagent_external_auth', 'agent'),
-	('workspaceagent', 'GET', '/api/v2/workspaceagents/me/gitauth', 'workspaceagent_external_auth', 'agent'),
 	('workspaceagent', 'POST', '/api/v2/workspaceagents/me/log-source', 'workspaceagent_log_source', 'agent'),
 	('workspaceagent', 'PATCH', '/api/v2/workspaceagents/me/logs', 'workspaceagent_patch_logs', 'agent'),
 	('workspaceagent', 'PATCH', '/api/v2/workspaceagents/me/app-status', 'workspaceagent_app_status', 'agent'),

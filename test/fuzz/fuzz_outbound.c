@@ -40,7 +40,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (outbound_plan_parse(&plan, text, size) == NULL)
 	{
-		answer(&plan.requests[0], text, size);
+		if (plan.n > 0)
+			answer(&plan.requests[0], text, size);
 		outbound_plan_free(&plan);
 	}
 	if (outbound_plan_parse(&plan, fixed, sizeof(fixed) - 1) != NULL)

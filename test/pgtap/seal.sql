@@ -1,6 +1,6 @@
 -- Sealed columns: what is written is sealed, opened by its key only, sealed anew by rotation, plain again at the end.
 BEGIN;
-SELECT plan(38);
+SELECT plan(40);
 
 -- Keys of the letters a, b, c; the session's secrets as a gateway hands them over.
 CREATE FUNCTION pg_temp.key(letter text) RETURNS text LANGUAGE sql AS $$ SELECT encode(convert_to(repeat(letter, 32), 'UTF8'), 'base64') $$;
@@ -42,6 +42,15 @@ UPDATE coder.user_links SET oauth_refresh_token = 'refresh-3';
 SELECT isnt(coder.seal('same'), coder.seal('same'), 'the same text is sealed differently each time');
 SELECT throws_ok(format('SELECT coder.unseal(%L, %L)', overlay(coder.seal('text') PLACING 'AAAA' FROM 5), (coder.seal_key_ids())[1]), 'XX001', 'a sealed value is damaged', 'a changed value does not open');
 SELECT throws_ok(format('SELECT coder.unseal(%L, %L)', 'short', (coder.seal_key_ids())[1]), 'XX001', 'a sealed value is damaged', 'nor does what is none');
+INSERT INTO coder.user_links AS l (user_id, login_type, linked_id, oauth_access_token, oauth_refresh_token)
+VALUES ('11111111-1111-1111-1111-111111111111', 'oidc', 'x', 'plain-access', 'refresh-4')
+ON CONFLICT (user_id, login_type) DO UPDATE SET oauth_refresh_token = coalesce(nullif(excluded.oauth_refresh_token, ''), l.oauth_refresh_token);
+SELECT is(coder.unseal(oauth_refresh_token, oauth_refresh_token_key_id), 'refresh-4', 'what replaces a row in conflict is sealed once') FROM coder.user_links;
+INSERT INTO coder.user_links AS l (user_id, login_type, linked_id, oauth_access_token, oauth_refresh_token)
+VALUES ('11111111-1111-1111-1111-111111111111', 'oidc', 'x', 'plain-access', '')
+ON CONFLICT (user_id, login_type) DO UPDATE SET oauth_refresh_token = coalesce(nullif(excluded.oauth_refresh_token, ''), l.oauth_refresh_token);
+SELECT is(coder.unseal(oauth_refresh_token, oauth_refresh_token_key_id), 'refresh-4', 'and kept where there is nothing new') FROM coder.user_links;
+UPDATE coder.user_links SET oauth_refresh_token = 'refresh-3';
 INSERT INTO coder.user_secrets (user_id, name, value) VALUES ('11111111-1111-1111-1111-111111111111', 's', E'käse\n');
 SELECT is(coder.unseal(value, value_key_id), E'käse\n', 'users'' secrets are sealed too') FROM coder.user_secrets WHERE value_key_id IS NOT NULL;
 

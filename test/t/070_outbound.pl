@@ -75,6 +75,13 @@ BEGIN
 	END IF;
 	RETURN coder.reply(200, results);
 END $$;
+CREATE FUNCTION coder.test_wait(req coder.request) RETURNS coder.response LANGUAGE plpgsql AS $$
+BEGIN
+	IF req.cursor IS NOT NULL AND (coder.fetched(req)).state = '12' THEN
+		RETURN coder.reply(200, (coder.fetched(req)).state);
+	END IF;
+	RETURN coder.wait('test_wait', CASE WHEN req.cursor IS NULL THEN '1' ELSE to_jsonb(((coder.fetched(req)).state)::int + 1) END, 50);
+END $$;
 CREATE FUNCTION coder.test_malformed(req coder.request) RETURNS coder.response LANGUAGE plpgsql AS $$
 BEGIN
 	RETURN coder.reply(102, '{"requests": [{"url": "file:///etc/passwd"}], "continue": "test_fetched"}'::jsonb);
@@ -84,7 +91,7 @@ BEGIN
 	RETURN coder.fetch('test_no_such_function', '{}', coder.fetch_get(req.query->>'url'));
 END $$;
 INSERT INTO coder.routes (area, method, pattern, function, auth) VALUES
-	('test', 'GET', '/api/v2/test-fetch', 'test_fetch', 'none'), ('test', 'GET', '/api/v2/test-malformed', 'test_malformed', 'none'),
+	('test', 'GET', '/api/v2/test-fetch', 'test_fetch', 'none'), ('test', 'GET', '/api/v2/test-wait', 'test_wait', 'none'), ('test', 'GET', '/api/v2/test-malformed', 'test_malformed', 'none'),
 	('test', 'GET', '/api/v2/test-nowhere', 'test_nowhere', 'none');
 SQL
 my $client = $gateway->client;
@@ -134,6 +141,10 @@ is((fetch([ to('/echo') ], 1, '&fail=1'))[0], 409, 'the next part may fail as an
 is(($client->get('/api/v2/test-malformed'))[0], 500, 'a malformed plan is refused');
 is(($client->get('/api/v2/test-nowhere?url=' . escape($double->url . '/echo')))[0], 500, 'so is one that nothing goes on with');
 like($gateway->log, qr/outbound requests refused: the URL is neither http nor https/, 'and logged');
+
+$began = time;
+is(($client->get('/api/v2/test-wait'))[1], 12, 'a function may wait, more often than it may fetch');
+cmp_ok(time - $began, '>', 0.5, 'and time goes by');
 
 # While many wait, others are served, and no transaction is open.
 my @waiting = map {

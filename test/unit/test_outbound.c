@@ -46,6 +46,22 @@ test_plan(void **state)
 }
 
 static void
+test_wait(void **state)
+{
+	OutboundPlan plan;
+	char *cursor;
+
+	(void) state;
+	assert_null(parse(&plan, "{\"continue\":\"f\",\"state\":[1],\"wait_ms\":1000}"));
+	assert_int_equal(plan.n, 0);
+	assert_int_equal(plan.wait_ms, 1000);
+	cursor = outbound_cursor(&plan);
+	assert_string_equal(cursor, "fetched:f\n{\"state\":[1],\"results\":[]}");
+	free(cursor);
+	outbound_plan_free(&plan);
+}
+
+static void
 test_bad_plans(void **state)
 {
 	static const char *const bad[] = {
@@ -56,6 +72,9 @@ test_bad_plans(void **state)
 		"{\"continue\":\"f\",\"requests\":{}}",
 		"{\"requests\":[{\"url\":\"http://a/\"}]}",
 		"{\"continue\":\"f(\",\"requests\":[{\"url\":\"http://a/\"}]}",
+		"{\"continue\":\"f\",\"wait_ms\":0}",
+		"{\"continue\":\"f\",\"wait_ms\":10001}",
+		"{\"continue\":\"f\",\"wait_ms\":1,\"requests\":[{\"url\":\"http://a/\"}]}",
 		"{\"continue\":\"f\",\"requests\":[1]}",
 		"{\"continue\":\"f\",\"requests\":[{\"url\":\"file:///etc/passwd\"}]}",
 		"{\"continue\":\"f\",\"requests\":[{\"url\":\"http://a/ b\"}]}",
@@ -140,6 +159,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_plan),
+		cmocka_unit_test(test_wait),
 		cmocka_unit_test(test_bad_plans),
 		cmocka_unit_test(test_results),
 	};
