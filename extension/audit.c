@@ -583,8 +583,11 @@ user_agent(void)
 static void
 set_actor(Datum *values, char *nulls, const AuditRow *row)
 {
-	const CoderSubject *subject = coder_current_subject;
+	const CoderSubject *subject = coder_subject();
 	const pg_uuid_t *user = row->actor;
+
+	if (subject == NULL) /* perhaps one whose rights have just gone */
+		subject = coder_current_subject;
 
 	if (user == NULL)
 		user = subject != NULL ? &subject->rbac.id : &nil_uuid;
@@ -608,10 +611,11 @@ write_row(const AuditRow *row)
 {
 	Datum values[15] = {0};
 	char nulls[16];
-	OwnerState owner = begin_owner();
+	OwnerState owner;
 
 	memset(nulls, ' ', sizeof(nulls));
-	set_actor(values, nulls, row);
+	set_actor(values, nulls, row); /* before, as a session's subject may be its role's */
+	owner = begin_owner();
 	values[1] = UUIDPGetDatum(unconstify(pg_uuid_t *, row->org != NULL ? row->org : &nil_uuid));
 	set_value(values, nulls, 4, row->type);
 	values[5] = UUIDPGetDatum(unconstify(pg_uuid_t *, row->id));

@@ -304,6 +304,30 @@ SELECT is(pg_temp.refused(v.status, v.method, v.path, v.token), v.told, v.method
 SELECT throws_ok($$ SELECT coder.audit_refused('\x00000194') $$, '22P03', NULL, 'no request');
 SELECT throws_ok($$ SELECT coder.audit_refused('\x01') $$, '22P03', NULL, 'not even a status');
 
+-- A person who comes by SQL, with rights on a few columns and none on the log.
+UPDATE coder.workspaces SET owner_id = pg_temp.id('mel') WHERE name = 'workspace-3';
+SELECT * FROM pg_temp.news() \g /dev/null
+GRANT SELECT ON t TO coder_user;
+SELECT pg_temp.mel() AS mel \gset
+SET ROLE coder_user;
+SELECT is(coder.login(:'mel'), 'mel', 'a member at an SQL prompt');
+SELECT lives_ok($$ UPDATE coder.workspaces SET ttl = 7200000000000 WHERE name = 'workspace-3' $$, 'changes a workspace');
+SELECT throws_ok($$ INSERT INTO coder.audit_logs (user_id, organization_id, resource_type, resource_id, resource_target, action)
+	VALUES (gen_random_uuid(), gen_random_uuid(), 'user', gen_random_uuid(), '', 'login') $$, '42501', NULL, 'makes up no row');
+SELECT throws_ok($$ DELETE FROM coder.audit_logs $$, '42501', NULL, 'takes none away');
+SELECT throws_ok($$ SELECT coder.audit_as('me', false) $$, '42501', NULL, 'does nothing unseen');
+SELECT throws_ok($$ SELECT coder.audit('login', 'user', gen_random_uuid()) $$, '42501', NULL, 'says nothing that is not so');
+SELECT throws_ok($$ SELECT coder.audit_purge() $$, '42501', NULL, 'and forgets nothing');
+SET LOCAL row_security = off;
+SET LOCAL check_function_bodies = off;
+SELECT throws_ok($$ UPDATE coder.workspaces SET ttl = 10800000000000 WHERE name = 'workspace-3' $$, '42501', NULL, 'nor by looking like a dump');
+RESET row_security;
+RESET check_function_bodies;
+SELECT coder.logout();
+RESET ROLE;
+SELECT is((SELECT array_agg((n.action, n.resource_type, n.resource_target, n.user_id = pg_temp.id('mel'), n.database_role = session_user)::text) FROM pg_temp.news() n WHERE n.resource_type = 'workspace'),
+	ARRAY['(write,workspace,workspace-3,t,t)'], 'is told, by the user and the role');
+
 -- Nobody edits it.
 SELECT throws_ok('UPDATE coder.audit_logs SET diff = ''{}''', 'ZC403', 'Rows of the audit log are neither changed nor deleted.', 'no UPDATE');
 SELECT throws_ok('DELETE FROM coder.audit_logs', 'ZC403', NULL, 'no DELETE');
