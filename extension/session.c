@@ -96,48 +96,77 @@ drop_held(void)
 
 /* ---- with transactions ---- */
 
-static const Oid cursor_args[] = {TEXTOID};
+static const Oid cursor_args[] = {TEXTOID, BOOLOID};
 
-/* Portals made by DECLARE, by PL/pgSQL's loops and by the protocol, but the one that runs. */
+/*
+ * Portals made by DECLARE, by PL/pgSQL's loops and by the protocol, but the one that runs; all,
+ * or those that outlive the transaction.
+ */
 static CoderPlan cursor_plan = {
-	"SELECT c.name, c.is_holdable FROM pg_catalog.pg_cursor() c"
+	"SELECT c.name FROM pg_catalog.pg_cursor() c"
 	" WHERE c.name OPERATOR(pg_catalog.<>) '' AND c.name OPERATOR(pg_catalog.<>) $1"
-	" ORDER BY c.is_holdable DESC",
-	1,
+	" AND (c.is_holdable OR NOT $2)",
+	2,
 	cursor_args,
 	NULL};
 
-/* A cursor would mix the rows of two subjects, or carry those of one to the next. */
-static void
-refuse_cursors(bool holdable_only)
+static List *
+open_cursors(bool holdable)
 {
-	const char *active = ActivePortal != NULL ? ActivePortal->name : "";
-	Datum arg = CStringGetTextDatum(active);
+	MemoryContext context = CurrentMemoryContext;
+	Datum args[2] = {CStringGetTextDatum(ActivePortal != NULL ? ActivePortal->name : ""),
+					 BoolGetDatum(holdable)};
+	List *names = NIL;
 	bool isnull;
-	bool found;
-	char *name = NULL;
 
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	coder_execute(&cursor_plan, &arg, NULL, true, 1);
-	found = SPI_processed > 0;
-	if (found)
+	coder_execute(&cursor_plan, args, NULL, true, 0);
+	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		name = TextDatumGetCString(
-			SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-		if (holdable_only && !DatumGetBool(SPI_getbinval(
-								 SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull)))
-			found = false;
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		names = lappend(names,
+						TextDatumGetCString(SPI_getbinval(
+							SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)));
+		MemoryContextSwitchTo(old);
 	}
 	PopActiveSnapshot();
 	SPI_finish();
-	if (found)
+	return names;
+}
+
+/* A cursor would mix the rows of two subjects. */
+static void
+refuse_cursors(void)
+{
+	List *names = open_cursors(false);
+
+	if (names != NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
-				 holdable_only
-					 ? errmsg("cursor \"%s\" WITH HOLD cannot outlive the login of its transaction", name)
-					 : errmsg("cannot change who asks while cursor \"%s\" is open", name),
+				 errmsg("cannot change who asks while cursor \"%s\" is open",
+						(char *) linitial(names)),
 				 errhint("Close the cursor first.")));
+}
+
+/* One WITH HOLD has its rows by now, and would give them to who comes after the transaction. */
+static void
+close_held_cursors(void)
+{
+	ListCell *cell;
+
+	foreach (cell, open_cursors(true))
+	{
+		Portal portal = GetPortalByName(lfirst(cell));
+
+		if (!PortalIsValid(portal))
+			continue;
+		ereport(WARNING,
+				(errmsg("cursor \"%s\" is closed", portal->name),
+				 errdetail("It does not outlive the login of its transaction.")));
+		PortalDrop(portal, false);
+	}
 }
 
 static void
@@ -158,7 +187,7 @@ on_xact_end(XactEvent event, void *arg)
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
 			if (logins.has_local)
-				refuse_cursors(true);
+				close_held_cursors();
 			return;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PARALLEL_ABORT:
@@ -232,7 +261,7 @@ save_logins(void)
 static void
 change_login(const Login *login, bool local)
 {
-	refuse_cursors(false);
+	refuse_cursors();
 	save_logins();
 	if (local)
 	{
