@@ -94,10 +94,19 @@ finish(GwWs *ws)
 	gw_timer_start(&ws->end, ws->loop, 0, on_end, ws);
 }
 
+/*
+ * The close frame may wait behind what a slow reader has not taken: it is given
+ * the time of any write, so that the reader can learn why it is cut off.
+ */
 static void
 on_close_timeout(void *arg)
 {
-	finish(arg);
+	GwWs *ws = arg;
+
+	if (ws->writing && !ws->loop->stopping && h2o_now(ws->loop->ctx.loop) - ws->write_since <= STALL_MS)
+		gw_timer_start(&ws->end, ws->loop, CLOSE_MS, on_close_timeout, ws);
+	else
+		finish(ws);
 }
 
 static void

@@ -44,6 +44,7 @@ typedef struct Watch
 	bool forward;
 	bool dirty;	  /* an event came during a call */
 	bool closing; /* after what is queued */
+	bool refused; /* by the function, and not for what it does not read */
 	GwQuery *query;
 	GwTimer again;
 	GwWs *ws;
@@ -219,8 +220,11 @@ sse_start(Watch *watch, h2o_req_t *req)
 static void
 send_frame(Watch *watch, const char *json, size_t len)
 {
+	bool taken = true;
 	char *text;
 
+	if (watch->closing)
+		return;
 	switch (watch->format)
 	{
 		case WATCH_SSE:
@@ -233,16 +237,19 @@ send_frame(Watch *watch, const char *json, size_t len)
 			memcpy(text, "{\"type\":\"data\",\"data\":", 22);
 			memcpy(text + 22, json, len);
 			text[22 + len] = '}';
-			gw_ws_send(watch->ws, GW_WS_TEXT, text, len + 23);
+			taken = gw_ws_send(watch->ws, GW_WS_TEXT, text, len + 23);
 			free(text);
 			break;
 		case WATCH_WSJSON:
-			gw_ws_send(watch->ws, GW_WS_TEXT, json, len);
+			taken = gw_ws_send(watch->ws, GW_WS_TEXT, json, len);
 			break;
 		case WATCH_WSBINARY:
-			gw_ws_send(watch->ws, GW_WS_BINARY, json, len);
+			taken = gw_ws_send(watch->ws, GW_WS_BINARY, json, len);
 			break;
 	}
+	/* The connection is closing, slowly if need be: nothing is asked for it any more. */
+	if (!taken)
+		watch_close(watch, 1008, "");
 }
 
 static void
@@ -337,6 +344,7 @@ refuse(Watch *watch, int status, const char *message)
 	char *text = json_dumps(error, JSON_COMPACT);
 	char reason[123];
 
+	watch->refused = true;
 	snprintf(reason, sizeof(reason), "%d: %s", status, message);
 	if (watch->format == WATCH_SSE && text != NULL)
 		sse_event(watch, "error", text, strlen(text));
@@ -415,7 +423,7 @@ on_ws_close(GwWs *ws, void *arg, int code, const char *reason, size_t len)
 	(void) ws;
 	(void) reason;
 	(void) len;
-	if (code == 1008 && !watch->closing)
+	if (code == 1008 && !watch->refused)
 		gw_log(GW_INFO, "a watcher is cut off: it does not read its events");
 	watch_free(watch);
 }
