@@ -196,6 +196,23 @@ SELECT coder.policy('workspace_builds', coder.policy_of('workspaces', 'workspace
 	'{provisioner_state}', '{deadline}');
 SELECT coder.policy('workspace_build_parameters', coder.policy_of('builds', 'workspace_build_id'));
 
+-- Chats.  Messages that only a model is told are for administrators; MCP servers are shown without what they are called with.
+SELECT coder.policy('chats', coder.policy_rows('read', 'chat', 'organization_id', 'owner_id'), '{}', '{title}');
+SELECT coder.policy('chat_messages', $q$chat_id IN (SELECT p.id FROM coder.chats p)
+	AND (visibility <> 'model' OR (SELECT coder.row_all('update', 'deployment_config')))$q$);
+SELECT coder.policy(t, 'chat_id IN (SELECT p.id FROM coder.chats p)', secret)
+  FROM (VALUES ('chat_queued_messages', '{}'::text[]), ('chat_stream_events', '{}'), ('chat_file_links', '{}'), ('chat_diff_statuses', '{}'),
+	('chat_debug_runs', '{}'), ('chat_debug_steps', '{normalized_request, normalized_response}')) AS x (t, secret);
+SELECT coder.policy('chat_files', coder.policy_rows('read', 'chat', 'organization_id', 'owner_id'), '{data}');
+SELECT coder.policy('chat_providers', coder.policy_rows('read', 'deployment_config', NULL), '{api_key}');
+SELECT coder.policy('chat_model_configs', '(SELECT coder.row_subject()) IS NOT NULL');
+SELECT coder.policy('user_chat_provider_keys', coder.policy_rows('read_personal', 'user', NULL, 'user_id', 'user_id'), '{api_key}');
+SELECT coder.policy('chat_usage_limit_config', coder.policy_rows('read', 'deployment_config', NULL, id => 'NULL'));
+SELECT coder.policy('mcp_server_configs', $q$(SELECT coder.row_all('read', 'deployment_config')) OR enabled AND (SELECT coder.row_subject()) IS NOT NULL$q$,
+	'{url, oauth2_client_id, oauth2_client_secret, oauth2_auth_url, oauth2_token_url, api_key_value, custom_headers}');
+SELECT coder.policy('mcp_server_user_tokens', coder.policy_rows('read_personal', 'user', NULL, 'user_id', 'user_id'),
+	'{access_token, refresh_token}');
+
 -- Jobs are read by who reads what they are for.  Their input may hold values of variables.
 SELECT coder.policy('provisioner_keys', coder.policy_rows('read', 'provisioner_daemon', 'organization_id'), '{hashed_secret}');
 SELECT coder.policy('provisioner_daemons', coder.policy_rows('read', 'provisioner_daemon', 'organization_id'));

@@ -24,6 +24,7 @@ SQL_SCHEMA = \
 	schema/workspaceagent.sql \
 	schema/app.sql \
 	schema/tailnet.sql \
+	schema/chat.sql \
 	schema/change.sql \
 	schema/audited.sql
 
@@ -64,6 +65,9 @@ SQL_API = \
 	api/externalauth.sql \
 	api/app.sql \
 	api/usage.sql \
+	api/chatconfig.sql \
+	api/chat.sql \
+	api/chatrun.sql \
 	tick.sql \
 	admin.sql \
 	api/console.sql

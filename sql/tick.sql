@@ -199,7 +199,7 @@ BEGIN
 		GET DIAGNOSTICS v_rows = ROW_COUNT;
 		v_done := v_done + v_rows;
 	END IF;
-	v_done := v_done + coder.audit_purge();
+	v_done := v_done + coder.audit_purge() + coder.chat_purge(at);
 	IF v_keys > 0 THEN
 		PERFORM coder.audit_as('purge', false);
 		DELETE FROM coder.api_keys k WHERE k.id IN
@@ -245,7 +245,8 @@ BEGIN
 	IF NOT pg_try_advisory_xact_lock(hashtextextended('coder.tick', 0)) THEN
 		RETURN 0;
 	END IF;
-	v_done := coder.tick_workspaces(at) + coder.tick_agents(at) + coder.put_back_jobs(at) + coder.reap_jobs(at);
+	v_done := coder.tick_workspaces(at) + coder.tick_agents(at) + coder.put_back_jobs(at) + coder.reap_jobs(at)
+		+ coder.chat_recover(at);
 	IF coder.tick_due('purge', interval '10 minutes', at) THEN
 		v_done := v_done + coder.tick_purge(at);
 	END IF;

@@ -1,12 +1,12 @@
 -- sql/api/deployment.sql -- the server itself: version, settings, experiments, regions, appearance
 
 -- A value of the site, NULL where it is not set.
-CREATE OR REPLACE FUNCTION coder.site_config(key text)
+CREATE OR REPLACE FUNCTION coder.site_config(key text, def text DEFAULT NULL)
 RETURNS text LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	RETURN (SELECT c.value FROM coder.site_configs c WHERE c.key = $1);
+	RETURN coalesce((SELECT c.value FROM coder.site_configs c WHERE c.key = $1), def);
 END
 $$;
 

@@ -1,0 +1,286 @@
+-- sql/api/chatrun.sql -- what a runner of chats calls (gateway/chat/): take a chat, say what goes on, store each step, let go
+--
+-- A runner is a worker with a UUID of its own.  A running chat belongs to the worker in worker_id as long as its heartbeat
+-- is fresh; every function that writes for a worker locks the chat's row and does nothing where it is another's by now.
+
+-- Up to n chats that wait for a runner, oldest first, which become this worker's.  Each is an object: chat (the row) and
+-- owner (id, username, name, email).
+CREATE OR REPLACE FUNCTION coder.chat_acquire(worker uuid, n int4)
+RETURNS SETOF jsonb LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	c coder.chats;
+BEGIN
+	FOR c IN UPDATE coder.chats x SET status = 'running', worker_id = worker, started_at = clock_timestamp(), heartbeat_at = clock_timestamp(),
+				updated_at = clock_timestamp(), last_error = NULL
+			  WHERE x.id IN (SELECT y.id FROM coder.chats y WHERE y.status = 'pending' ORDER BY y.updated_at LIMIT n FOR UPDATE SKIP LOCKED)
+			 RETURNING x.* LOOP
+		DELETE FROM coder.chat_stream_events e WHERE e.chat_id = c.id;
+		PERFORM coder.chat_tell_stream(c.id);
+		RETURN NEXT jsonb_build_object('chat', to_jsonb(c), 'owner', (SELECT jsonb_build_object('id', u.id, 'username', u.username,
+			'name', u.name, 'email', u.email) FROM coder.users u WHERE u.id = c.owner_id));
+	END LOOP;
+END
+$$;
+
+-- Tells that a worker still has these chats; those that it has indeed.  What is missing in the answer it must stop.
+CREATE OR REPLACE FUNCTION coder.chat_heartbeat(worker uuid, ids uuid[])
+RETURNS uuid[] LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	alive uuid[];
+BEGIN
+	WITH mine AS (UPDATE coder.chats c SET heartbeat_at = clock_timestamp()
+		WHERE c.id = ANY (ids) AND c.status = 'running' AND c.worker_id = worker RETURNING c.id, c.workspace_id)
+	SELECT coalesce(array_agg(m.id), '{}') INTO alive FROM mine m;
+	UPDATE coder.workspaces w SET last_used_at = clock_timestamp()
+	 WHERE w.id IN (SELECT c.workspace_id FROM coder.chats c WHERE c.id = ANY (alive)) AND w.last_used_at < now() - interval '30 seconds';
+	RETURN alive;
+END
+$$;
+
+-- What a model is told of a chat, in order: id, role, content, compressed, provider_response_id, model_config_id.
+-- All system messages that were not compressed away, the newest summary, and what followed it.
+CREATE OR REPLACE FUNCTION coder.chat_history(chat uuid)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	summary CONSTANT bigint := (SELECT max(m.id) FROM coder.chat_messages m WHERE m.chat_id = chat AND m.compressed AND NOT m.deleted
+		AND m.visibility = 'model');
+BEGIN
+	RETURN coalesce((SELECT jsonb_agg(jsonb_build_object('id', m.id, 'role', m.role, 'content', coalesce(m.content, '[]'),
+			'compressed', m.compressed, 'provider_response_id', m.provider_response_id, 'model_config_id', m.model_config_id) ORDER BY m.id)
+		FROM coder.chat_messages m
+		WHERE m.chat_id = chat AND NOT m.deleted AND m.visibility IN ('model', 'both')
+		  AND (m.id = summary OR NOT m.compressed AND (m.role = 'system' OR summary IS NULL OR m.id > summary))), '[]');
+END
+$$;
+
+-- Events of turns in progress, in order: [{"chat": uuid, "events": [ChatStreamEvent without chat_id, ...]}, ...].  One
+-- statement for all chats of a runner, so that a token does not cost a transaction.
+CREATE OR REPLACE FUNCTION coder.chat_say(said jsonb)
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	INSERT INTO coder.chat_stream_events (chat_id, event)
+	SELECT (s.v->>'chat')::uuid, e.v FROM jsonb_array_elements(said) WITH ORDINALITY s (v, n),
+		jsonb_array_elements(s.v->'events') WITH ORDINALITY e (v, n) ORDER BY s.n, e.n;
+	PERFORM coder.chat_tell_stream((s.v->>'chat')::uuid) FROM jsonb_array_elements(said) s (v);
+END
+$$;
+
+-- What a message cost, in millionths of a dollar, rounded up; NULL where the model has no price for what it used.
+-- Prices are dollars a million tokens (options.cost, or in options itself as older clients stored them).
+CREATE OR REPLACE FUNCTION coder.chat_message_cost(options jsonb, usage jsonb)
+RETURNS bigint LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	prices CONSTANT jsonb := options || coalesce(nullif(options->'cost', 'null'), '{}');
+	total CONSTANT numeric := (SELECT sum((usage->>k.tokens)::numeric * (prices->>k.price)::numeric) FROM (VALUES
+		('input_tokens', 'input_price_per_million_tokens'), ('output_tokens', 'output_price_per_million_tokens'),
+		('cache_read_tokens', 'cache_read_price_per_million_tokens'), ('cache_creation_tokens', 'cache_write_price_per_million_tokens')) AS k (tokens, price)
+		WHERE (usage->>k.tokens)::numeric > 0 AND prices->>k.price IS NOT NULL);
+BEGIN
+	RETURN nullif(ceil(total), 0)::bigint;
+END
+$$;
+
+-- One step of a turn: its messages, [{role, content, visibility?, compressed?, usage?, context_limit?, runtime_ms?,
+-- provider_response_id?}], stored and told in one transaction; their ids.  NULL where the chat is not this worker's any
+-- more: then nothing is stored.  A chat that was interrupted meanwhile still takes what its worker had.
+CREATE OR REPLACE FUNCTION coder.chat_step(worker uuid, chat uuid, model_id uuid, messages jsonb)
+RETURNS bigint[] LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	c coder.chats;
+	m record;
+	new_id bigint;
+	ids bigint[] := '{}';
+	prices CONSTANT jsonb := coalesce((SELECT x.options FROM coder.chat_model_configs x WHERE x.id = model_id), '{}');
+BEGIN
+	SELECT x.* INTO c FROM coder.chats x WHERE x.id = chat FOR UPDATE;
+	IF NOT FOUND OR NOT (c.status = 'running' AND c.worker_id = worker OR c.status = 'waiting') THEN
+		RETURN NULL;
+	END IF;
+	FOR m IN SELECT e.v, e.v->'usage' AS usage FROM jsonb_array_elements(messages) WITH ORDINALITY e (v, n) ORDER BY e.n LOOP
+		INSERT INTO coder.chat_messages (chat_id, model_config_id, role, content, visibility, compressed, input_tokens, output_tokens,
+			total_tokens, reasoning_tokens, cache_creation_tokens, cache_read_tokens, context_limit, runtime_ms, provider_response_id,
+			total_cost_micros)
+		VALUES (chat, model_id, (m.v->>'role')::coder.chat_message_role, m.v->'content',
+			coalesce(m.v->>'visibility', 'both')::coder.chat_message_visibility, coalesce((m.v->>'compressed')::bool, false),
+			nullif((m.usage->>'input_tokens')::bigint, 0), nullif((m.usage->>'output_tokens')::bigint, 0),
+			nullif((m.usage->>'total_tokens')::bigint, 0), nullif((m.usage->>'reasoning_tokens')::bigint, 0),
+			nullif((m.usage->>'cache_creation_tokens')::bigint, 0), nullif((m.usage->>'cache_read_tokens')::bigint, 0),
+			nullif((m.v->>'context_limit')::bigint, 0), nullif((m.v->>'runtime_ms')::bigint, 0), nullif(m.v->>'provider_response_id', ''),
+			coder.chat_message_cost(prices, m.usage))
+		RETURNING id INTO new_id;
+		ids := ids || new_id;
+		INSERT INTO coder.chat_stream_events (chat_id, event) VALUES (chat, jsonb_build_object('type', 'message', 'id', new_id));
+	END LOOP;
+	PERFORM coder.chat_tell_stream(chat);
+	RETURN ids;
+END
+$$;
+
+-- A turn is over: done (waiting), failed (error, with what the user is told), to be gone on with by another worker
+-- (pending), or up to the client (requires_action).  A chat that then waits goes on with the first of its queue.  The
+-- status that the chat has now; NULL where it is not this worker's.
+CREATE OR REPLACE FUNCTION coder.chat_finish(worker uuid, chat uuid, new_status coder.chat_status, error text DEFAULT NULL)
+RETURNS coder.chat_status LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	c coder.chats;
+BEGIN
+	SELECT x.* INTO c FROM coder.chats x WHERE x.id = chat FOR UPDATE;
+	IF NOT FOUND OR NOT (c.status = 'running' AND c.worker_id = worker OR c.status = 'waiting') THEN
+		RETURN NULL;
+	END IF;
+	IF c.status = 'running' AND new_status IN ('error', 'pending', 'requires_action') THEN
+		c := coder.chat_set_status(chat, new_status, error);
+		IF new_status = 'requires_action' THEN
+			PERFORM coder.chat_tell_owner(c, 'action_required', jsonb_build_object('tool_calls', (SELECT jsonb_agg(jsonb_build_object(
+				'tool_call_id', o.call_id, 'tool_name', o.tool, 'args', o.args::text)) FROM coder.chat_open_calls(chat) o)));
+		END IF;
+	ELSIF NOT c.archived AND (coder.chat_promote(chat)).id IS NOT NULL THEN
+		c := coder.chat_set_status(chat, 'pending');
+	ELSIF c.status = 'running' THEN
+		c := coder.chat_set_status(chat, 'waiting');
+	END IF;
+	RETURN c.status;
+END
+$$;
+
+-- Chats whose worker fell silent are to be run again; those that waited five minutes for their client's tools have failed;
+-- those that were interrupted while their worker died go on with their queue.  How many of all.  Called by coder.tick().
+CREATE OR REPLACE FUNCTION coder.chat_recover(at timestamptz)
+RETURNS int4 LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	one record;
+	n int4 := 0;
+BEGIN
+	FOR one IN SELECT c.id, c.status FROM coder.chats c
+				WHERE c.status = 'running' AND c.heartbeat_at < at - interval '5 minutes'
+				   OR c.status = 'requires_action' AND c.updated_at < at - interval '5 minutes' FOR UPDATE SKIP LOCKED LOOP
+		IF one.status = 'running' THEN
+			PERFORM coder.chat_set_status(one.id, 'pending');
+		ELSE
+			PERFORM coder.chat_answer_open_calls(one.id, 'Dynamic tool execution timed out');
+			PERFORM coder.chat_set_status(one.id, 'error', 'Dynamic tool execution timed out');
+		END IF;
+		n := n + 1;
+	END LOOP;
+	FOR one IN SELECT c.id FROM coder.chats c
+				WHERE c.status = 'waiting' AND NOT c.archived AND c.updated_at < at - interval '1 minute'
+				  AND c.id IN (SELECT q.chat_id FROM coder.chat_queued_messages q) FOR UPDATE SKIP LOCKED LOOP
+		PERFORM coder.chat_promote(one.id), coder.chat_set_status(one.id, 'pending');
+		n := n + 1;
+	END LOOP;
+	RETURN n;
+END
+$$;
+
+-- Archived chats, and files that no chat uses, that are older than their retention; how many.  Called by coder.tick().
+CREATE OR REPLACE FUNCTION coder.chat_purge(at timestamptz)
+RETURNS int4 LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	days CONSTANT int4 := CASE WHEN coder.site_config('agents_chat_retention_days', '30') ~ '^[0-9]{1,6}$'
+		THEN coder.site_config('agents_chat_retention_days', '30')::int4 ELSE 0 END;
+	chats int4;
+	files int4;
+BEGIN
+	IF days = 0 THEN
+		RETURN 0;
+	END IF;
+	DELETE FROM coder.chats c WHERE c.id IN (SELECT x.id FROM coder.chats x
+		WHERE x.archived AND x.updated_at < at - make_interval(days => days) ORDER BY x.updated_at LIMIT 1000);
+	GET DIAGNOSTICS chats = ROW_COUNT;
+	DELETE FROM coder.chat_files f WHERE f.id IN (SELECT x.id FROM coder.chat_files x
+		WHERE x.created_at < at - make_interval(days => days)
+		  AND NOT EXISTS (SELECT FROM coder.chat_file_links l WHERE l.file_id = x.id) LIMIT 1000);
+	GET DIAGNOSTICS files = ROW_COUNT;
+	RETURN chats + files;
+END
+$$;
+
+-- A better title, unless the chat has got another meanwhile.
+CREATE OR REPLACE FUNCTION coder.chat_retitle(chat uuid, old text, new_title text)
+RETURNS bool LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	c coder.chats;
+BEGIN
+	UPDATE coder.chats x SET title = new_title WHERE x.id = chat AND x.title = old RETURNING x.* INTO c;
+	IF NOT FOUND THEN
+		RETURN false;
+	END IF;
+	PERFORM coder.chat_tell_owner(c, 'title_change');
+	RETURN true;
+END
+$$;
+
+-- What turns are configured by, read by a runner's cache (gateway/chat/config.c) and nowhere else on the way of a turn.
+-- Providers that are on, with the central key in plain text where it may be used.
+CREATE OR REPLACE FUNCTION coder.chat_run_providers()
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coalesce((SELECT jsonb_agg(jsonb_build_object('id', p.id, 'provider', p.provider, 'display_name', coder.chat_provider_json(p)->'display_name',
+		'base_url', p.base_url, 'allow_user_api_key', p.allow_user_api_key, 'allow_central_api_key_fallback', p.allow_central_api_key_fallback,
+		'api_key', CASE WHEN p.central_api_key_enabled THEN coder.unseal(p.api_key, p.api_key_key_id) ELSE '' END) ORDER BY p.provider)
+		FROM coder.chat_providers p WHERE p.enabled), '[]');
+END
+$$;
+
+-- A model by its id; NULL where it is deleted or unknown.
+CREATE OR REPLACE FUNCTION coder.chat_run_model(model_id uuid)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN (SELECT to_jsonb(m) FROM coder.chat_model_configs m WHERE m.id = model_id AND NOT m.deleted);
+END
+$$;
+
+-- The default model; NULL where there is none.
+CREATE OR REPLACE FUNCTION coder.chat_run_default_model()
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN (SELECT to_jsonb(m) FROM coder.chat_model_configs m WHERE m.is_default AND NOT m.deleted);
+END
+$$;
+
+-- A user's own prompt, "" where there is none.
+CREATE OR REPLACE FUNCTION coder.chat_run_prompt(uid uuid)
+RETURNS text LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coalesce((SELECT c.value FROM coder.user_configs c WHERE c.user_id = uid AND c.key = 'chat_custom_prompt'), '');
+END
+$$;
+
+-- A user's own key of a provider in plain text, NULL where there is none.
+CREATE OR REPLACE FUNCTION coder.chat_run_user_key(uid uuid, provider_id uuid)
+RETURNS text LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN (SELECT coder.unseal(k.api_key, k.api_key_key_id) FROM coder.user_chat_provider_keys k
+		WHERE k.user_id = uid AND k.chat_provider_id = provider_id);
+END
+$$;

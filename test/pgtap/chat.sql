@@ -1,0 +1,256 @@
+-- chat.sql -- chats: configuration, creation in the order of its checks, messages, queue, streams, runs, cost and limits
+BEGIN;
+\i api.psql
+SELECT no_plan();
+
+CREATE TEMP TABLE v (k text PRIMARY KEY, j jsonb);
+CREATE TEMP TABLE token (name text PRIMARY KEY, t text);
+GRANT ALL ON v, token TO PUBLIC;
+-- one request below /api/experimental/chats, of which the body is kept under a name; "status message"
+CREATE FUNCTION public.go(name text, who text, method text, path text, body jsonb DEFAULT NULL) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	a record;
+BEGIN
+	SELECT * INTO a FROM api(method, '/api/experimental/chats' || path, body, (SELECT t FROM token x WHERE x.name = who));
+	INSERT INTO v VALUES (go.name, coalesce(a.body_, '{}')) ON CONFLICT (k) DO UPDATE SET j = excluded.j;
+	RETURN a.status || CASE WHEN jsonb_typeof(a.body_->'message') = 'string' THEN ' ' || (a.body_->>'message') ELSE '' END;
+END
+$$;
+CREATE FUNCTION public.v(name text, VARIADIC path text[] DEFAULT '{}') RETURNS text LANGUAGE sql AS
+	$$ SELECT CASE WHEN cardinality(path) = 0 THEN j::text ELSE j #>> path END FROM v WHERE k = name $$;
+CREATE FUNCTION public.said(text) RETURNS jsonb LANGUAGE sql AS $$ SELECT jsonb_build_array(jsonb_build_object('type', 'text', 'text', $1)) $$;
+
+SELECT coder.seed();
+INSERT INTO token VALUES ('ada', token_of('ada')), ('bob', token_of('bob')), ('eve', token_of('eve', '{agents-access}'));
+SELECT id AS org FROM coder.organizations WHERE is_default \gset
+INSERT INTO coder.organizations (name, display_name) VALUES ('other', 'Other') RETURNING id AS other \gset
+
+SELECT is(go('x', 'ada', 'GET', ''), '403 Agents functionality requires enabling the ''agents'' experiment.', 'chats are an experiment');
+INSERT INTO coder.settings VALUES ('experiments', 'agents') ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+
+-- creation: checks in the order of the API (chats.md 4.1), membership from the subject (19)
+SELECT is(go('x', 'bob', 'POST', '', '{}'), '403 Forbidden.', 'without agents-access, before any other check');
+SELECT is(go('x', 'eve', 'POST', '', '{"content": []}'), '400 organization_id is required.', 'an organization is needed');
+SELECT is(go('x', 'eve', 'POST', '', '{"organization_id": "00000000-0000-0000-0000-000000000000"}'), '400 organization_id is required.', 'and not none');
+SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'other')), '403 You are not a member of the specified organization.', 'of which one is a member');
+SELECT is(go('x', 'ada', 'POST', '', jsonb_build_object('organization_id', :'other')), '403 You are not a member of the specified organization.', 'also an owner');
+SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', gen_random_uuid())), '403 You are not a member of the specified organization.', 'an unknown one is no other');
+SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org', 'system_prompt', repeat('x', 10001))), '400 System prompt exceeds maximum length.', 'a long prompt');
+SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org')), '400 Content is required.', 'content is needed');
+SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', said(E' \n'))), '400 Invalid input part.', 'with text in it');
+SELECT is(v('x', 'detail'), 'content[0].text cannot be empty.', 'as is told');
+SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', '[{"type": "text", "text": "a"}, {"type": "file"}]'::jsonb)), '400 Invalid input part.', 'a file has an id');
+SELECT is(v('x', 'detail'), 'content[1].file_id is required for file parts.', 'as is told');
+SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', jsonb_build_array(jsonb_build_object('type', 'file', 'file_id', gen_random_uuid())))), '400 Invalid input part.', 'of a file');
+SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', '[{"type": "file-reference"}]'::jsonb)), '400 Invalid input part.', 'a reference names one');
+SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', '[{"type": "video"}]'::jsonb)), '400 Invalid input part.', 'nothing else');
+SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', said('a'), 'workspace_id', gen_random_uuid())),
+	'400 Workspace not found or you do not have access to this resource', 'a workspace that is none');
+SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', said('a'))), '400 No default chat model config is configured.', 'no model yet');
+SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', said('a'), 'model_config_id', '00000000-0000-0000-0000-000000000000')), '400 Invalid model config ID.', 'the nil model');
+
+-- providers and models
+SELECT is(go('p', 'eve', 'GET', '/providers'), '403 Forbidden.', 'providers are for administrators');
+SELECT is(go('p', 'ada', 'POST', '/providers', '{"provider": "nope"}'), '400 Invalid provider.', 'of a known kind');
+SELECT is(go('p', 'ada', 'POST', '/providers', '{"provider": "openai-compat"}'), '400 API key is required when central API key is enabled.', 'with a key');
+SELECT is(go('p', 'ada', 'POST', '/providers', '{"provider": "openai-compat", "api_key": "k", "base_url": "x"}'), '400 Invalid provider base URL.', 'at an address');
+SELECT is(go('p', 'ada', 'POST', '/providers', '{"provider": "openai-compat", "api_key": "k", "allow_central_api_key_fallback": true}'), '400 Invalid credential policy.', 'a fallback needs both kinds of keys');
+SELECT is(go('p', 'ada', 'POST', '/providers', jsonb_build_object('provider', 'openai-compat', 'api_key', repeat('k', 10241))), '400 API key too large.', 'a key has a limit');
+SELECT is(go('p', 'ada', 'POST', '/providers', '{"provider": "openai-compat", "api_key": "secret-key", "base_url": "http://127.0.0.1:1/v1"}'), '201', 'a provider');
+SELECT unalike(v('p'), '%secret-key%', 'whose key is not told');
+SELECT is(go('x', 'ada', 'POST', '/providers', '{"provider": "openai-compat", "api_key": "k"}'), '409 Chat provider already exists.', 'once');
+SELECT is(go('m', 'ada', 'POST', '/model-configs', '{"provider": "openai-compat", "model": "m1"}'), '400 Context limit is required.', 'a model has a limit');
+SELECT is(go('m', 'ada', 'POST', '/model-configs', '{"provider": "openai-compat", "model": "m1", "context_limit": 100, "model_config": {"cost": {"input_price_per_million_tokens": "-1"}}}'), '400 Invalid model config.', 'no negative price');
+SELECT is(go('m', 'ada', 'POST', '/model-configs', '{"provider": "openai", "model": "m1", "context_limit": 100}'), '400 Chat provider is not configured.', 'of a provider that there is');
+SELECT is(go('m', 'ada', 'POST', '/model-configs', '{"provider": "openai-compat", "model": "m1", "context_limit": 100, "model_config": {"cost": {"input_price_per_million_tokens": "2", "output_price_per_million_tokens": "8.5"}}}'), '201', 'a model');
+SELECT is(v('m', 'is_default'), 'true', 'the first is the default');
+SELECT is(go('m2', 'ada', 'POST', '/model-configs', '{"provider": "openai-compat", "model": "m2", "context_limit": 100, "is_default": true}'), '201', 'another takes its place');
+SELECT is((SELECT count(*) FROM coder.chat_model_configs WHERE is_default), 1::bigint, 'there is one default');
+SELECT is(go('x', 'ada', 'PATCH', '/model-configs/' || v('m2', 'id'), '{"is_default": false}'), '200', 'which it may leave');
+SELECT is((SELECT model FROM coder.chat_model_configs WHERE is_default), 'm1', 'to the first one');
+SELECT is(go('x', 'ada', 'DELETE', '/model-configs/' || v('m2', 'id')), '204', 'a model is deleted');
+SELECT is(go('x', 'eve', 'GET', '/model-configs'), '200', 'users see models');
+SELECT is((SELECT jsonb_array_length(j) FROM v WHERE k = 'x'), 1, 'that are left');
+SELECT is(go('x', 'eve', 'GET', '/models'), '200', 'and the catalogue');
+SELECT is(v('x', 'providers', '0', 'available'), 'true', 'with what can be used');
+
+-- creation
+SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', said('a'), 'model_config_id', gen_random_uuid())), '400 Invalid model config ID.', 'an unknown model');
+SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', said('a'), 'mcp_server_ids', jsonb_build_array(gen_random_uuid()))), '400 One or more MCP server IDs are invalid.', 'an unknown server');
+SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', said('a'), 'labels', '{"bad key!": "v"}'::jsonb)), '400 Invalid labels.', 'labels have letters');
+SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', said('a'), 'unsafe_dynamic_tools', '[{"name": "t"}, {"name": "t"}]'::jsonb)), '400 Duplicate dynamic tool name.', 'tools have names of their own');
+SELECT is(go('c', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', said('one two three four five six seven'), 'labels', '{"k": "v"}'::jsonb)), '201', 'a chat');
+SELECT is(v('c', 'title'), 'one two three four five six…', 'is called by its first words');
+SELECT is(v('c', 'status'), 'pending', 'and waits for a runner');
+SELECT is((SELECT array_agg(role || ':' || visibility ORDER BY id) FROM coder.chat_messages), '{system:model,system:model,user:both}', 'it is told things first, which users do not see');
+SELECT is((SELECT count(*) FROM coder.chats), 1::bigint, 'what was refused left nothing');
+DELETE FROM coder.organization_members WHERE user_id = (SELECT id FROM coder.users WHERE username = 'eve');
+SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', said('a'))), '403 You are not a member of the specified organization.', 'one who has left the organization creates no more');
+INSERT INTO coder.organization_members (user_id, organization_id) SELECT id, :'org' FROM coder.users WHERE username = 'eve';
+
+-- who sees it
+SELECT is(go('x', 'bob', 'GET', '/' || v('c', 'id')), '404 Resource not found or you do not have access to this resource', 'others do not');
+SELECT is(go('x', 'ada', 'GET', '/' || v('c', 'id')), '200', 'an owner does');
+SELECT is(go('x', 'eve', 'GET', '?label=k:v&q=archived:false'), '200', 'it is found by its label');
+SELECT is(v('x', '0', 'id'), v('c', 'id'), 'and shown');
+SELECT is(go('x', 'eve', 'GET', '?label=k:w'), '200', 'not by another');
+SELECT is(v('x'), '[]', 'as none is');
+SELECT is(go('x', 'eve', 'GET', '?label=k'), '400 Invalid label filter: "k" (expected format key:value, both must be non-empty)', 'a label has a value');
+SELECT is(go('x', 'eve', 'GET', '?q=bogus'), '400 Invalid chat search query.', 'one can search for archived ones only');
+
+-- the state machine
+SELECT v('c', 'id') AS chat \gset
+SELECT throws_ok(format($$UPDATE coder.chats SET status = 'error' WHERE id = %L$$, :'chat'), '55000', 'a chat does not go from pending to error', 'what cannot follow does not');
+SELECT throws_ok(format($$UPDATE coder.chats SET status = 'running' WHERE id = %L$$, :'chat'), '23514', 'a running chat has a worker', 'none runs without a worker');
+
+-- a run: taken, said, stored, let go
+SELECT '11111111-1111-4111-8111-111111111111'::uuid AS worker, '22222222-2222-4222-8222-222222222222'::uuid AS stranger \gset
+SELECT is((SELECT array_agg(j->'chat'->>'id') FROM coder.chat_acquire(:'worker', 10) j), ARRAY[:'chat'], 'a worker takes it');
+SELECT is((SELECT count(*) FROM coder.chat_acquire(:'stranger', 10)), 0::bigint, 'which none does twice');
+SELECT is(coder.chat_heartbeat(:'worker', ARRAY[:'chat'::uuid]), ARRAY[:'chat'::uuid], 'it tells that it has it');
+SELECT is(coder.chat_heartbeat(:'stranger', ARRAY[:'chat'::uuid]), '{}', 'a stranger has not');
+SELECT is(jsonb_array_length(coder.chat_history(:'chat')), 3, 'what the model is told');
+SELECT lives_ok(format($$SELECT coder.chat_say(jsonb_build_array(jsonb_build_object('chat', %L, 'events', '[{"type": "message_part", "message_part": {"role": "assistant", "part": {"type": "text", "text": "se"}}}]'::jsonb)))$$, :'chat'), 'parts are said');
+SELECT is(coder.chat_step(:'stranger', :'chat', v('m', 'id')::uuid, '[{"role": "assistant", "content": []}]'), NULL, 'a stranger stores nothing');
+SELECT is(cardinality(coder.chat_step(:'worker', :'chat', v('m', 'id')::uuid, jsonb_build_array(jsonb_build_object('role', 'assistant', 'content', said('seven six'),
+	'usage', '{"input_tokens": 10, "output_tokens": 3, "total_tokens": 13}'::jsonb, 'context_limit', 100, 'runtime_ms', 5)))), 1, 'a step is stored');
+SELECT is((SELECT total_cost_micros FROM coder.chat_messages ORDER BY id DESC LIMIT 1), 46::bigint, 'at 10 * 2 + 3 * 8.5, rounded up');
+
+-- a stream that comes in the middle, and one that was there
+SELECT is(go('s', 'eve', 'GET', '/' || :'chat' || '/stream?after_id=x'), '400 Invalid after_id parameter.', 'a stream begins behind a message');
+SELECT is(go('s', 'eve', 'GET', '/' || :'chat' || '/stream'), '101', 'a stream');
+SELECT is((SELECT string_agg(e->>'type', ' ' ORDER BY n) FROM v, jsonb_array_elements(j->'frames'->0) WITH ORDINALITY x (e, n) WHERE k = 's'),
+	'status message_part message message', 'begins with status, parts in flight, messages');
+SELECT is(coder.chat_finish(:'stranger', :'chat', 'waiting'), NULL, 'a stranger ends nothing');
+SELECT is(coder.chat_finish(:'worker', :'chat', 'waiting')::text, 'waiting', 'the turn is over');
+SELECT is((SELECT string_agg(e->>'type' || coalesce(':' || (e->'status'->>'status'), ''), ' ' ORDER BY n)
+	FROM api('GET', '/api/experimental/chats/' || :'chat' || '/stream', NULL, (SELECT t FROM token WHERE name = 'eve'), cursor => v('s', 'cursor')) a,
+		jsonb_array_elements(a.body_->'frames'->0) WITH ORDINALITY x (e, n)), 'status:waiting', 'a stream goes on where it was');
+SELECT is(go('x', 'eve', 'GET', '/' || :'chat' || '/messages'), '200', 'the messages');
+SELECT is(v('x', 'messages', '0', 'content', '0', 'text'), 'seven six', 'newest first');
+SELECT is(v('x', 'messages', '0', 'usage', 'input_tokens'), '10', 'with what they used');
+SELECT is(v('x', 'has_more'), 'false', 'all of them');
+SELECT is(go('x', 'eve', 'GET', '/' || :'chat' || '/messages?limit=1'), '200', 'one of them');
+SELECT is(v('x', 'has_more'), 'true', 'of more');
+SELECT is(go('x', 'eve', 'GET', '/' || :'chat' || '/messages?limit=201'), '400 Invalid limit parameter (1-200).', 'not too many');
+
+-- messages, the queue
+SELECT is(go('x', 'eve', 'POST', '/' || :'chat' || '/messages', jsonb_build_object('content', said('a'), 'busy_behavior', 'nope')), '400 Invalid busy_behavior value.', 'busy_behavior is known');
+SELECT is(go('x', 'bob', 'POST', '/' || :'chat' || '/messages', jsonb_build_object('content', said('a'))), '404 Resource not found or you do not have access to this resource', 'others say nothing');
+SELECT is(go('x', 'eve', 'POST', '/' || :'chat' || '/messages', jsonb_build_object('content', said('again'))), '200', 'a message');
+SELECT is(v('x', 'queued'), 'false', 'is said at once');
+SELECT is(go('q1', 'eve', 'POST', '/' || :'chat' || '/messages', jsonb_build_object('content', said('later'))), '200', 'one while it is busy');
+SELECT is(v('q1', 'queued'), 'true', 'is queued');
+SELECT is(go('q2', 'eve', 'POST', '/' || :'chat' || '/messages', jsonb_build_object('content', said('much later'))), '200', 'another');
+SELECT is((SELECT string_agg(go('x', 'eve', 'POST', '/' || :'chat' || '/messages', jsonb_build_object('content', said('n' || i))), ',') FROM generate_series(1, 18) i), rtrim(repeat('200,', 18), ','), 'up to twenty');
+SELECT is(go('x', 'eve', 'POST', '/' || :'chat' || '/messages', jsonb_build_object('content', said('too many'))), '429 Message queue is full.', 'no more');
+SELECT is(go('x', 'eve', 'DELETE', '/' || :'chat' || '/queue/zz'), '400 Invalid queued message ID.', 'an id is a number');
+SELECT is(go('x', 'eve', 'DELETE', '/' || :'chat' || '/queue/999999'), '204', 'deleting what is not there is fine');
+SELECT is(go('x', 'eve', 'POST', '/' || :'chat' || '/queue/999999/promote'), '500 Failed to promote queued message.', 'promoting it is not');
+DELETE FROM coder.chat_queued_messages WHERE id NOT IN (v('q1', 'queued_message', 'id')::bigint, v('q2', 'queued_message', 'id')::bigint);
+SELECT is((SELECT count(*) FROM coder.chat_acquire(:'worker', 10)), 1::bigint, 'it runs again');
+SELECT is(coder.chat_finish(:'worker', :'chat', 'waiting')::text, 'pending', 'and goes on with the queue');
+SELECT is((SELECT content->0->>'text' FROM coder.chat_messages ORDER BY id DESC LIMIT 1), 'later', 'from its head');
+SELECT is(go('x', 'eve', 'POST', '/' || :'chat' || '/queue/' || v('q2', 'queued_message', 'id') || '/promote'), '200', 'one may be preferred');
+SELECT is((SELECT count(*) FROM coder.chat_queued_messages), 0::bigint, 'the queue is empty');
+
+-- interrupt
+SELECT is(go('x', 'eve', 'POST', '/' || :'chat' || '/interrupt'), '200', 'a pending chat');
+SELECT is(v('x', 'status'), 'pending', 'is left to run');
+SELECT is((SELECT count(*) FROM coder.chat_acquire(:'worker', 10)), 1::bigint, 'it runs');
+SELECT is(go('x', 'eve', 'POST', '/' || :'chat' || '/interrupt'), '200', 'a running one');
+SELECT is(v('x', 'status'), 'waiting', 'stops');
+SELECT is(coder.chat_heartbeat(:'worker', ARRAY[:'chat'::uuid]), '{}', 'its worker learns it');
+SELECT is(cardinality(coder.chat_step(:'worker', :'chat', v('m', 'id')::uuid, jsonb_build_array(jsonb_build_object('role', 'assistant', 'content', said('half'))))), 1, 'and stores what it had');
+SELECT is(coder.chat_finish(:'worker', :'chat', 'waiting')::text, 'waiting', 'then lets go');
+
+-- edit: what followed goes, streams send all again
+SELECT go('s', 'eve', 'GET', '/' || :'chat' || '/stream') \g /dev/null
+SELECT min(id) AS first_message FROM coder.chat_messages WHERE role = 'user' \gset
+SELECT is(go('x', 'eve', 'PATCH', '/' || :'chat' || '/messages/zz', jsonb_build_object('content', said('a'))), '400 Invalid chat message ID.', 'an edited message has a number');
+SELECT is(go('x', 'eve', 'PATCH', '/' || :'chat' || '/messages/999999', jsonb_build_object('content', said('a'))), '404 Chat message not found.', 'of this chat');
+SELECT is(go('x', 'eve', 'PATCH', '/' || :'chat' || '/messages/' || (SELECT min(id) FROM coder.chat_messages WHERE role = 'assistant'), jsonb_build_object('content', said('a'))), '400 Only user messages can be edited.', 'and is the user''s');
+SELECT is(go('x', 'eve', 'PATCH', '/' || :'chat' || '/messages/' || :first_message, jsonb_build_object('content', said('rather this'))), '200', 'an edit');
+SELECT is((SELECT count(*) FROM coder.chat_messages WHERE NOT deleted AND visibility = 'both'), 1::bigint, 'makes all that followed go');
+SELECT is((SELECT sum(total_cost_micros) FROM coder.chat_messages), 46::numeric, 'but what it cost');
+SELECT is((SELECT string_agg(e->>'type', ' ' ORDER BY n) FROM api('GET', '/api/experimental/chats/' || :'chat' || '/stream', NULL, (SELECT t FROM token WHERE name = 'eve'), cursor => v('s', 'cursor')) a,
+	jsonb_array_elements(a.body_->'frames'->0) WITH ORDINALITY x (e, n)), 'status message', 'a stream sends the new history');
+
+-- tools of the client
+SELECT count(*) FROM coder.chat_acquire(:'worker', 10) \g /dev/null
+SELECT is(cardinality(coder.chat_step(:'worker', :'chat', v('m', 'id')::uuid, '[{"role": "assistant", "content": [{"type": "tool-call", "tool_call_id": "c1", "tool_name": "t", "args": {"a": 1}}, {"type": "tool-call", "tool_call_id": "c2", "tool_name": "t", "args": {}}]}]')), 1, 'the model calls tools');
+SELECT is(go('x', 'eve', 'POST', '/' || :'chat' || '/tool-results', '{"results": []}'), '400 At least one tool result is required.', 'a result at least');
+SELECT is(go('x', 'eve', 'POST', '/' || :'chat' || '/tool-results', '{"results": [{"tool_call_id": "c1", "output": 1}]}'), '409 Chat is not waiting for tool results.', 'where one is awaited');
+SELECT is(coder.chat_finish(:'worker', :'chat', 'requires_action')::text, 'requires_action', 'which the client is to run');
+SELECT is(go('x', 'eve', 'POST', '/' || :'chat' || '/tool-results', '{"results": [{"tool_call_id": "c1", "output": 1}, {"tool_call_id": "c1", "output": 1}]}'), '400 Duplicate tool_call_id in results.', 'each once');
+SELECT is(go('x', 'eve', 'POST', '/' || :'chat' || '/tool-results', '{"results": [{"tool_call_id": "c1", "output": 1}]}'), '400 Missing tool result.', 'all of them');
+SELECT is(go('x', 'eve', 'POST', '/' || :'chat' || '/tool-results', '{"results": [{"tool_call_id": "c1", "output": 1}, {"tool_call_id": "c2", "output": 1}, {"tool_call_id": "c3", "output": 1}]}'), '400 Unexpected tool result.', 'no others');
+SELECT is(go('x', 'eve', 'POST', '/' || :'chat' || '/tool-results', '{"results": [{"tool_call_id": "c1", "output": 1}, {"tool_call_id": "c2"}]}'), '400 Tool result output must be valid JSON.', 'with an output');
+SELECT is(go('x', 'eve', 'POST', '/' || :'chat' || '/tool-results', '{"results": [{"tool_call_id": "c1", "output": 1}, {"tool_call_id": "c2", "output": {"b": 2}, "is_error": true}]}'), '204', 'the results');
+SELECT is((SELECT status::text FROM coder.chats WHERE id = :'chat'), 'pending', 'let it go on');
+SELECT is((SELECT count(*) FROM coder.chat_open_calls(:'chat')), 0::bigint, 'no call is open');
+
+-- a worker that fell silent; a client that did
+SELECT count(*) FROM coder.chat_acquire(:'worker', 10) \g /dev/null
+SELECT is(coder.chat_recover(now() + interval '4 minutes'), 0, 'a worker may be silent for a while');
+SELECT is(coder.chat_recover(clock_timestamp() + interval '6 minutes'), 1, 'not for long');
+SELECT is((SELECT status::text FROM coder.chats WHERE id = :'chat'), 'pending', 'then another takes the chat');
+SELECT is(coder.chat_step(:'worker', :'chat', v('m', 'id')::uuid, '[{"role": "assistant", "content": []}]'), NULL, 'and the first stores nothing any more');
+SELECT count(*) FROM coder.chat_acquire(:'stranger', 10) \g /dev/null
+SELECT is(coder.chat_finish(:'stranger', :'chat', 'error', 'It failed.')::text, 'error', 'a turn that failed');
+SELECT is(go('x', 'eve', 'GET', '/' || :'chat'), '200', 'tells why');
+SELECT is(v('x', 'last_error'), 'It failed.', 'in words');
+
+-- pins, labels, archive
+SELECT go('c2', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', said('second'))), go('c3', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', said('third'))) \g /dev/null
+CREATE FUNCTION public.pins() RETURNS text LANGUAGE sql AS $$ SELECT string_agg(title, ' ' ORDER BY pin_order) FROM coder.chats WHERE pin_order > 0 $$;
+SELECT is(go('x', 'eve', 'PATCH', '/' || :'chat', '{"pin_order": -1}'), '400 Pin order must be non-negative.', 'a place is a number');
+SELECT string_agg(go('x', 'eve', 'PATCH', '/' || c, '{"pin_order": 9}'), '') FROM unnest(ARRAY[:'chat', v('c2', 'id'), v('c3', 'id')]) c \g /dev/null
+SELECT is(pins(), 'one two three four five six… second third', 'pinned ones are appended');
+SELECT is(go('x', 'eve', 'PATCH', '/' || v('c3', 'id'), '{"pin_order": 1}'), '204', 'one is moved');
+SELECT is(pins(), 'third one two three four five six… second', 'to the front');
+SELECT is(go('x', 'eve', 'PATCH', '/' || v('c3', 'id'), '{"pin_order": 2}'), '204', 'or down');
+SELECT is(pins(), 'one two three four five six… third second', 'by one');
+SELECT is(go('x', 'eve', 'PATCH', '/' || :'chat', '{"pin_order": 0}'), '204', 'one is taken out');
+SELECT is((SELECT string_agg(title || pin_order, ' ' ORDER BY pin_order) FROM coder.chats WHERE pin_order > 0), 'third1 second2', 'and the others close up');
+SELECT is(go('x', 'eve', 'PATCH', '/' || v('c3', 'id'), '{"archived": true}'), '204', 'a pending chat is archived');
+SELECT is((SELECT status::text FROM coder.chats WHERE id = v('c3', 'id')::uuid), 'waiting', 'and not run');
+SELECT is(go('x', 'eve', 'PATCH', '/' || v('c3', 'id'), '{"archived": true}'), '400 Chat is already archived.', 'once');
+SELECT is(go('x', 'eve', 'PATCH', '/' || v('c3', 'id'), '{"pin_order": 1}'), '400 Cannot pin an archived chat.', 'and not pinned');
+SELECT is(go('x', 'eve', 'PATCH', '/' || v('c3', 'id'), '{"archived": false}'), '204', 'it comes back');
+SELECT is(go('x', 'eve', 'PATCH', '/' || v('c3', 'id'), '{"archived": false}'), '400 Chat is already not archived.', 'once');
+UPDATE coder.chats SET archived = true, updated_at = now() - interval '31 days' WHERE id = v('c3', 'id')::uuid;
+SELECT is(coder.chat_purge(now()), 1, 'an archived chat goes after thirty days');
+
+-- limits and cost
+SELECT is(go('x', 'eve', 'GET', '/usage-limits'), '403 Forbidden.', 'limits are for administrators');
+SELECT is(go('x', 'ada', 'PUT', '/usage-limits', '{"spend_limit_micros": 0}'), '400 Invalid chat usage limit spend limit.', 'a limit is more than nothing');
+SELECT is(go('x', 'ada', 'PUT', '/usage-limits', '{"spend_limit_micros": 1, "period": "year"}'), '400 Invalid chat usage limit period.', 'in a period that is known');
+SELECT is(go('x', 'ada', 'PUT', '/usage-limits', '{"spend_limit_micros": 46, "period": "day"}'), '200', 'a limit');
+SELECT is(go('x', 'eve', 'GET', '/usage-limits/status'), '200', 'a user sees');
+SELECT is(v('x', 'current_spend'), '46', 'what was spent, deleted messages too');
+SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', said('a'))), '409 Chat usage limit exceeded.', 'no chat more');
+SELECT is(go('x', 'eve', 'POST', '/' || :'chat' || '/messages', jsonb_build_object('content', said('a'))), '409 Chat usage limit exceeded.', 'no message more');
+SELECT isnt(v('x', 'resets_at'), NULL, 'until then');
+SELECT is(go('x', 'ada', 'PUT', '/usage-limits/overrides/' || (SELECT id FROM coder.users WHERE username = 'eve'), '{"spend_limit_micros": 1000}'), '200', 'a user may have more');
+SELECT is(go('x', 'eve', 'POST', '/' || :'chat' || '/messages', jsonb_build_object('content', said('a'))), '200', 'and goes on');
+SELECT is(go('x', 'ada', 'DELETE', '/usage-limits/overrides/' || (SELECT id FROM coder.users WHERE username = 'eve')), '204', 'no longer');
+SELECT is(go('x', 'ada', 'DELETE', '/usage-limits/overrides/' || (SELECT id FROM coder.users WHERE username = 'eve')), '400 Chat usage limit override not found.', 'once');
+SELECT is(go('x', 'ada', 'PUT', '/usage-limits/group-overrides/' || :'org', '{"spend_limit_micros": 500}'), '200', 'a group may');
+SELECT is(go('x', 'eve', 'GET', '/usage-limits/status'), '200', 'which counts');
+SELECT is(v('x', 'spend_limit_micros'), '500', 'for its members');
+SELECT is(go('x', 'eve', 'GET', '/cost/me/summary'), '200', 'a user''s own cost');
+SELECT is(v('x', 'total_cost_micros'), '46', 'is summed');
+SELECT is(go('x', 'eve', 'GET', '/cost/users'), '403 Forbidden.', 'others'' is not shown');
+SELECT is(go('x', 'ada', 'GET', '/cost/users?username=ev'), '200', 'but to administrators');
+SELECT is(v('x', 'users', '0', 'username'), 'eve', 'by name');
+SELECT is(go('x', 'eve', 'GET', '/cost/me/summary?start_date=yesterday'), '400 Invalid query parameters.', 'a date is a date');
+
+-- a change of configuration is told in its transaction: each table has its trigger
+SELECT set_eq($$SELECT tgrelid::regclass::text || ' ' || convert_from(tgargs, 'UTF8')::text FROM
+	(SELECT tgrelid, substr(tgargs, 1, length(tgargs) - 1) AS tgargs FROM pg_trigger WHERE tgfoid = 'coder.chat_config_changed'::regproc) t$$,
+	ARRAY['coder.chat_providers providers', 'coder.chat_model_configs model_config', 'coder.chat_model_configs providers', 'coder.user_configs user_prompt'],
+	'whatever turns are configured by tells of its changes');
+
+SELECT * FROM finish();
+ROLLBACK;
