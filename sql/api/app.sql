@@ -259,9 +259,31 @@ $$;
 COMMENT ON FUNCTION coder.init_script_get(coder.request) IS
 	'GET /init-script/{os}/{arch}; 400 for an unknown system.';
 
+CREATE OR REPLACE FUNCTION coder.applications_auth_redirect(req coder.request) RETURNS coder.response
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_uri text := coalesce(req.query ->> 'redirect_uri', '');
+	v_host text := lower(substring(v_uri FROM '^https?://([^/?#:@]+)(?::[0-9]+)?(?:[/?#]|$)'));
+	v_wildcard text := lower(regexp_replace(coalesce(coder.setting('wildcard_access_url'), ''), '^https?://|:[0-9]+$', '', 'g'));
+BEGIN
+	IF coder.subject_id() IS NULL THEN
+		RETURN coder.redirect_to_login(req, 'You are signed out or your session has expired. Please sign in again to continue.');
+	END IF;
+	PERFORM coder.require_read('create', 'api_key', NULL, coder.subject_id());
+	IF v_uri = '' THEN
+		PERFORM coder.raise(400, 'Missing redirect_uri query parameter.');
+	ELSIF v_host IS NULL OR v_wildcard NOT LIKE '*%' OR right(v_host, length(v_wildcard) - 1) <> substr(v_wildcard, 2) THEN
+		PERFORM coder.raise(400, 'Invalid redirect_uri.');
+	END IF;
+	RETURN coder.not_built(req);
+END
+$$;
+COMMENT ON FUNCTION coder.applications_auth_redirect(coder.request) IS
+	'GET /applications/auth-redirect: refuses what is no app''s host; apps by wildcard host are not built.';
+
 INSERT INTO coder.routes (area, method, pattern, function, auth) VALUES
 	('app', 'GET', '/api/v2/applications/host', 'applications_host', 'session'),
-	('app', 'GET', '/api/v2/applications/auth-redirect', 'not_built', 'session'),
+	('app', 'GET', '/api/v2/applications/auth-redirect', 'applications_auth_redirect', 'optional'),
 	('app', 'POST', '/api/v2/applications/reconnecting-pty-signed-token', 'not_built', 'session'),
 	('app', 'GET', '/api/v2/workspaceagents/{workspaceagent}/pty', 'workspaceagent_pty', 'session'),
 	('app', 'GET', '/api/v2/init-script/{os}/{arch}', 'init_script_get', 'none');

@@ -75,20 +75,54 @@ $$;
 COMMENT ON FUNCTION coder.insights_daus(coder.request) IS
 	'GET /insights/daus?tz_offset=: users with connections, by day.';
 
+CREATE OR REPLACE FUNCTION coder.insights_templates_of(req coder.request) RETURNS uuid[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_names text[] := coalesce(coder.query_list(req, 'template_ids'), '{}');
+	v_ids uuid[];
+BEGIN
+	IF EXISTS (SELECT FROM unnest(v_names) n WHERE coder.try_uuid(n) IS NULL) THEN
+		PERFORM coder.raise(400, 'Query parameters have invalid values.', NULL, jsonb_build_array(
+			coder.validation('template_ids', 'Query param "template_ids" has invalid values')));
+	END IF;
+	v_ids := v_names::uuid[];
+	-- Who may see the insights of all templates may; others name those that they may see.
+	IF NOT coder.can('view_insights', 'template') AND (v_ids = '{}' OR EXISTS (
+			SELECT FROM unnest(v_ids) i LEFT JOIN coder.templates t ON t.id = i
+			 WHERE t.id IS NULL OR NOT coder.template_can('view_insights', t))) THEN
+		PERFORM coder.raise_not_found();
+	END IF;
+	RETURN nullif(v_ids, '{}');
+END
+$$;
+COMMENT ON FUNCTION coder.insights_templates_of(coder.request) IS
+	'The templates that a report is of, NULL for all; errors: 400, and 404 where the subject may not see the insights of one.';
+
+CREATE OR REPLACE FUNCTION coder.insights_unbuilt(req coder.request) RETURNS coder.response
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM coder.insights_range(req);
+	PERFORM coder.insights_templates_of(req);
+	RETURN coder.not_built(req);
+END
+$$;
+COMMENT ON FUNCTION coder.insights_unbuilt(coder.request) IS
+	'GET /insights/templates, /insights/user-activity: refuses what they refuse; the reports are not built.';
+
 CREATE OR REPLACE FUNCTION coder.insights_latency(req coder.request) RETURNS coder.response
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	r record;
+	v_of uuid[];
 	v_templates jsonb;
 	v_users jsonb;
 BEGIN
 	SELECT * INTO r FROM coder.insights_range(req);
-	IF NOT coder.can('view_insights', 'template') THEN
-		PERFORM coder.raise_not_found();
-	END IF;
+	v_of := coder.insights_templates_of(req);
 	SELECT coalesce(jsonb_agg(DISTINCT s.template_id), '[]') INTO v_templates
 	  FROM coder.workspace_agent_stats s
-	 WHERE s.created_at >= r.start_time AND s.created_at < r.end_time AND s.connection_count > 0;
+	 WHERE s.created_at >= r.start_time AND s.created_at < r.end_time AND s.connection_count > 0
+	   AND (v_of IS NULL OR s.template_id = ANY (v_of));
 	SELECT coalesce(jsonb_agg(jsonb_build_object('template_ids', x.templates, 'user_id', x.user_id,
 			'username', u.username, 'avatar_url', u.avatar_url,
 			'latency_ms', jsonb_build_object('p50', x.p50, 'p95', x.p95)) ORDER BY u.username), '[]') INTO v_users
@@ -98,6 +132,7 @@ BEGIN
 			  FROM coder.workspace_agent_stats s
 			 WHERE s.created_at >= r.start_time AND s.created_at < r.end_time
 			   AND s.connection_count > 0 AND s.connection_median_latency_ms > 0
+			   AND (v_of IS NULL OR s.template_id = ANY (v_of))
 			 GROUP BY s.user_id) x
 	  JOIN coder.users u ON u.id = x.user_id;
 	RETURN coder.reply(200, jsonb_build_object('report', jsonb_build_object('start_time', coder.ts(r.start_time),
@@ -109,4 +144,6 @@ COMMENT ON FUNCTION coder.insights_latency(coder.request) IS
 
 INSERT INTO coder.routes (area, method, pattern, function) VALUES
 	('usage', 'GET', '/api/v2/insights/daus', 'insights_daus'),
+	('usage', 'GET', '/api/v2/insights/templates', 'insights_unbuilt'),
+	('usage', 'GET', '/api/v2/insights/user-activity', 'insights_unbuilt'),
 	('usage', 'GET', '/api/v2/insights/user-latency', 'insights_latency');
