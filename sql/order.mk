@@ -4,6 +4,7 @@ SQL_SCHEMA = \
 	schema/route.sql \
 	schema/event.sql \
 	schema/setting.sql \
+	schema/option.sql \
 	schema/seal.sql \
 	schema/cryptokey.sql \
 	schema/organization.sql \

@@ -72,40 +72,127 @@ BEGIN
 END
 $$;
 
--- GET /deployment/config: the settings in force.  Secrets are never among them.
+-- What an option is set to, as text; NULL where nobody has set it.
+CREATE OR REPLACE FUNCTION coder.option_text(o coder.deployment_options)
+RETURNS text LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coalesce(coder.setting(replace(o.flag, '-', '_')), coder.setting(lower(substr(o.env, 7))));
+END
+$$;
+
+-- A duration in Go's words as nanoseconds, NULL where it is none; a number without a unit is in seconds.
+CREATE OR REPLACE FUNCTION coder.duration_ns(value text)
+RETURNS numeric LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF value ~ '^[0-9]{1,12}$' THEN
+		RETURN value::numeric * 1000000000;
+	ELSIF coalesce(value, '') !~ '^([0-9]{1,9}(\.[0-9]{1,9})?(ms|s|m|h|d))+$' THEN
+		RETURN NULL;
+	END IF;
+	RETURN (SELECT trunc(sum(p[1]::numeric * CASE p[2] WHEN 'ms' THEN 1000000 WHEN 's' THEN 1000000000 WHEN 'm' THEN 60000000000
+			WHEN 'h' THEN 3600000000000 ELSE 86400000000000 END))
+		  FROM regexp_matches(value, '([0-9.]+)(ms|s|m|h|d)', 'g') p);
+END
+$$;
+
+-- What an option is, as JSON of its type: its default where it is set to nothing, or to nothing of its type.
+CREATE OR REPLACE FUNCTION coder.option_value(o coder.deployment_options)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	given CONSTANT text := coder.option_text(o);
+BEGIN
+	IF o.flag = 'api-rate-limit' AND coder.setting_bool('dangerous_disable_rate_limits') THEN
+		RETURN '-1';
+	ELSIF o.flag = 'external-auth-providers' THEN
+		RETURN coalesce((SELECT jsonb_agg(c - '{n,extra_token_keys}'::text[]) FROM coder.external_auth_configs() c), '[]');
+	ELSIF given IS NULL OR strpos(coalesce(o.notes, ''), 'secret') > 0 THEN
+		RETURN o.value;
+	END IF;
+	RETURN coalesce(CASE o.type
+		WHEN 'bool' THEN CASE WHEN given IN ('1', 't', 'T', 'true', 'TRUE', 'True') THEN 'true'::jsonb
+			WHEN given IN ('0', 'f', 'F', 'false', 'FALSE', 'False') THEN 'false' END
+		WHEN 'int' THEN CASE WHEN given ~ '^-?[0-9]{1,18}$' THEN to_jsonb(given::bigint) END
+		WHEN 'duration' THEN to_jsonb(coder.duration_ns(given))
+		WHEN 'list' THEN CASE WHEN trim(given) = '' THEN o.value ELSE to_jsonb(regexp_split_to_array(trim(given), '\s*,\s*')) END
+		WHEN 'object' THEN coder.try_object(given)
+		WHEN 'json' THEN o.value
+		ELSE to_jsonb(given) END, o.value);
+END
+$$;
+
+-- A group of options with those that it is in.
+CREATE OR REPLACE FUNCTION coder.option_group_json(wanted text)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	g coder.deployment_option_groups;
+BEGIN
+	SELECT x.* INTO g FROM coder.deployment_option_groups x WHERE x.key = wanted;
+	RETURN jsonb_strip_nulls(jsonb_build_object('parent', CASE WHEN g.parent IS NOT NULL THEN coder.option_group_json(g.parent) END,
+		'name', g.name, 'yaml', g.yaml, 'description', g.description));
+END
+$$;
+
+-- One of options[]: a secret without its value.
+CREATE OR REPLACE FUNCTION coder.option_json(o coder.deployment_options)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	value CONSTANT jsonb := coder.option_value(o);
+	secret CONSTANT bool := strpos(coalesce(o.notes, ''), 'secret') > 0;
+BEGIN
+	RETURN jsonb_strip_nulls(jsonb_build_object('name', o.name, 'description', o.description, 'flag', o.flag,
+			'flag_shorthand', o.shorthand, 'env', o.env, 'yaml', o.yaml, 'default', o.def, 'hidden', nullif(o.hidden, false),
+			'group', CASE WHEN o.grp IS NOT NULL THEN coder.option_group_json(o.grp) END,
+			'annotations', (SELECT jsonb_object_agg(n, 'true') FROM unnest(string_to_array(o.notes, ',')) n),
+			'use_instead', (SELECT jsonb_agg(coder.option_json(x) ORDER BY strpos(o.instead, x.flag)) FROM coder.deployment_options x
+				WHERE x.flag = ANY (string_to_array(o.instead, ','))),
+			'value_source', CASE WHEN secret THEN NULL WHEN coder.option_text(o) IS NOT NULL AND value <> o.value THEN 'env'
+				WHEN o.def IS NOT NULL THEN 'default' END))
+		|| CASE WHEN secret THEN '{}' WHEN o.type LIKE 'choice:%' THEN jsonb_build_object('value', jsonb_build_object(
+				'Choices', to_jsonb(string_to_array(substr(o.type, 8), ',')), 'Value', value))
+			ELSE jsonb_build_object('value', value) END;
+END
+$$;
+
+-- A document with a value at a path of names, whose objects are made where they are not there.
+CREATE OR REPLACE FUNCTION coder.jsonb_put(doc jsonb, path text[], value jsonb)
+RETURNS jsonb LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF cardinality(path) = 1 THEN
+		RETURN doc || jsonb_build_object(path[1], value);
+	END IF;
+	RETURN doc || jsonb_build_object(path[1], coder.jsonb_put(coalesce(doc->path[1], '{}'), path[2:], value));
+END
+$$;
+
+-- GET /deployment/config: the settings in force, as a document and one by one.  Secrets are empty.
 CREATE OR REPLACE FUNCTION coder.deployment_config(req coder.request)
 RETURNS coder.response LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	config jsonb;
-	life CONSTANT numeric := 1000000000;
+	config jsonb := '{"telemetry": {"trace": false}}';
+	o record;
 BEGIN
 	PERFORM coder.require('read', 'deployment_config');
-	config := jsonb_build_object('access_url', coalesce(coder.setting('access_url'), ''),
-		'docs_url', coalesce(coder.setting('docs_url'), 'https://coder.com/docs'),
-		'http_address', coalesce(coder.setting('http_address'), ''),
-		'wildcard_access_url', coalesce(coder.setting('wildcard_access_url'), ''),
-		'experiments', coder.experiments_json(),
-		'telemetry', '{"enable": false, "trace": false, "url": ""}'::jsonb,
-		'ssh_keygen_algorithm', 'ed25519',
-		'agent_stat_refresh_interval', 30 * life,
-		'rate_limit', jsonb_build_object('disable_all', coalesce(coder.setting('dangerous_disable_rate_limits'), '') = 'true',
-			'api', CASE WHEN coder.setting('dangerous_disable_rate_limits') = 'true' THEN -1 ELSE coder.setting_seconds('api_rate_limit', 512) END),
-		'session_lifetime', jsonb_build_object('default_duration', coder.setting_seconds('session_duration', 86400) * life,
-			'default_token_lifetime', coder.setting_seconds('default_token_lifetime', 604800) * life,
-			'max_token_lifetime', coder.setting_seconds('max_token_lifetime', 3155760000) * life,
-			'max_admin_token_lifetime', coder.setting_seconds('max_admin_token_lifetime', 604800) * life),
-		'config_ssh', jsonb_build_object('DeploymentName', coalesce(coder.setting('ssh_hostname_prefix'), 'coder.'), 'SSHConfigOptions', NULL),
-		'external_auth', coalesce((SELECT jsonb_agg(c - '{n,extra_token_keys}'::text[]) FROM coder.external_auth_configs() c), '[]'),
-		'provisioner', jsonb_build_object('daemons', coder.setting_seconds('provisioner_daemons', 3), 'daemon_types', '["terraform"]'::jsonb),
-		'swagger', '{"enable": false}'::jsonb,
-		'workspace_hostname_suffix', coalesce(coder.setting('ssh_hostname_suffix'), 'coder'),
-		'http_cookies', '{"same_site": "lax"}'::jsonb);
-	RETURN coder.reply(200, jsonb_build_object('config', config, 'options', coalesce(
-		(SELECT jsonb_agg(jsonb_build_object('name', initcap(replace(s.name, '_', ' ')), 'flag', replace(s.name, '_', '-'),
-			'env', 'CODER_' || upper(s.name), 'value', s.value, 'value_source', 'env') ORDER BY s.name)
-			FROM coder.settings s WHERE s.name !~ '(secret|password|token|key|dsn|connection_url)'), '[]')));
+	FOR o IN SELECT x.path, x.always, coder.option_value(x) AS value FROM coder.deployment_options x WHERE x.path IS NOT NULL ORDER BY x.n LOOP
+		IF o.always OR o.value NOT IN ('""', '0', 'false', 'null', '[]') THEN
+			config := coder.jsonb_put(config, string_to_array(o.path, '.'), o.value);
+		END IF;
+	END LOOP;
+	RETURN coder.reply(200, jsonb_build_object('config', config, 'options',
+		(SELECT jsonb_agg(coder.option_json(x) ORDER BY x.n) FROM coder.deployment_options x)));
 END
 $$;
 

@@ -17,7 +17,8 @@ SELECT is_empty($$SELECT pattern FROM coder.routes WHERE auth = 'none' AND area 
 SELECT is_empty(
 	$$SELECT c.relname FROM pg_extension e, pg_class c
 	   WHERE e.extname = 'coder' AND c.relnamespace = 'coder'::regnamespace AND c.relkind = 'r'
-	     AND c.relname NOT IN ('routes', 'auth_epoch', 'events', 'template_examples', 'audit_tables', 'audit_columns', 'audit_settings') AND c.relpersistence = 'p'
+	     AND c.relname NOT IN ('routes', 'auth_epoch', 'events', 'template_examples', 'audit_tables', 'audit_columns', 'audit_settings',
+		'deployment_options', 'deployment_option_groups', 'user_totals') AND c.relpersistence = 'p'
 	     AND c.oid <> ALL (coalesce(e.extconfig, '{}'))$$,
 	'pg_dump saves every table but those that an install makes, or that hold nothing to keep');
 SELECT is_empty(
