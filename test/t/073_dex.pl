@@ -2,49 +2,17 @@
 use strict;
 use warnings FATAL => 'all';
 use Coder::Browser;
+use Coder::Dex;
 use Coder::Gateway;
-use File::Temp qw(tempdir);
 use Test::More;
 
-# Debian's package "dex" is something else: the program must say that it is the provider.
-my ($dex) = grep { -x $_ } $ENV{CODER_TEST_DEX} // (), map { "$_/dex" } split /:/, $ENV{PATH};
-plan skip_all => 'there is no dex' unless $dex && `$dex version 2> /dev/null` =~ /^Dex Version/m;
-
-my $dir = tempdir('coder-dex-XXXXXX', TMPDIR => 1, CLEANUP => 1);
-my ($port, $gateway_port) = map { Coder::Gateway::free_port() } 1 .. 2;
-my $issuer = "http://127.0.0.1:$port/dex";
-my $hash = crypt 'correct horse', '$2a$10$' . join '', map { ('a' .. 'z')[ rand 26 ] } 1 .. 22;
-plan skip_all => 'crypt() has no bcrypt' unless ($hash // '') =~ /^\$2a\$10\$.{53}$/;
-
-open my $config, '>', "$dir/config.yaml" or die $!;
-print $config <<"YAML";
-issuer: $issuer
-storage: { type: memory }
-web: { http: "127.0.0.1:$port" }
-logger: { level: warn }
-oauth2: { skipApprovalScreen: true }
-enablePasswordDB: true
-staticClients:
-  - { id: coder, name: Coder, secret: dex-secret, redirectURIs: ["http://127.0.0.1:$gateway_port/api/v2/users/oidc/callback"] }
-staticPasswords:
-  - { email: dora\@example.com, hash: "$hash", username: dora, userID: 08a8684b-db88-4b73-90a9-3cd1661f5466 }
-  - { email: boots\@example.com, hash: "$hash", username: boots, userID: 18a8684b-db88-4b73-90a9-3cd1661f5466 }
-YAML
-close $config;
-my $pid = fork // die $!;
-if ($pid == 0)
-{
-	open STDOUT, '>', "$dir/log";
-	open STDERR, '>&', \*STDOUT;
-	exec $dex, 'serve', "$dir/config.yaml";
-}
-END { if ($pid) { my $status = $?; kill 'KILL', $pid; waitpid $pid, 0; $? = $status } }
-
-my $gateway = Coder::Gateway->start(port => $gateway_port, env => { CODER_EVENT_LOOPS => 1, CODER_OIDC_ISSUER_URL => $issuer, CODER_OIDC_CLIENT_ID => 'coder',
-		CODER_OIDC_CLIENT_SECRET => 'dex-secret', CODER_OIDC_SCOPES => 'openid,profile,email,groups,offline_access', CODER_OIDC_USERNAME_FIELD => 'name' });
+my $dex = Coder::Dex->start(gateway_port => my $gateway_port = Coder::Gateway::free_port());
+plan skip_all => 'there is no dex' unless $dex;
+my $issuer = $dex->{issuer};
+my $gateway = Coder::Gateway->start(port => $gateway_port, env => { CODER_EVENT_LOOPS => 1, %{ $dex->environment }, CODER_OIDC_SCOPES => 'openid,profile,email,groups,offline_access', CODER_OIDC_USERNAME_FIELD => 'name' });
 END { diag $gateway->log if $gateway && !Test::More->builder->is_passing }
 my $browser = Coder::Browser->new(url => $gateway->url);
-ok($gateway->wait_for(10, sub { ($browser->get("$issuer/.well-known/openid-configuration"))[0] == 200 }), 'dex answers') or diag `cat $dir/log`;
+ok($gateway->wait_for(10, sub { ($browser->get("$issuer/.well-known/openid-configuration"))[0] == 200 }), 'dex answers') or diag $dex->log;
 
 # As a person does: the button, the form of dex, and back.
 sub sign_in

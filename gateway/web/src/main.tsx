@@ -16,6 +16,7 @@ import { Audit, Connections } from "./pages/audit";
 import { Build } from "./pages/build";
 import { CliAuth } from "./pages/cliauth";
 import { CreateWorkspace } from "./pages/create";
+import { DeviceLogin, ExternalAuthList, ExternalAuthPage } from "./pages/external";
 import { GroupPage, Groups } from "./pages/groups";
 import { Login } from "./pages/login";
 import { OAuth2AppPage, OAuth2Apps } from "./pages/oauth2";
@@ -116,6 +117,7 @@ const SETTINGS_PAGES: [string, ComponentType][] = [
   ["/settings/tokens", Tokens],
   ["/settings/ssh-key", SshKey],
   ["/settings/applications", Applications],
+  ["/settings/external-auth", ExternalAuthList],
 ];
 
 /** Keys that work everywhere: / goes to the page's search, g w and g t to the two lists. */
@@ -178,8 +180,10 @@ function SignedIn({ session }: { session: Session }) {
               ))}
               <Route path="/about" component={About} />
               <Route path="/cli-auth" component={CliAuth} />
+              <Route path="/external-auth/:id" component={ExternalAuthPage} />
               <Route path="/" component={() => <Redirect to="/workspaces" replace />} />
               <Route path="/login" component={AfterLogin} />
+              <Route path="/login/device" component={DeviceLogin} />
               <Route path="/setup" component={() => <Redirect to="/templates" replace />} />
               <Route>
                 <h1>There is no such page</h1>
@@ -198,8 +202,8 @@ function SignedIn({ session }: { session: Session }) {
 /** Where to go after signing in: only a path of this site, never elsewhere. */
 function AfterLogin() {
   const wanted = new URLSearchParams(useSearch()).get("redirect") ?? "";
-  // An app of a workspace and the consent of an OAuth2 client are no pages of this program.
-  const app = /^\/((@|%40)[^/\\]+\/[^/\\]+\/apps\/|oauth2\/authorize\?)/.test(wanted);
+  // An app of a workspace, the consent of an OAuth2 client and the way to another server are no pages of this program.
+  const app = /^\/((@|%40)[^/\\]+\/[^/\\]+\/apps\/|oauth2\/authorize\?|(external-auth|gitauth)\/[^/\\]+\/callback)/.test(wanted);
   useEffect(() => {
     if (app) window.location.replace(wanted);
   }, [app, wanted]);
@@ -216,6 +220,7 @@ function ToLogin() {
 }
 
 function App() {
+  const [location] = useLocation();
   const [state, setState] = useState<State>({ kind: "loading" });
   const signOut = useCallback(() => {
     void api
@@ -236,8 +241,10 @@ function App() {
     case "loading":
       return <Loading />;
     case "setup":
+      if (location === "/login/device") return <DeviceLogin />;
       return <Setup onDone={reload} />;
     case "out":
+      if (location === "/login/device") return <DeviceLogin />;
       return (
         <>
           <ToLogin />

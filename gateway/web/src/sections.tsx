@@ -23,6 +23,7 @@ const SETTINGS: Page[] = [
   ["/settings/tokens", "Tokens"],
   ["/settings/ssh-key", "SSH key"],
   ["/settings/applications", "Applications"],
+  ["/settings/external-auth", "Linked accounts"],
 ];
 
 const allowed = (session: Session, pages: Page[]) => pages.filter(([, , needs]) => !needs || session.can[needs]);

@@ -127,6 +127,29 @@ export interface AuthMethods {
   oidc: { enabled: boolean; signInText: string; iconUrl: string };
 }
 
+export interface DeviceOffer {
+  device_code: string;
+  user_code: string;
+  verification_uri: string;
+  expires_in: number;
+  interval: number;
+}
+
+export interface ExternalAuth {
+  authenticated: boolean;
+  device: boolean;
+  display_name: string;
+  user: { login: string } | null;
+  app_installable: boolean;
+  app_install_url: string;
+  installations: { id: number }[];
+}
+
+export interface ExternalAuthList {
+  providers: { id: string; display_name: string }[];
+  links: { provider_id: string; expires: string; authenticated: boolean; validate_error: string }[];
+}
+
 export type JobStatus = "pending" | "running" | "succeeded" | "failed" | "canceling" | "canceled" | "unknown";
 
 export interface ProvisionerJob {

@@ -9,7 +9,7 @@ import type { AuthMethods } from "../types";
 import { Field, Form, useTitle } from "../ui";
 
 /** Links to the providers; they come back to where the person was going. */
-function Providers({ methods, redirect }: { methods: AuthMethods; redirect: string }) {
+export function Providers({ methods, redirect }: { methods: AuthMethods; redirect: string }) {
   const link = (path: string) => query(path, { redirect });
   if (!methods.github.enabled && !methods.oidc.enabled) return null;
   return (

@@ -3,12 +3,15 @@
 // SPDX-License-Identifier: MIT
 import { useState } from "preact/hooks";
 import { api } from "../api";
+import { useApi } from "../live";
 import { importStarter } from "../templates";
-import type { Organization } from "../types";
+import type { AuthMethods, Organization } from "../types";
 import { Field, Form, useTitle } from "../ui";
+import { Providers } from "./login";
 
 export function Setup({ onDone }: { onDone: () => Promise<void> }) {
   useTitle("Set up");
+  const methods = useApi<AuthMethods>("/api/v2/users/authmethods");
   const [username, setUsername] = useState("");
   const [email, setEmail] = useState("");
   const [password, setPassword] = useState("");
@@ -28,6 +31,7 @@ export function Setup({ onDone }: { onDone: () => Promise<void> }) {
     <main class="narrow">
       <h1>Welcome to Coder</h1>
       <p>This server is new. Create its first user, who may do everything.</p>
+      {methods.data && <Providers methods={methods.data} redirect="/templates" />}
       <Form action={create} submit="Create the first user" busy="Setting up …">
         {(error) => (
           <>
