@@ -170,10 +170,12 @@ append_column(StringInfo buf, const AuditTable *table, const AuditColumn *column
 		return;
 	before = column_json(table, column, old, new == NULL);
 	after = column_json(table, column, new, old == NULL);
-	if (strcmp(before, after) == 0 || ((old == NULL || new == NULL) && is_empty(before) && is_empty(after)))
+	if (strcmp(before, after) == 0 ||
+		((old == NULL || new == NULL) && is_empty(before) && is_empty(after)))
 		return;
 	json_open_at(buf, column->name, '{');
-	json_raw(buf, "old", column->secret ? "\"\"" : before, column->secret ? 2 : (int) strlen(before));
+	json_raw(
+		buf, "old", column->secret ? "\"\"" : before, column->secret ? 2 : (int) strlen(before));
 	json_raw(buf, "new", column->secret ? "\"\"" : after, column->secret ? 2 : (int) strlen(after));
 	json_bool(buf, "secret", column->secret);
 	json_close(buf, '}');

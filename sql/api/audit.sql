@@ -1,6 +1,6 @@
 -- sql/api/audit.sql -- the audit log as the API shows it
 --
--- Table: sql/schema/audit.sql; rows are written by extension/audit.c.
+-- Table: sql/schema/audit.sql; rows are written by extension/audit.c, auditrow.c.
 
 -- Rows of the audit log from this time on are kept; NULL: all are.
 CREATE OR REPLACE FUNCTION coder.audit_kept_from()

@@ -1,6 +1,6 @@
 -- sql/schema/audit.sql -- who changed what, and which tables are watched for it
 --
--- In C: extension/audit.c, auditdiff.c.  Which tables and columns count is in sql/schema/audited.sql.
+-- In C: extension/audit.c, auditrow.c, audittable.c, auditdiff.c.  Which tables and columns count is in sql/schema/audited.sql.
 
 CREATE TYPE coder.audit_action AS ENUM ('create', 'write', 'delete', 'start', 'stop', 'login', 'logout',
 	'register', 'request_password_reset', 'connect', 'disconnect', 'open', 'close');
