@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "api.h"
+#include "apphost.h"
 #include "event.h"
 #include "outbound/outbound.h"
 #include "rate.h"
@@ -667,12 +668,60 @@ redirect(GwRequest *request)
 	return true;
 }
 
+/* match: none is answered too. */
+static void
+serve_route(GwRequest *request, const GwMatch *match)
+{
+	h2o_req_t *req = request->req;
+
+	if (match->route == NULL)
+	{
+		if (match->path_known)
+			gw_reply_empty(req, 405);
+		else if (is_api(request) || request->app_host.base != NULL)
+			gw_reply_error(req, 404, "Route not found.", NULL);
+		else
+			gw_site_serve(request);
+		return;
+	}
+	request->route = match->route->id;
+	if (match->route->max_body > 0 && req->entity.len > match->route->max_body)
+	{
+		char detail[80];
+
+		snprintf(detail, sizeof(detail), "The limit is %zu bytes.", match->route->max_body);
+		gw_reply_error(req, 413, "The request body is too large.", detail);
+		return;
+	}
+	if (!gw_limit_rate(request, (int) match->route->rate))
+		return;
+	if (!match->route->needs_token)
+		request->unknown_token = 0;
+	start_call(request, match);
+}
+
+/* A host of an app has nothing else: every path of it is the app's. */
+static void
+find_app_route(GwRequest *request, GwMatch *match)
+{
+	h2o_req_t *req = request->req;
+	h2o_iovec_t path = h2o_concat(&req->pool, h2o_iovec_init(H2O_STRLIT(GW_APPHOST_PREFIX)), request->app_host);
+
+	gw_routes_find(request->loop->routes, req->method.base, req->method.len, path.base, path.len, match);
+}
+
 void
 gw_api_serve(GwRequest *request)
 {
 	h2o_req_t *req = request->req;
 	GwMatch match;
 
+	if (request->app_host.base != NULL)
+	{
+		find_app_route(request, &match);
+		serve_route(request, &match);
+		return;
+	}
 	if (redirect(request) || !gw_limit_cors(request) || !gw_limit_csrf(request))
 		return;
 	if (gw_starts_with(request->path, "/derp") && gw_derp_open != NULL &&
@@ -691,30 +740,9 @@ gw_api_serve(GwRequest *request)
 				   request->path.base,
 				   request->path.len,
 				   &match);
-	if (match.route == NULL)
-	{
-		if (match.path_known)
-			gw_reply_empty(req, 405);
-		else if (is_api(request))
-			gw_reply_error(req, 404, "Route not found.", NULL);
-		else
-			gw_site_serve(request);
-		return;
-	}
-	request->route = match.route->id;
-	if (match.route->max_body > 0 && req->entity.len > match.route->max_body)
-	{
-		char detail[80];
-
-		snprintf(detail, sizeof(detail), "The limit is %zu bytes.", match.route->max_body);
-		gw_reply_error(req, 413, "The request body is too large.", detail);
-		return;
-	}
-	if (!gw_limit_rate(request, (int) match.route->rate))
-		return;
-	if (!match.route->needs_token)
-		request->unknown_token = 0;
-	start_call(request, &match);
+	if (match.route != NULL && strncmp(match.route->pattern, GW_APPHOST_PREFIX, sizeof(GW_APPHOST_PREFIX) - 1) == 0)
+		match = (GwMatch){NULL};
+	serve_route(request, &match);
 }
 
 /* HTTP/1 does not tell of a client that leaves while its request is worked on. */

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "accept.h"
+#include "apphost.h"
 #include "api.h"
 #include "cluster.h"
 #include "db.h"
@@ -731,6 +732,7 @@ main(int argc, char **argv)
 		return status;
 	if (dbcrypt != NULL)
 		return run_dbcrypt(dbcrypt);
+	gw_apphost_init(gw_server.options.wildcard_access_url, gw_server.options.access_url);
 	secrets = gw_secrets_read();
 	if (secrets == NULL)
 		return 2;

@@ -9,6 +9,7 @@
 #include <strings.h>
 #include <time.h>
 
+#include "apphost.h"
 #include "header.h"
 #include "reply.h"
 #include "request.h"
@@ -101,6 +102,26 @@ session_cookie(GwRequest *request)
 	return value.base != NULL ? value : none_if_empty(gw_cookie(request->cookies, "__Host-coder_session_token"));
 }
 
+/* Hosts of apps have a session of their own: what an app's page may set is no session here. */
+static void
+find_app_token(GwRequest *request)
+{
+	h2o_iovec_t value = none_if_empty(gw_cookie(request->cookies, gw_apphost_cookie()));
+
+	request->token = value.base != NULL ? value : none_if_empty(gw_header(request->req, "coder-session-token"));
+}
+
+static void
+find_app_host(GwRequest *request)
+{
+	h2o_req_t *req = request->req;
+	char label[GW_APPHOST_LABEL_MAX + 1];
+	size_t n = gw_apphost_label(label, req->authority.base, req->authority.len);
+
+	if (n > 0)
+		request->app_host = h2o_strdup(&req->pool, label, n);
+}
+
 /* In the order of the API: cookie, query, header, bearer, access_token. */
 static void
 find_token(GwRequest *request)
@@ -122,7 +143,15 @@ find_token(GwRequest *request)
 	}
 	if (value.base == NULL && request->query.len > 0)
 		value = none_if_empty(gw_query_value(&req->pool, request->query, "access_token"));
-	/* No token is that long, and none has a NUL or other bytes that text refuses. */
+	request->token = value;
+}
+
+/* No token is that long, and none has a NUL or other bytes that text refuses. */
+static void
+check_token(GwRequest *request)
+{
+	h2o_iovec_t value = request->token;
+
 	if (value.len > 512)
 		value = h2o_iovec_init("invalid", 7);
 	for (size_t i = 0; i < value.len; i++)
@@ -182,7 +211,12 @@ gw_request_begin(h2o_req_t *req)
 	request->cookies = gw_header(req, "cookie");
 	gw_uuid(request->loop, request->id);
 	find_remote(request);
-	find_token(request);
+	find_app_host(request);
+	if (request->app_host.base != NULL)
+		find_app_token(request);
+	else
+		find_token(request);
+	check_token(request);
 
 	gw_add_header(req, "x-coder-build-version", H2O_STRLIT(GW_VERSION));
 	gw_add_header(req, "x-coder-request-id", request->id, 36);

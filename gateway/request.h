@@ -20,6 +20,7 @@ typedef struct GwRequest
 	h2o_iovec_t path; /* without query, runs of slashes collapsed */
 	h2o_iovec_t query;
 	h2o_iovec_t cookies;
+	h2o_iovec_t app_host; /* the name of an app below the wildcard host; base NULL: another host */
 	h2o_iovec_t token; /* base NULL: none */
 	h2o_iovec_t token_cookie;
 	uint64_t unknown_token; /* hash of a token that counts as its address as yet; 0: none */

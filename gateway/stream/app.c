@@ -24,7 +24,7 @@
 #include "stream.h"
 #include "tunnel.h"
 
-#define PREFIX_SEGMENTS 4 /* /@user/workspace/apps/slug */
+#define PREFIX_SEGMENTS 4 /* /@user/workspace/apps/slug; none on a host of its own */
 #define MAX_UNSENT (256u << 10) /* to the browser; then the app waits */
 #define TICK_MS 2000
 #define ANSWER_MS 120000 /* until the head of the answer */
@@ -80,7 +80,7 @@ reply_page(h2o_req_t *req, int status, const char *title, const char *text)
 	gw_reply_body(req, status, "text/html; charset=utf-8", body.base, body.len);
 }
 
-/* A path is never another site's: own_path() has seen to that. */
+/* A path is never another site's: own_path() has seen to that.  A plan's location is the database's. */
 static void
 redirect(h2o_req_t *req, int status, h2o_iovec_t location)
 {
@@ -701,10 +701,18 @@ is_path(const char *path)
 	return true;
 }
 
+/* Segments of the path that are not the app's. */
+static int
+prefix_of(json_t *plan)
+{
+	return json_is_true(json_object_get(plan, "host")) ? 0 : PREFIX_SEGMENTS;
+}
+
 /* The path as it must be for links of the app to work; true where the browser goes there first. */
 static bool
-correct_path(h2o_req_t *req, const char *app_query)
+correct_path(h2o_req_t *req, json_t *plan)
 {
+	const char *app_query = text_of(plan, "query");
 	h2o_iovec_t path = own_path(req);
 	const char *mark = memchr(path.base, '?', path.len);
 	h2o_iovec_t query = {NULL, 0};
@@ -716,8 +724,8 @@ correct_path(h2o_req_t *req, const char *app_query)
 		query = h2o_iovec_init(mark, path.len - (size_t) (mark - path.base));
 		path.len -= query.len;
 	}
-	behind = proxy_behind(path.base, path.len, PREFIX_SEGMENTS);
-	inside = behind.base > path.base && behind.base < path.base + path.len;
+	behind = proxy_behind(path.base, path.len, prefix_of(plan));
+	inside = behind.base >= path.base && behind.base < path.base + path.len;
 	if (!inside)
 		redirect(req, 307, h2o_concat(&req->pool, path, h2o_iovec_init("/", 1), query));
 	else if (behind.len == 1 && query.len <= 1 && *app_query != '\0' && is_path(app_query))
@@ -732,7 +740,7 @@ open_app(h2o_req_t *req, json_t *plan, const uint8_t agent[static 16], uint16_t 
 {
 	App **slot = h2o_mem_alloc_shared(&req->pool, sizeof(*slot), on_dispose);
 	App *app = calloc(1, sizeof(*app));
-	ProxyText rest = proxy_behind(req->path.base, req->path.len, PREFIX_SEGMENTS);
+	ProxyText rest = proxy_behind(req->path.base, req->path.len, prefix_of(plan));
 
 	if (app == NULL)
 		h2o_fatal("out of memory");
@@ -760,10 +768,12 @@ gw_stream_app(h2o_req_t *req, json_t *plan)
 
 	if (*text_of(plan, "login") != '\0')
 		to_login(req, text_of(plan, "login"));
+	else if (*text_of(plan, "location") != '\0')
+		redirect(req, 303, h2o_strdup(&req->pool, text_of(plan, "location"), SIZE_MAX));
 	else if (status != 0)
 		reply_page(req, (int) status, text_of(plan, "title"), text_of(plan, "text"));
 	else if (!stream_parse_uuid(agent, id) || port < 1 || port > 65535 || !is_path(text_of(plan, "path")))
 		reply_page(req, 400, "Invalid Application URL", "The app's URL is not one that this server can open.");
-	else if (!correct_path(req, text_of(plan, "query")))
+	else if (!correct_path(req, plan))
 		open_app(req, plan, agent, (uint16_t) port);
 }

@@ -56,5 +56,28 @@ SELECT throws_ok(format('SELECT pg_temp.peer(%L, %L)', x, '2026-03-01'), 'ZC401'
 SELECT isnt(pg_temp.peer(x, '2026-03-01'), NULL, 'a new id for: ' || x) FROM (VALUES (''),
 	(coder.jwt_sign('{"sub": "x", "exp": 1900000000}', 'x', 'HS512'))) v (x);
 
+-- Tokens that lead to an app's host.
+SELECT coder.configure('{"access_url": "https://coder.example.com", "wildcard_access_url": "*.apps.example.com"}');
+INSERT INTO coder.users (id, email, username, login_type, status) VALUES
+	('0a0b0c0d-0e0f-4101-9213-141516171820', 'amy@example.com', 'amy', 'password', 'active'),
+	('0a0b0c0d-0e0f-4101-9213-141516171821', 'sue@example.com', 'sue', 'password', 'suspended');
+TRUNCATE t;
+INSERT INTO t SELECT coder.app_host_token('0a0b0c0d-0e0f-4101-9213-141516171820', 'web--dev--amy', '2026-03-01');
+SELECT is((coder.app_host_token_user(old, 'web--dev--amy', '2026-03-01 00:00:59')).username, 'amy', 'says who it is') FROM t;
+SELECT is((coder.app_host_token_user(old, 'web--dev--amy', '2026-03-01 00:01:01')).username, NULL, 'for a minute') FROM t;
+SELECT is((coder.app_host_token_user(old, 'web--dev--sue', '2026-03-01 00:00:59')).username, NULL, 'on one host') FROM t;
+SELECT is((coder.app_host_token_user(coder.app_host_token('0a0b0c0d-0e0f-4101-9213-141516171821', 'x', '2026-03-01'), 'x', '2026-03-01')).username, NULL, 'not of who is suspended');
+SELECT is((coder.app_host_token_user(coder.tailnet_resume_token('0a0b0c0d-0e0f-4101-9213-141516171820', '2026-03-01') ->> 'token', 'x', '2026-03-01')).username, NULL, 'and no other token does');
+SELECT is(coder.app_host_label(url), label, url) FROM (VALUES
+	('https://web--dev--amy.apps.example.com/x', 'web--dev--amy'),
+	('http://WEB.apps.example.com:444', 'web'),
+	('https://coder.example.com/', NULL),
+	('https://apps.example.com/', NULL),
+	('https://a.b.apps.example.com/', NULL),
+	('https://web.apps.example.com.evil.com/', NULL),
+	('https://web.apps.example.com@evil.com/', NULL),
+	('javascript://web.apps.example.com/', NULL)) v (url, label);
+SELECT matches(coder.app_host_cookie('v'), '^Set-Cookie: coder_subdomain_app_session_token_[0-9a-f]{32}=v; Domain=\.apps\.example\.com; Path=/; .*HttpOnly; Secure;', 'the cookie of apps');
+
 SELECT * FROM finish();
 ROLLBACK;

@@ -286,10 +286,10 @@ is(($nobody->get("$base/public/"))[0], 200, 'a public one is for anybody');
 is(($nobody->get("$base/shared/"))[0], 303, 'another is not');
 is(($them->get("$base/$_/"))[0], 200, "a signed-in user sees \"$_\"") for qw(public shared members);
 is(($them->get("$base/web/x"))[0], 404, 'but not the owner\'s');
-$gateway->sql("DELETE FROM coder.organization_members WHERE user_id = (SELECT id FROM coder.users WHERE username = 'other')");
-is(($them->get("$base/members/"))[0], 404, 'nor, outside the organization, the organization\'s');
 $gateway->sql("INSERT INTO coder.workspace_agent_port_share VALUES ('$ws->{id}', 'main', $other, 'authenticated', 'http')");
 is(($them->get("$base/$other/"))[0], 200, 'a shared port');
+$gateway->sql("DELETE FROM coder.organization_members WHERE user_id = (SELECT id FROM coder.users WHERE username = 'other')");
+is(($them->get("$base/members/"))[0], 404, 'nor, outside the organization, the organization\'s');
 is(($them->get("$base/$port/"))[0], 404, 'a port that is not');
 
 # A workspace that is off.

@@ -11,8 +11,10 @@ import { ActionButton, Ago, CopyText, Dialog, ErrorBox, Field, Form, Loading, St
 
 const WORKING = ["pending", "running", "canceling"];
 
-function appHref(app: WorkspaceApp, workspace: Workspace, agent: WorkspaceAgent): string {
+// wildcard: the host of apps, such as "*.apps.example.com:8443"; empty where there is none.
+function appHref(app: WorkspaceApp, workspace: Workspace, agent: WorkspaceAgent, wildcard: string): string {
   if (app.external && app.url) return app.url;
+  if (app.subdomain && app.subdomain_name && wildcard && !app.command) return `${location.protocol}//${wildcard.replace("*", app.subdomain_name)}/`;
   const base = `/@${workspace.owner_name}/${workspace.name}.${agent.name}`;
   if (app.command) return `/@${workspace.owner_name}/${workspace.name}/terminal?agent=${agent.name}&command=${encodeURIComponent(app.command)}`;
   return `${base}/apps/${app.slug}/`;
@@ -40,6 +42,7 @@ function Agent({ agent, workspace }: { agent: WorkspaceAgent; workspace: Workspa
   const terminal = `/@${workspace.owner_name}/${workspace.name}/terminal?agent=${agent.name}`;
   const latency = Object.values(agent.latency ?? {}).find((l) => l.preferred);
   const apps = agent.apps.filter((app) => !app.hidden);
+  const hosts = useApi<{ host: string }>(apps.some((app) => app.subdomain) ? "/api/v2/applications/host" : undefined);
   return (
     <section class="agent" data-agent={agent.name}>
       <div class="head">
@@ -55,7 +58,7 @@ function Agent({ agent, workspace }: { agent: WorkspaceAgent; workspace: Workspa
           )}
           {agent.status === "connected" &&
             apps.map((app) => (
-              <a key={app.id} class="button" href={appHref(app, workspace, agent)} target="_blank" rel="noreferrer" title={app.health === "disabled" ? undefined : app.health}>
+              <a key={app.id} class="button" href={appHref(app, workspace, agent, hosts.data?.host ?? "")} target="_blank" rel="noreferrer" title={app.health === "disabled" ? undefined : app.health}>
                 {app.display_name || app.slug} {app.health === "unhealthy" && "⚠"}
               </a>
             ))}

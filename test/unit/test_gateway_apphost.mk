@@ -1,0 +1,1 @@
+LIBS_test_gateway_apphost := -lcrypto
