@@ -139,7 +139,7 @@ write_changes(int status)
 {
 	MemoryContext old = MemoryContextSwitchTo(changes_context);
 
-	audit_write(changes, status, current_label()->subsystem);
+	audit_write(changes, status);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(changes_context);
 	forget_changes();
@@ -159,6 +159,7 @@ static void
 add_change(AuditChange *change)
 {
 	change->subid = GetCurrentSubTransactionId();
+	change->subsystem = MemoryContextStrdup(changes_memory(), current_label()->subsystem);
 	if (last_change != NULL)
 		last_change->next = change;
 	else

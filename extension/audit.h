@@ -77,6 +77,7 @@ typedef struct AuditChange
 	HeapTuple old;
 	HeapTuple new;
 	AuditNote *note;
+	const char *subsystem; /* whose work it is, "" for somebody's */
 } AuditChange;
 
 /* What audit_end_owner() needs. */
@@ -110,8 +111,8 @@ extern void audit_append_diff(StringInfo buf, const AuditTable *table, HeapTuple
 extern void audit_append_element(StringInfo buf, const AuditTable *table, HeapTuple row);
 
 /* auditrow.c */
-/* Rows of the log for changes; subsystem: whose work they are, "" for somebody's. */
-extern void audit_write(const AuditChange *changes, int status, const char *subsystem);
+/* Rows of the log for changes. */
+extern void audit_write(const AuditChange *changes, int status);
 /* The transaction has ended. */
 extern void audit_forget_request(void);
 

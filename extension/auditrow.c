@@ -43,6 +43,7 @@ typedef struct AuditEntry
 	StringInfo removed;
 	StringInfo added;
 	AuditNote *note;
+	const char *subsystem;
 	bool gone; /* told by another entry */
 } AuditEntry;
 
@@ -59,10 +60,10 @@ typedef struct AuditRow
 	const pg_uuid_t *org;
 	const pg_uuid_t *actor;
 	const pg_uuid_t *request_id;
+	const char *subsystem;
 	int status;
 } AuditRow;
 
-static const char *subsystem;	 /* whose work is being written, "" for somebody's */
 static pg_uuid_t transaction_id; /* request_id of what has no request */
 static bool has_transaction_id;
 
@@ -183,7 +184,7 @@ set_actor(Datum *values, char *nulls, const AuditRow *row)
 	set_value(values,
 			  nulls,
 			  14,
-			  coder_current_request == NULL && subsystem[0] == '\0'
+			  coder_current_request == NULL && row->subsystem[0] == '\0'
 				  ? GetUserNameFromId(GetSessionUserId(), true)
 				  : NULL);
 }
@@ -336,6 +337,7 @@ init_entry(AuditEntry *entry, const AuditChange *change)
 	entry->type = change->type;
 	entry->id = change->id;
 	entry->op = OP_WRITE;
+	entry->subsystem = change->subsystem;
 }
 
 /* The changes of the request, one entry a resource, in the order they began. */
@@ -447,16 +449,16 @@ entry_additional(const AuditEntry *entry, HeapTuple row)
 
 	if (entry->note != NULL && entry->note->additional != NULL)
 		return entry->note->additional;
-	if (key == NULL && subsystem[0] == '\0')
+	if (key == NULL && entry->subsystem[0] == '\0')
 		return NULL;
 	initStringInfo(&buf);
 	json_open(&buf, '{');
 	if (key != NULL)
 		json_str(&buf, "key_id", key);
-	if (subsystem[0] != '\0')
+	if (entry->subsystem[0] != '\0')
 	{
 		json_str(&buf, "automatic_actor", "coder");
-		json_str(&buf, "automatic_subsystem", subsystem);
+		json_str(&buf, "automatic_subsystem", entry->subsystem);
 	}
 	json_close(&buf, '}');
 	return buf.data;
@@ -505,6 +507,7 @@ write_entry(AuditEntry *entry, int status)
 	row.action = op_names[entry->op];
 	row.type = entry->type;
 	row.id = &entry->id;
+	row.subsystem = entry->subsystem;
 	row.status = status;
 	if (entry->table != NULL)
 		describe_by_row(entry->table, tuple, &row, &org);
@@ -526,11 +529,10 @@ write_entry(AuditEntry *entry, int status)
 }
 
 void
-audit_write(const AuditChange *changes, int status, const char *whose)
+audit_write(const AuditChange *changes, int status)
 {
 	AuditEntry *entries = collect_entries(changes);
 
-	subsystem = whose;
 	for (AuditEntry *e = entries; e != NULL; e = e->next)
 		if (!e->gone && !is_part(e, entries))
 			write_entry(e, status);

@@ -663,6 +663,8 @@ RETURNS void LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+	-- The change of the template tells it; its workspaces may be thousands.
+	PERFORM coder.audit_as('template', false);
 	IF (b->>'update_workspace_last_used_at')::boolean THEN
 		UPDATE coder.workspaces w SET last_used_at = now() WHERE w.template_id = o.id AND NOT w.deleted;
 	END IF;
@@ -686,6 +688,7 @@ BEGIN
 		  FROM coder.workspaces w
 		 WHERE w.id = p.workspace_id AND w.template_id = o.id AND p.share_level > n.max_port_sharing_level;
 	END IF;
+	PERFORM coder.audit_as(NULL);
 END
 $$;
 COMMENT ON FUNCTION coder.template_update_workspaces(coder.templates, coder.templates, jsonb) IS

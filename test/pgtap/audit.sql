@@ -328,6 +328,28 @@ RESET ROLE;
 SELECT is((SELECT array_agg((n.action, n.resource_type, n.resource_target, n.user_id = pg_temp.id('mel'), n.database_role = session_user)::text) FROM pg_temp.news() n WHERE n.resource_type = 'workspace'),
 	ARRAY['(write,workspace,workspace-3,t,t)'], 'is told, by the user and the role');
 
+-- The server's own work.
+UPDATE coder.users SET status = 'active', last_seen_at = now() - interval '1 year', created_at = now() - interval '1 year' WHERE username = 'member0';
+SELECT * FROM pg_temp.news() \g /dev/null
+SELECT coder.tick_users(now());
+SELECT results_eq($$ SELECT n.resource_target, n.diff->'status'->>'new', n.additional_fields->>'automatic_actor', n.additional_fields->>'automatic_subsystem', n.database_role FROM pg_temp.news() n WHERE n.resource_target = 'member0' $$,
+	$$ VALUES ('member0', 'dormant', 'coder', 'dormancy', NULL::text) $$, 'dormancy is by nobody''s hand');
+SELECT coder.audit_as('a'); SELECT coder.audit_as('b', false);
+UPDATE coder.users SET name = 'unseen' WHERE username = 'member0';
+SELECT coder.audit_as(NULL);
+UPDATE coder.users SET name = 'seen' WHERE username = 'member0';
+SELECT coder.audit_as(NULL);
+UPDATE coder.users SET name = 'by hand' WHERE username = 'member0';
+SELECT is((SELECT array_agg((n.diff->'name'->>'new') || coalesce(n.additional_fields->>'automatic_subsystem', '') || coalesce(n.database_role, '')) FROM pg_temp.news() n),
+	ARRAY['seena', 'by hand' || session_user], 'whose work it is holds until it is taken back');
+SAVEPOINT s;
+SELECT coder.audit_as('c', false);
+ROLLBACK TO s;
+UPDATE coder.users SET name = 'again' WHERE username = 'member0';
+SELECT is(pg_temp.told(), ARRAY['write user member0 200 name'], 'and falls with its savepoint');
+SELECT is((SELECT status FROM api('PATCH', '/api/v2/templates/' || (SELECT id FROM coder.templates WHERE name = 'template-0'), '{"allow_user_autostop": false, "default_ttl_ms": 7200000}', pg_temp.boss())), 200, 'a template that changes its workspaces');
+SELECT is((SELECT array_agg(split_part(x, ' 200', 1)) FROM unnest(pg_temp.told()) x), ARRAY['write template template-0'], 'is one row');
+
 -- Nobody edits it.
 SELECT throws_ok('UPDATE coder.audit_logs SET diff = ''{}''', 'ZC403', 'Rows of the audit log are neither changed nor deleted.', 'no UPDATE');
 SELECT throws_ok('DELETE FROM coder.audit_logs', 'ZC403', NULL, 'no DELETE');
