@@ -12,8 +12,9 @@
 #include "compat.h"
 #include "keep.h"
 
-/* Some 3,000 workspaces of 5 kB.  When it is full all of it goes. */
+/* Some 3,000 workspaces of 5 kB.  When it is full all of it goes; what is very long is not kept. */
 #define MAX_BYTES (16 * 1024 * 1024)
+#define MAX_ANSWER (MAX_BYTES / 16)
 
 static MemoryContext context;
 static HTAB *answers;
@@ -46,6 +47,8 @@ keep_store(const Kept *answer)
 	Kept *kept;
 	bool found;
 
+	if (answer->len > MAX_ANSWER)
+		return;
 	if (context != NULL && MemoryContextMemAllocated(context, true) + answer->len > MAX_BYTES)
 		keep_forget_all();
 	if (answers == NULL)
