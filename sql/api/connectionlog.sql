@@ -4,7 +4,7 @@
 -- ways to an agent are noted here.
 
 -- A request for an app, a port or the terminal of an agent, answered with a status: one row an hour for each user,
--- address, program, app and status.  Nothing on a standby.
+-- address, program, app and status.  Nothing where nothing may be written.
 CREATE OR REPLACE FUNCTION coder.connection_web(w coder.workspaces, agent uuid, app uuid, slug text, status int4, req coder.request)
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -16,7 +16,7 @@ DECLARE
 	the_app CONSTANT uuid := coalesce(app, '00000000-0000-0000-0000-000000000000');
 BEGIN
 	-- Nearly every request ends here, without a write.
-	IF pg_is_in_recovery() OR EXISTS (SELECT 1 FROM coder.workspace_app_audit_sessions s
+	IF current_setting('transaction_read_only')::bool OR EXISTS (SELECT 1 FROM coder.workspace_app_audit_sessions s
 			WHERE s.agent_id = agent AND s.app_id = the_app AND s.user_id = who AND s.ip = from_ip AND s.user_agent = program
 			  AND s.slug_or_port = slug AND s.status_code = status AND s.started_at > now() - interval '1 hour') THEN
 		RETURN;
