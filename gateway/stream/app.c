@@ -43,6 +43,7 @@ typedef struct App
 	ProxyResponse response;
 	h2o_iovec_t head; /* of the request; from the request's pool */
 	const char *name; /* of the app, for pages; likewise */
+	const char *origin; /* whose pages may read the answer, whatever the app says; NULL: the app says it; likewise */
 	bool tls;
 	bool upgrade; /* asked for */
 	bool answered; /* there is a status */
@@ -382,6 +383,23 @@ drop_header(h2o_req_t *req, const char *name)
 			h2o_delete_header(&req->res.headers, (ssize_t) i - 1);
 }
 
+/* The server's word on who may read the answer. */
+static void
+add_cors(App *app)
+{
+	gw_add_header(app->req, "access-control-allow-origin", app->origin, strlen(app->origin));
+	gw_add_header(app->req, "access-control-allow-credentials", H2O_STRLIT("true"));
+	gw_add_header(app->req, "vary", H2O_STRLIT("Origin"));
+}
+
+static bool
+is_cors(ProxyText name)
+{
+	static const char prefix[] = "access-control-";
+
+	return name.len >= sizeof(prefix) - 1 && strncasecmp(name.base, prefix, sizeof(prefix) - 1) == 0;
+}
+
 static void
 add_headers(App *app)
 {
@@ -399,11 +417,14 @@ add_headers(App *app)
 
 		/* Its length, date and server are written by this server. */
 		if (proxy_is_hop(name, connection) || proxy_is(name, "content-length") || proxy_is(name, "date") ||
-			proxy_is(name, "server") || (proxy_is(name, "set-cookie") && proxy_is_own_cookie(value)))
+			proxy_is(name, "server") || (proxy_is(name, "set-cookie") && proxy_is_own_cookie(value)) ||
+			(app->origin != NULL && is_cors(name)))
 			continue;
 		h2o_strtolower(lower.base, lower.len);
 		h2o_add_header_by_str(&req->pool, &req->res.headers, lower.base, lower.len, 1, orig.base, copy.base, copy.len);
 	}
+	if (app->origin != NULL)
+		add_cors(app);
 }
 
 static void
@@ -750,6 +771,8 @@ open_app(h2o_req_t *req, json_t *plan, const uint8_t agent[static 16], uint16_t 
 	app->tls = json_is_true(json_object_get(plan, "tls"));
 	app->upgrade = req->upgrade.base != NULL && req->version == 0x101;
 	app->name = h2o_strdup(&req->pool, text_of(plan, "name"), SIZE_MAX).base;
+	if (*text_of(plan, "origin") != '\0')
+		app->origin = h2o_strdup(&req->pool, text_of(plan, "origin"), SIZE_MAX).base;
 	app->since = h2o_now(app->loop->ctx.loop);
 	proxy_response_init(&app->response, gw_iovec_is(req->method, "HEAD"), on_body, app);
 	make_head(app, text_of(plan, "path"), rest, text_of(plan, "remote"));

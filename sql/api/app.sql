@@ -380,6 +380,34 @@ $$;
 COMMENT ON FUNCTION coder.host_app_exchange(coder.request, text, text) IS
 	'The cookie of apps for a token of coder.app_host_token(), and the way on without the token.';
 
+-- All apps are one site to a browser, which therefore sends the session along: the pages of one user's app may
+-- ask another app of that user only.  Templates with cors_behavior passthru leave the answer to the app.
+CREATE OR REPLACE FUNCTION coder.host_app_cors(req coder.request, w coder.workspaces, owner text, level text, OUT origin text, OUT answer coder.response)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_origin text := req.headers ->> 'origin';
+	v_label text := coder.app_host_label(v_origin);
+BEGIN
+	IF v_label IS NULL THEN
+		RETURN;
+	ELSIF regexp_replace(v_label, '^.*--', '') <> owner THEN
+		IF level IS DISTINCT FROM 'public' THEN
+			answer := coder.app_page(403, 'Forbidden', 'The page that asked is of another user''s app.');
+		END IF;
+	ELSIF (SELECT t.cors_behavior::text FROM coder.templates t WHERE t.id = w.template_id) IS DISTINCT FROM 'passthru' THEN
+		origin := v_origin;
+		IF req.method = 'OPTIONS' AND req.headers ? 'access-control-request-method' THEN
+			answer := ROW(204, '', format(E'Access-Control-Allow-Origin: %s\r\nAccess-Control-Allow-Credentials: true\r\nVary: Origin\r\n'
+				|| E'Access-Control-Allow-Methods: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n', v_origin)
+				|| coalesce(E'Access-Control-Allow-Headers: '
+							|| substring(left(req.headers ->> 'access-control-request-headers', 1000) FROM '^[A-Za-z0-9, _-]+$') || E'\r\n', ''), NULL);
+		END IF;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION coder.host_app_cors(coder.request, coder.workspaces, text, text) IS
+	'What the origin of a request to an app means: the answer to it in the app''s place, or the origin that may read the app''s.';
+
 CREATE OR REPLACE FUNCTION coder.host_app(req coder.request) RETURNS coder.response
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -389,6 +417,8 @@ DECLARE
 	v_n integer := cardinality(v_parts);
 	w coder.workspaces;
 	t coder.app_target;
+	v_cors record;
+	v_plan coder.response;
 BEGIN
 	IF v_label = 'coder-logout' THEN
 		RETURN coder.see_other(coder.setting('access_url'), coder.app_host_cookie(''));
@@ -403,8 +433,15 @@ BEGIN
 	IF w.id IS NOT NULL THEN
 		t := coder.app_target(w, CASE v_n WHEN 4 THEN v_parts[2] ELSE '' END, v_parts[1]);
 	END IF;
-	IF t.level IS NOT NULL AND coder.app_allowed(w, t.level, false) THEN
-		RETURN coder.app_open_noted(req, w, t, v_parts[1], true);
+	SELECT * INTO v_cors FROM coder.host_app_cors(req, w, v_parts[v_n], t.level);
+	IF (v_cors.answer).status IS NOT NULL THEN
+		RETURN v_cors.answer;
+	ELSIF t.level IS NOT NULL AND coder.app_allowed(w, t.level, false) THEN
+		v_plan := coder.app_open_noted(req, w, t, v_parts[1], true);
+		IF v_cors.origin IS NOT NULL THEN
+			v_plan.body := v_plan.body::jsonb || jsonb_build_object('origin', v_cors.origin);
+		END IF;
+		RETURN v_plan;
 	ELSIF coder.subject_id() IS NULL THEN
 		RETURN coder.reply(101, jsonb_build_object('format', 'app', 'location', rtrim(coder.setting('access_url'), '/')
 			|| '/api/v2/applications/auth-redirect?redirect_uri=' || coder.url_encode(coder.host_url(req, v_label))));

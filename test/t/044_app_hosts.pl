@@ -180,6 +180,28 @@ is((ask(host('8--main--dev--admin'), '/', cookie => $cookie))[0], 400, "the agen
 is((ask(host($_), '/', cookie => $cookie))[0], 404, "no app: $_") for qw(web web--dev none--dev--admin web--none--admin web--dev--nobody a--b--c--d--e web--other--dev--admin);
 is((ask(host('PREFIX---WEB--Dev--Admin'), '/deep', cookie => $cookie))[0], 200, 'names in any case, and a prefix');
 
+# Pages of one app that ask another.
+sub cross
+{
+	my ($from, $to, $method, @headers) = @_;
+	my $socket = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$own") or die;
+	print $socket join("\r\n", "$method / HTTP/1.1", "Host: $to", "Origin: http://$from", 'Connection: close', @headers, '', '');
+	my $answer = do { local $/; <$socket> };
+	return ($answer =~ m{^HTTP/1.1 (\d+)}, [ sort map { lc } $answer =~ /^(access-control-[^\r]+)/gmi ]);
+}
+my ($all, $open) = (host('all--dev--admin'), host('open--dev--admin'));
+my ($code, $cors) = cross($all, host($its), 'OPTIONS', 'Access-Control-Request-Method: PUT', 'Access-Control-Request-Headers: X-One, x-two');
+is($code, 204, "a page may ask another app of its user");
+is_deeply($cors, [ 'access-control-allow-credentials: true', 'access-control-allow-headers: x-one, x-two',
+	'access-control-allow-methods: get, head, post, put, patch, delete, options', "access-control-allow-origin: http://$all" ], 'in any way');
+($code, $cors) = cross($all, $open, 'GET', "Cookie: $cookie");
+is_deeply([ $code, $cors ], [ 200, [ 'access-control-allow-credentials: true', "access-control-allow-origin: http://$all" ] ], 'and read the answer');
+($code, $cors) = cross(host('web--dev--bob'), $all, 'POST', "Cookie: $cookie", 'Content-Length: 0');
+is_deeply([ $code, $cors ], [ 403, [] ], "another user's page may not act for who opens it");
+($code, $cors) = cross(host('web--dev--bob'), $open, 'GET', "Cookie: $cookie");
+is_deeply([ $code, $cors ], [ 200, [] ], 'only at a public app, whose answer it cannot read');
+is_deeply([ (cross('elsewhere.example', host($its), 'OPTIONS', 'Access-Control-Request-Method: PUT'))[0] ], [ 303 ], 'other sites are not answered for the app');
+
 # The dashboard's host does not serve them.
 is((ask("127.0.0.1:$own", '/.app-host/web--dev--admin', cookie => "coder_session_token=$gateway->{token}"))[2] =~ /^GET /, '', 'not by the path of the route');
 like((ask("127.0.0.1:$own", '/healthz'))[2], qr/OK/i, 'it is as it was');
