@@ -19,7 +19,7 @@ BEGIN
 		END IF;
 		-- POSIX counts hours west of Greenwich.
 		RETURN format('<Z>%s', -hours::int4);
-	ELSIF zone IS NOT NULL AND NOT EXISTS (SELECT 1 FROM pg_timezone_names n WHERE n.name = zone) THEN
+	ELSIF zone IS NOT NULL AND NOT coder.timezone_known(zone) THEN
 		PERFORM coder.raise_query('timezone', format('Query param "timezone" must be a valid time zone: unknown time zone %s', zone));
 	END IF;
 	RETURN coalesce(zone, 'UTC');

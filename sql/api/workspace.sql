@@ -39,6 +39,11 @@ $$;
 COMMENT ON FUNCTION coder.cron_field(text, integer, integer, text[]) IS
 	'The values of one field of a cron schedule (lists, ranges, steps, names); NULL if it is not one.';
 
+CREATE OR REPLACE FUNCTION coder.timezone_known(name text) RETURNS boolean
+AS 'MODULE_PATHNAME', 'coder_timezone_known'
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION coder.timezone_known(text) IS 'Is it a name of pg_timezone_names?';
+
 CREATE OR REPLACE FUNCTION coder.schedule_parse(schedule text, OUT zone text, OUT minutes integer[],
 									 OUT hours integer[], OUT days integer[], OUT error text)
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -57,7 +62,7 @@ BEGIN
 		error := 'validate weekly schedule: expected day-of-month and month to be *';
 		RETURN;
 	END IF;
-	IF zone = 'Local' OR zone = '' OR NOT EXISTS (SELECT FROM pg_timezone_names n WHERE n.name = zone) THEN
+	IF zone = 'Local' OR zone = '' OR NOT coder.timezone_known(zone) THEN
 		error := format('parse schedule: provided bad location %s', zone);
 		RETURN;
 	END IF;

@@ -64,6 +64,8 @@ SELECT is(pg_temp.last(), '3 start autostart', 'at its time it starts');
 SELECT pg_temp.work('[{"name": "vm", "type": "x", "agents": [{"name": "main", "operating_system": "linux", "architecture": "amd64", "connection_timeout_seconds": 60}]}]');
 SELECT is(coder.schedule_next('CRON_TZ=Europe/Berlin 0 8 * * 1-5', '2026-03-28 12:00+00'), '2026-03-30 06:00+00'::timestamptz, 'over the change to summer time');
 SELECT is(coder.schedule_next('CRON_TZ=UTC */15 9-10 * * sun', '2026-04-16 00:00+00'), '2026-04-19 09:00+00'::timestamptz, 'steps, ranges and names');
+SELECT is((SELECT count(*) FROM pg_timezone_names n WHERE NOT coder.timezone_known(n.name)), 0::bigint, 'every time zone is known');
+SELECT ok(NOT coder.timezone_known(z), z || ' is none') FROM unnest(ARRAY['europe/berlin', 'Nowhere', 'EST7', '../UTC', '', repeat('x', 300)]) z;
 SELECT is((SELECT error IS NOT NULL FROM coder.schedule_parse(s)), bad, s) FROM (VALUES
 	('30 9 * * 1-5', false), ('CRON_TZ=UTC 30 9 * * *', false), ('garbage', true), ('30 9 1 * 1', true),
 	('60 9 * * 1', true), ('30 9 * * 9', true), ('CRON_TZ=Nowhere/No 30 9 * * 1', true), ('30 9-8 * * 1', true), ('30 */0 * * 1', true)) v(s, bad);
