@@ -135,7 +135,7 @@ COMMENT ON VIEW coder.template_variables IS 'Terraform variables of versions; va
 
 CREATE OR REPLACE VIEW coder.audit_live WITH (security_barrier) AS
 SELECT l."time",
-	   u.username AS who,
+	   coalesce(u.username, l.database_role) AS who,
 	   l.action,
 	   l.resource_type AS type,
 	   l.resource_target AS target,
@@ -147,6 +147,8 @@ SELECT l."time",
 	   l.database_role,
 	   l.status_code,
 	   l.additional_fields,
+	   l.token_id,
+	   l.database_role,
 	   l.request_id,
 	   l.resource_id,
 	   l.id

@@ -189,8 +189,9 @@ BEGIN
 		RAISE invalid_authorization_specification USING MESSAGE = format('there is no user "%s"', who);
 	END IF;
 	IF NOT (pg_is_in_recovery() OR current_setting('transaction_read_only')::bool) THEN
-		PERFORM coder.audit('login', 'user', uid, name,
-			additional => jsonb_build_object('by', 'coder.become', 'database_role', session_user));
+		-- By the role of the database, whomever it was before.
+		PERFORM coder.audit('login', 'user', uid, name, actor => '00000000-0000-0000-0000-000000000000',
+			additional => '{"by": "coder.become"}');
 	END IF;
 	PERFORM coder.session_become(uid, coalesce(local, false));
 	RETURN name;

@@ -400,7 +400,7 @@ SELECT is(coder.api('GET', '/api/v2/users/me')->>'username', 'member1', 'asks as
 SELECT is(coder.become('ulla', true), 'ulla', 'and another for the transaction');
 SELECT is(w.username || ' ' || w.login || ' ' || w.until, 'ulla become transaction', 'whoami knows') FROM coder.whoami() w;
 SELECT lives_ok('SELECT coder.logout()', 'logs out');
-SELECT is((SELECT count(*) FROM coder.audit_logs WHERE additional_fields->>'database_role' = 'sql_admin'
+SELECT is((SELECT count(*) FROM coder.audit_logs WHERE database_role = 'sql_admin'
 	AND additional_fields->>'by' = 'coder.become'), 2::bigint, 'and finds it in the audit log');
 SELECT throws_ok($$DELETE FROM coder.audit_logs$$, '42501', NULL, 'which stays');
 -- A function that an administrator lends gives no rights of the administrator's.

@@ -114,7 +114,7 @@ is($node->safe_psql('postgres', q{SELECT count(*) FROM coder.audit_logs WHERE ad
 like(slurp_file($node->logfile, $log), qr/role "adm" asks as user 00000000-0000-4000-8000-000000000002/, 'but the server\'s log does');
 unlike(slurp_file($node->logfile, $log), qr/\Q$bob\E/, 'without anybody\'s token');
 is(ask($adm, "SELECT coder.become('bob')"), 'bob', 'for good');
-is($node->safe_psql('postgres', q{SELECT additional_fields->>'database_role' FROM coder.audit_logs WHERE additional_fields->>'by' = 'coder.become'}), 'adm',
+is($node->safe_psql('postgres', q{SELECT database_role FROM coder.audit_logs WHERE additional_fields->>'by' = 'coder.become'}), 'adm',
 	'the audit log tells');
 $node->safe_psql('postgres', 'REVOKE coder_admin FROM adm; GRANT coder_user TO adm');
 is(ask($adm, $mine), '28000', 'what a role lent ends with the role');

@@ -72,21 +72,11 @@ for my $file (glob("$root/docs/*.md"), "$root/README.md")
 	is("@missing", '', substr($file, length($root) + 1) . ' names what exists');
 }
 
-# The recipes of docs/SQL.md, each in a transaction that is rolled back.
 my $page = Coder::Documents::read_text("$root/docs/SQL.md");
 my %named = map { $_ => 1 } $page =~ /^\| `(\w+)` \|/mg;
 my @relations = split /\n/, $node->safe_psql('postgres', q{SELECT relname FROM pg_class
 	WHERE relnamespace = 'coder'::regnamespace AND relkind IN ('r', 'v')});
 is(join(' ', grep { !$named{$_} } @relations), '', 'docs/SQL.md names every table and view');
-my @recipes = $page =~ /^### ([^\n]+)\n.*?^```sql\n(.*?)^```/msg;
-cmp_ok(scalar @recipes / 2, '>=', 12, 'docs/SQL.md has a dozen recipes');
-my $sample = Coder::Documents::read_text("$root/test/documents/sample.sql");
-while (my ($title, $sql) = splice @recipes, 0, 2)
-{
-	my ($status, $out, $err) = $node->psql('postgres', "BEGIN;\n$sample\n\\echo ---\n$sql\nROLLBACK;", on_error_stop => 1);
-	is("$status$err", '0', "recipe: $title");
-	like($out, qr/---\n./, 'it answers something');
-}
 
 $node->stop;
 done_testing();
