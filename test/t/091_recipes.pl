@@ -84,12 +84,24 @@ while (my ($title, $sql) = splice @recipes, 0, 2)
 	my @more = ref($query // '') eq 'Regexp' ? ($query) : ();
 	($query, $answer) = () if @more;
 
-	# Each on a copy, since some begin and end transactions.
-	$node->safe_psql('template1', 'DROP DATABASE IF EXISTS recipe; CREATE DATABASE recipe TEMPLATE postgres');
-	my ($status, $out, $err) = $node->psql('recipe', $sql, on_error_stop => 1, extra_params => ['-U', 'adm']);
+	# In a transaction that is rolled back; on a copy where the recipe has transactions of its own.
+	my ($status, $out, $err);
+	if ($sql =~ /^COMMIT/m)
+	{
+		$node->safe_psql('template1', 'CREATE DATABASE recipe TEMPLATE postgres');
+		($status, $out, $err) = $node->psql('recipe', $sql, on_error_stop => 1, extra_params => ['-U', 'adm']);
+		$out .= "\n---\n" . (defined $query ? $node->safe_psql('recipe', $query) : '');
+		$node->safe_psql('template1', 'DROP DATABASE recipe');
+	}
+	else
+	{
+		($status, $out, $err) = $node->psql('postgres',
+			"BEGIN; SET SESSION AUTHORIZATION adm;\n$sql\nRESET SESSION AUTHORIZATION;\n\\echo ---\n" . ($query // 'SELECT') . ";ROLLBACK;", on_error_stop => 1);
+	}
+	my ($rows, $did) = ($out // '') =~ /^(.*?)\n?---\n?(.*)$/s;
 	is("$status$err", '0', "recipe: $title");
-	like($out, $_, 'it answers what it says') for $pattern, @more;
-	is($node->safe_psql('recipe', $query), $answer, 'and does what it says') if defined $query;
+	like($rows, $_, 'it answers what it says') for $pattern, @more;
+	is($did, $answer, 'and does what it says') if defined $query;
 }
 is(join(', ', sort keys %expect), '', 'every recipe is in docs/SQL.md');
 $node->stop;
