@@ -36,6 +36,7 @@ typedef struct CoderSubject
 	RbacSubject rbac;
 	char token_id[CODER_KEY_ID_LEN + 1]; /* "" where there is no API key */
 	TimestampTz expires_at;
+	TimestampTz upstream_expires; /* of the token of who signed the user in; DT_NOEND: none, or without an end */
 	TimestampTz last_used;
 	int64 lifetime_seconds;
 	bool has_agent;
@@ -59,6 +60,7 @@ extern CoderSubject *coder_current_subject; /* NULL: nobody */
 extern uint64 coder_subject_generation(void);
 extern void coder_subject_init(void);
 extern CoderSubject *coder_subject_of_token(const char *token, int len, const char *remote);
+extern bool coder_subject_upstream_over(const CoderSubject *subject);
 extern CoderSubject *coder_subject_of_agent(const pg_uuid_t *auth_token);
 extern CoderSubject *coder_subject_of_user(const pg_uuid_t *user_id);
 extern CoderSubject *coder_subject_load_token(const char *token, int len);

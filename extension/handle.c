@@ -526,22 +526,71 @@ find_continuation(CoderRequest *request, FmgrInfo *call)
 }
 
 static Datum
-call_function(Route *route, CoderRequest *request)
+invoke(Route *route, CoderRequest *request, FmgrInfo *function, bool *isnull)
 {
 	LOCAL_FCINFO(fcinfo, 1);
-	FmgrInfo continuation;
 	Datum response;
 
-	if (request->cursor != NULL && find_continuation(request, &continuation))
-		InitFunctionCallInfoData(*fcinfo, &continuation, 1, InvalidOid, NULL, NULL);
-	else
-		InitFunctionCallInfoData(*fcinfo, &route->call, 1, InvalidOid, NULL, NULL);
+	InitFunctionCallInfoData(*fcinfo, function, 1, InvalidOid, NULL, NULL);
 	fcinfo->args[0].value = coder_request_datum(request, request_desc, route->raw_body);
 	fcinfo->args[0].isnull = false;
 	response = FunctionCallInvoke(fcinfo);
-	if (fcinfo->isnull)
+	*isnull = fcinfo->isnull;
+	return response;
+}
+
+static Datum
+call_function(Route *route, CoderRequest *request, FmgrInfo *function)
+{
+	bool isnull;
+	Datum response = invoke(route, request, function, &isnull);
+
+	if (isnull)
 		elog(ERROR, "function coder.%s answered nothing", route->function);
 	return answer_of_response(response);
+}
+
+/*
+ * A session lives as long as the token of the provider who signed its user in:
+ * one that is over is renewed first.  The answer that has it fetched, or 0.
+ */
+static Datum
+renew_upstream(Route *route, CoderRequest *request)
+{
+	FmgrInfo function;
+	bool isnull;
+	Datum response;
+
+	fmgr_info(function_oid("oauth_renew"), &function);
+	response = invoke(route, request, &function, &isnull);
+	return isnull ? (Datum) 0 : answer_of_response(response);
+}
+
+/* The answer of a function that goes on with what was fetched, of a handler in C, or of the route's function. */
+static Datum
+call_route(Route *route, CoderRequest *request)
+{
+	FmgrInfo function;
+	bool isnull;
+	Datum answer = (Datum) 0;
+
+	if (request->cursor != NULL && find_continuation(request, &function))
+	{
+		if (function.fn_oid != function_oid("oauth_renewed"))
+			return call_function(route, request, &function);
+		invoke(route, request, &function, &isnull);
+		request->cursor = NULL; /* then it is as if it had just come */
+	}
+	else if (request->cursor == NULL && coder_current_subject != NULL && route->auth != AUTH_OPTIONAL &&
+			 coder_subject_upstream_over(coder_current_subject))
+	{
+		answer = renew_upstream(route, request);
+		if (answer != (Datum) 0)
+			return answer;
+	}
+	if (route->fast != NULL)
+		answer = call_fast(route, request);
+	return answer != (Datum) 0 ? answer : call_function(route, request, &route->call);
 }
 
 static void
@@ -646,10 +695,7 @@ serve(Route *route, CoderRequest *request, const char *token, int token_len, Cod
 		check_bypass(request);
 		if (route->needs_access)
 			check_access(route);
-		if (route->fast != NULL)
-			answer = call_fast(route, request);
-		if (answer == (Datum) 0)
-			answer = call_function(route, request);
+		answer = call_route(route, request);
 		coder_audit_end(answer_status(answer));
 	}
 	PG_CATCH();

@@ -160,6 +160,7 @@ coder_new_subject(MemoryContext parent)
 	static uint64 loaded = 0;
 
 	subject->context = context;
+	subject->upstream_expires = DT_NOEND;
 	subject->serial = ++loaded;
 	return subject;
 }
@@ -178,7 +179,9 @@ static const Oid key_args[] = {TEXTOID};
 static CoderPlan key_plan = {
 	"SELECT k.hashed_secret, k.user_id, k.expires_at, k.last_used, k.lifetime_seconds,"
 	"       k.scopes::pg_catalog.text[], k.allow_list,"
-	"       k.login_type OPERATOR(pg_catalog.=) 'oauth2_provider_app' AND NOT coder.oauth2_audience_ok(k.id)"
+	"       k.login_type OPERATOR(pg_catalog.=) 'oauth2_provider_app' AND NOT coder.oauth2_audience_ok(k.id),"
+	"       CASE WHEN k.login_type OPERATOR(pg_catalog.=) 'oidc' OR k.login_type OPERATOR(pg_catalog.=) 'github'"
+	"            THEN coder.upstream_expiry(k.user_id, k.login_type) END"
 	"  FROM coder.api_keys k WHERE k.id OPERATOR(pg_catalog.=) $1",
 	1,
 	key_args,
@@ -303,6 +306,11 @@ load_key(CoderSubject *subject, const char *id, const char *secret)
 				 errdetail("The token is meant for another server.")));
 	if (subject->expires_at <= GetCurrentTimestamp())
 		raise_expired(subject);
+	value = coder_column(0, 9, &isnull);
+	if (!isnull)
+		subject->upstream_expires = DatumGetTimestampTz(value);
+	if (subject->upstream_expires == DT_NOBEGIN)
+		raise_signed_out("You must re-authenticate with the login provider.");
 	unknown = coder_set_scope(subject, scopes, nscopes, allow, nallow);
 	if (unknown != NULL)
 		elog(ERROR, "unknown scope \"%s\" of an API key", unknown);
@@ -387,7 +395,8 @@ coder_subject_of_token(const char *token, int len, const char *remote)
 	refresh_cache();
 	coder_sha256(token, len, digest);
 	entry = hash_search(cache, digest, HASH_FIND, NULL);
-	if (entry != NULL && entry->subject->expires_at > GetCurrentTimestamp())
+	if (entry != NULL &&
+		Min(entry->subject->expires_at, entry->subject->upstream_expires) > GetCurrentTimestamp())
 	{
 		note_use(entry->subject, remote);
 		return entry->subject;
@@ -401,6 +410,14 @@ coder_subject_of_token(const char *token, int len, const char *remote)
 	keep_subject(digest, subject, before);
 	note_use(subject, remote);
 	return subject;
+}
+
+/* Has the token ended that the provider gave when the user signed in? */
+bool
+coder_subject_upstream_over(const CoderSubject *subject)
+{
+	return subject->upstream_expires != DT_NOEND && may_write() &&
+		   subject->upstream_expires <= GetCurrentTimestamp();
 }
 
 /* Raises ZC401 where the token does not look like an API key. */

@@ -62,7 +62,7 @@ BEGIN
 	END IF;
 	IF discovery IS NULL THEN
 		RETURN coder.fetch('oidc_discovered', 'null',
-			coder.fetch_get(rtrim(coder.setting('oidc_issuer_url'), '/') || '/.well-known/openid-configuration', max_size => 262144));
+			coder.fetch_get(rtrim(coder.setting('oidc_issuer_url'), '/') || '/.well-known/openid-configuration', max_size => 262144, timeout_ms => 5000));
 	END IF;
 	RETURN coder.oidc_go(req, discovery);
 END

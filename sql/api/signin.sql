@@ -385,6 +385,75 @@ BEGIN
 END
 $$;
 
+-- When the token of the provider ends that stands behind a session of this kind: -infinity where the user is not linked any
+-- more, infinity where it does not say.  Called by extension/subject.c when it reads a key.
+CREATE OR REPLACE FUNCTION coder.upstream_expiry(uid uuid, kind coder.login_type)
+RETURNS timestamptz LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	expires timestamptz;
+BEGIN
+	SELECT l.oauth_expiry INTO expires FROM coder.user_links l WHERE l.user_id = uid AND l.login_type = kind;
+	RETURN CASE WHEN NOT FOUND THEN '-infinity' WHEN expires <= '0001-01-02' THEN 'infinity' ELSE expires END;
+END
+$$;
+
+-- The session's token has ended: it is renewed at the provider, by whoever asks first; others go on meanwhile.  NULL: nothing to
+-- be done.  ZC401 where it cannot be renewed.  Called by extension/handle.c before the route's function.
+CREATE OR REPLACE FUNCTION coder.oauth_renew(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	kind CONSTANT coder.login_type := (SELECT k.login_type FROM coder.api_keys k WHERE k.id = coder.subject_token_id());
+	discovery CONSTANT jsonb := (SELECT p.discovery FROM coder.oidc_providers p WHERE p.issuer = coder.setting('oidc_issuer_url'));
+	l coder.user_links;
+	form jsonb;
+BEGIN
+	IF (CASE kind WHEN 'oidc' THEN NOT coder.oidc_configured() OR discovery IS NULL WHEN 'github' THEN NOT coder.github_configured() ELSE true END) THEN
+		RETURN NULL;
+	END IF;
+	SELECT x.* INTO l FROM coder.user_links x WHERE x.user_id = coder.subject_id() AND x.login_type = kind FOR UPDATE;
+	IF l.oauth_expiry IS NULL OR l.oauth_expiry > now() OR l.oauth_expiry <= '0001-01-02' THEN
+		RETURN NULL;
+	ELSIF l.oauth_refresh_token = '' THEN
+		PERFORM coder.raise(401, 'You are signed out or your session has expired. Please sign in again to continue.',
+			format('%s session expired at "%s". Try signing in again.', CASE kind WHEN 'oidc' THEN 'OpenID Connect' ELSE 'GitHub' END, coder.ts(l.oauth_expiry)));
+	END IF;
+	UPDATE coder.user_links x SET oauth_expiry = now() + interval '15 seconds' WHERE x.user_id = l.user_id AND x.login_type = kind;
+	form := jsonb_build_object('grant_type', 'refresh_token', 'refresh_token', coder.unseal(l.oauth_refresh_token, l.oauth_refresh_token_key_id));
+	IF kind = 'oidc' THEN
+		RETURN coder.fetch('oauth_renewed', to_jsonb(kind), coder.oauth_client_form(discovery->>'token_endpoint', form, coder.setting('oidc_client_id'),
+			coalesce(coder.secret_setting('oidc_client_secret'), ''),
+			NOT coalesce(discovery->'token_endpoint_auth_methods_supported', '["client_secret_basic"]') ? 'client_secret_basic'));
+	END IF;
+	RETURN coder.fetch('oauth_renewed', to_jsonb(kind), coder.oauth_client_form(coder.github_url('/login/oauth/access_token'), form,
+		coder.setting('oauth2_github_client_id'), coalesce(coder.secret_setting('oauth2_github_client_secret'), ''), true));
+END
+$$;
+
+-- The provider has answered: new tokens are kept, and the request goes on.  ZC401 where it refuses.
+CREATE OR REPLACE FUNCTION coder.oauth_renewed(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	kind CONSTANT coder.login_type := (coder.fetched(req)).state #>> '{}';
+	result CONSTANT jsonb := (coder.fetched(req)).results->0;
+	token CONSTANT jsonb := coder.try_json(result->>'body');
+BEGIN
+	IF coalesce((result->>'status')::int4 BETWEEN 200 AND 299, false) AND coalesce(token->>'access_token', '') <> '' THEN
+		UPDATE coder.user_links l SET oauth_access_token = token->>'access_token', oauth_expiry = coder.oauth_expiry(token),
+			oauth_refresh_token = coalesce(nullif(token->>'refresh_token', ''), coder.unseal(l.oauth_refresh_token, l.oauth_refresh_token_key_id))
+		 WHERE l.user_id = coder.subject_id() AND l.login_type = kind;
+		RETURN NULL;
+	END IF;
+	PERFORM coder.raise(401, 'You are signed out or your session has expired. Please sign in again to continue.',
+		'The login provider did not renew the session: ' || left(coalesce(token->>'error', coder.fetched_error(result)), 200) || '. Try signing in again.');
+END
+$$;
+
 -- GET /users/authmethods
 CREATE OR REPLACE FUNCTION coder.auth_methods(req coder.request)
 RETURNS coder.response LANGUAGE plpgsql STABLE

@@ -70,6 +70,9 @@ CREATE TRIGGER auth_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON code
 CREATE TRIGGER auth_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON coder.custom_roles
 	FOR EACH STATEMENT EXECUTE FUNCTION coder.auth_changed();
 
+CREATE TRIGGER auth_changed AFTER DELETE OR TRUNCATE ON coder.user_links
+	FOR EACH STATEMENT EXECUTE FUNCTION coder.auth_changed();
+
 -- The deployment's switches that change roles (extension/load.c).
 CREATE TRIGGER auth_changed_insert AFTER INSERT ON coder.settings FOR EACH ROW
 	WHEN (NEW.name IN ('disable_owner_workspace_access', 'disable_workspace_sharing')) EXECUTE FUNCTION coder.auth_changed();

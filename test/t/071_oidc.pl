@@ -195,6 +195,42 @@ my $csrf = $browser->cookie('coder_session_token');
 is(($browser->post('/api/v2/users/logout', undef, 'Coder-Session-Token' => $csrf))[0], 200, 'logged out');
 is(($browser->get('/api/v2/users/me'))[0], 401, 'the session is over');
 
+# The provider's token behind a session: renewed when it ends, and the session ends with it.
+$idp->mode(claims => { sub => 'u9', email => 'tico@good.example' });
+$gateway->sql(q{DELETE FROM coder.oidc_providers});
+sign_in($browser = browser());
+my $tico = $gateway->sql(q{SELECT user_id FROM coder.user_links WHERE linked_id LIKE '%u9'});
+my $ends = sub
+{
+	# Backends keep who a key is until something of theirs changes.
+	$gateway->sql("UPDATE coder.user_links SET oauth_expiry = now() - interval '1 minute'$_[0] WHERE user_id = '$tico'");
+	$gateway->sql(q{DELETE FROM coder.user_links WHERE false});
+};
+$ends->('');
+$idp->forget;
+is(($browser->get('/api/v2/users/me'))[0], 200, 'a token that has ended is renewed');
+is_deeply([ map { $_->{form}{grant_type} } grep { $_->{path} eq '/token' } $idp->requests ], ['refresh_token'], 'with the refresh token, once');
+is(($browser->get('/api/v2/users/me/login-type'))[0], 200, 'then the session goes on');
+ok($gateway->sql("SELECT oauth_expiry > now() + interval '50 minutes' FROM coder.user_links WHERE user_id = '$tico'"), 'with a new end');
+$ends->('');
+$idp->mode(fail => '/token');
+my ($renewed, $why) = $browser->get('/api/v2/users/me');
+is($renewed, 401, 'a provider that does not renew it ends the session');
+like($why->{detail}, qr/did not renew the session/, 'and it says so');
+$idp->mode;
+$ends->(q{, oauth_refresh_token = ''});
+($renewed, $why) = $browser->get('/api/v2/users/me');
+is($renewed, 401, 'without a refresh token too');
+like($why->{detail}, qr/^OpenID Connect session expired at "[^"]+". Try signing in again\.$/, 'in the right words');
+$idp->mode(claims => { sub => 'u9', email => 'tico@good.example' });
+is((sign_in($browser))[0], 307, 'until one signs in again');
+is(($browser->get('/api/v2/users/me'))[0], 200, 'and goes on');
+$gateway->sql("DELETE FROM coder.user_links WHERE user_id = '$tico'");
+($renewed, $why) = $browser->get('/api/v2/users/me');
+is($renewed, 401, 'a session without its link is none');
+is($why->{detail}, 'You must re-authenticate with the login provider.', 'and says what to do');
+is((sign_in($browser))[0], 307, 'the link comes back') or diag explain [ sign_in($browser) ];
+
 # A password account becomes one of the provider.
 my ($owner) = $first->cookie('coder_session_token');
 my $admin = $gateway->client($owner);
