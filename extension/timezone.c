@@ -1,8 +1,9 @@
 /*
  * timezone.c -- is it the name of a time zone?
  *
- * pg_timezone_names reads every file of the time zone database at each look, some
- * 20 ms; schedules are parsed by the thousand.  Here each backend does it once.
+ * pg_timezone_names reads every file of the time zone database at each look, which
+ * takes tens of milliseconds; schedules are parsed by the thousand.  Here each backend
+ * does it once.
  *
  * SPDX-License-Identifier: MIT
  */
