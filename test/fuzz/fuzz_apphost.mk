@@ -1,0 +1,1 @@
+LIBS_fuzz_apphost := -lcrypto
