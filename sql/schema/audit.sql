@@ -9,7 +9,7 @@ CREATE TYPE coder.resource_type AS ENUM ('organization', 'template', 'template_v
 	'health_settings', 'oauth2_provider_app', 'oauth2_provider_app_secret', 'custom_role', 'organization_member',
 	'notifications_settings', 'notification_template', 'idp_sync_settings_organization',
 	'idp_sync_settings_group', 'idp_sync_settings_role', 'workspace_agent', 'workspace_app',
-	'prebuilds_settings', 'task', 'ai_seat', 'user_secret');
+	'prebuilds_settings', 'task', 'ai_seat', 'user_secret', 'ai_provider', 'ai_provider_key');
 
 CREATE TABLE coder.audit_logs (
 	id uuid PRIMARY KEY DEFAULT gen_random_uuid(),

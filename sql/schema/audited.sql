@@ -25,6 +25,8 @@ INSERT INTO coder.audit_tables (table_name, resource_type, id_column, key_column
 	('oauth2_provider_app_secrets', 'oauth2_provider_app_secret', 'id', NULL, 'display_secret', false, NULL, NULL,
 		'{oauth2_provider_app}', '{app_id}', NULL, '{create,write,delete}'),
 	('user_secrets', 'user_secret', 'id', NULL, 'name', false, NULL, NULL, '{user}', '{user_id}', NULL, '{create,write,delete}'),
+	('chat_providers', 'ai_provider', 'id', NULL, 'provider', false, NULL, NULL, '{}', '{}', NULL, '{create,write,delete}'),
+	('user_chat_provider_keys', 'ai_provider_key', 'id', NULL, 'user_id', true, NULL, NULL, '{user,ai_provider}', '{user_id,chat_provider_id}', NULL, '{create,write,delete}'),
 	('notification_templates', 'notification_template', 'id', NULL, 'name', false, NULL, NULL, '{}', '{}', NULL, '{create,write,delete}');
 
 SELECT coder.audit_track('templates', ARRAY['active_version_id', 'activity_bump', 'allow_user_autostart', 'allow_user_autostop',
@@ -74,6 +76,9 @@ SELECT coder.audit_track('oauth2_provider_apps', ARRAY['name', 'icon', 'callback
 SELECT coder.audit_track('oauth2_provider_app_secrets', '{app_id,display_secret}', '{id,created_at,last_used_at,secret_prefix}',
 	secret => '{hashed_secret}');
 SELECT coder.audit_track('user_secrets', '{id,user_id,name,description,env_name,file_path}', '{created_at,updated_at}', secret => '{value}');
+SELECT coder.audit_track('chat_providers', '{id,provider,display_name,enabled,base_url,central_api_key_enabled,allow_user_api_key,allow_central_api_key_fallback}',
+	'{api_key_key_id,created_by,created_at,updated_at}', secret => '{api_key}');
+SELECT coder.audit_track('user_chat_provider_keys', '{id,user_id,chat_provider_id}', '{api_key_key_id,created_at,updated_at}', secret => '{api_key}');
 SELECT coder.audit_track('notification_templates', '{name,title_template,body_template,actions,group,method,kind,enabled_by_default}', '{id}');
 
 -- Without WHEN, which is compiled anew for each statement: the function looks.

@@ -350,6 +350,13 @@ SELECT is(pg_temp.told(), ARRAY['write user member0 200 name'], 'and falls with 
 SELECT is((SELECT status FROM api('PATCH', '/api/v2/templates/' || (SELECT id FROM coder.templates WHERE name = 'template-0'), '{"allow_user_autostop": false, "default_ttl_ms": 7200000}', pg_temp.boss())), 200, 'a template that changes its workspaces');
 SELECT is((SELECT array_agg(split_part(x, ' 200', 1)) FROM unnest(pg_temp.told()) x), ARRAY['write template template-0'], 'is one row');
 
+-- Providers of models, and keys for them.
+INSERT INTO coder.chat_providers (provider, api_key) VALUES ('openai', 'sk-1');
+UPDATE coder.chat_providers SET api_key = 'sk-2', base_url = 'https://example.com' WHERE provider = 'openai';
+SELECT is((SELECT array_agg(split_part(x, ' 200 ', 1) || CASE WHEN x LIKE '%api_key!%' THEN ' with a key' ELSE '' END) FROM unnest(pg_temp.told()) x),
+	'{create ai_provider openai with a key,write ai_provider openai with a key}', 'a provider of models');
+SELECT is((SELECT count(*)::int FROM coder.audit_logs WHERE diff::text LIKE '%sk-%'), 0, 'whose key is nowhere');
+
 -- Nobody edits it.
 SELECT throws_ok('UPDATE coder.audit_logs SET diff = ''{}''', 'ZC403', 'Rows of the audit log are neither changed nor deleted.', 'no UPDATE');
 SELECT throws_ok('DELETE FROM coder.audit_logs', 'ZC403', NULL, 'no DELETE');
