@@ -48,6 +48,7 @@ SQL_API = \
 	api/idpsync.sql \
 	api/scim.sql \
 	api/notification.sql \
+	api/webpush.sql \
 	api/audit.sql \
 	api/deployment.sql \
 	api/insight.sql \

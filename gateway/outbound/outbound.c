@@ -168,6 +168,16 @@ on_header(char *data, size_t size, size_t n, void *arg)
 	return size * n;
 }
 
+static curl_socket_t
+open_public(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	(void) arg;
+	(void) purpose;
+	if (!outbound_is_public(&address->addr))
+		return CURL_SOCKET_BAD;
+	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
 static void
 set_limits(CURL *easy, const OutboundRequest *request)
 {
@@ -185,6 +195,14 @@ set_limits(CURL *easy, const OutboundRequest *request)
 	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
 	if (ca != NULL)
 		curl_easy_setopt(easy, CURLOPT_CAINFO, ca);
+	if (request->public_only)
+	{
+		/* Neither an open connection nor a proxy is a way around. */
+		curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_public);
+		curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
+		curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
+		curl_easy_setopt(easy, CURLOPT_PROXY, "");
+	}
 }
 
 static void

@@ -3,7 +3,9 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include <netinet/in.h>
 #include <sodium.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,6 +125,7 @@ parse_request(OutboundRequest *request, json_t *json)
 		return "max_size is out of range";
 	request->timeout_ms = (long) timeout;
 	request->max_size = (size_t) size;
+	request->public_only = json_is_true(json_object_get(json, "public"));
 	request->method = strdup(method);
 	request->url = strdup(url);
 	wrong = parse_headers(request, json_object_get(json, "headers"));
@@ -331,4 +334,43 @@ outbound_cursor(const OutboundPlan *plan)
 		free(json);
 	}
 	return cursor;
+}
+
+/* Addresses ------------------------------------------------------------------- */
+
+static bool
+is_public_v4(uint32_t a)
+{
+	static const struct
+	{
+		uint32_t net;
+		int bits;
+	} closed[] = {{0x00000000, 8}, {0x0a000000, 8}, {0x64400000, 10}, {0x7f000000, 8}, {0xa9fe0000, 16}, {0xac100000, 12},
+				  {0xc0000000, 24}, {0xc0000200, 24}, {0xc0a80000, 16}, {0xc6120000, 15}, {0xc6336400, 24},
+				  {0xcb007100, 24}, {0xe0000000, 3}};
+
+	for (size_t i = 0; i < sizeof(closed) / sizeof(closed[0]); i++)
+		if ((a ^ closed[i].net) >> (32 - closed[i].bits) == 0)
+			return false;
+	return true;
+}
+
+bool
+outbound_is_public(const struct sockaddr *address)
+{
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *) (const void *) address;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *) (const void *) address;
+	const uint8_t *b = v6->sin6_addr.s6_addr;
+	uint32_t inner;
+
+	if (address->sa_family == AF_INET)
+		return is_public_v4(ntohl(v4->sin_addr.s_addr));
+	if (address->sa_family != AF_INET6)
+		return false;
+	memcpy(&inner, b + 12, sizeof(inner));
+	if (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
+		return is_public_v4(ntohl(inner));
+	/* 2000::/3 is what is given out; of it, neither documentation nor tunnels to other addresses. */
+	return b[0] >> 5 == 1 && !(b[0] == 0x20 && b[1] == 0x02) && !(b[0] == 0x20 && b[1] == 0x01 && (b[2] & 0xfe) == 0 && b[3] == 0) &&
+		   !(b[0] == 0x20 && b[1] == 0x01 && b[2] == 0x0d && b[3] == 0xb8);
 }

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/socket.h>
 
 #include <jansson.h>
 
@@ -34,6 +35,7 @@ typedef struct OutboundRequest
 	size_t body_len;
 	long timeout_ms;
 	size_t max_size; /* of the answer's body */
+	bool public_only; /* not to addresses of this machine or of private networks */
 
 	long status; /* 0: no answer, see error */
 	const char *error;
@@ -65,5 +67,8 @@ void outbound_take_header(OutboundRequest *request, const char *line, size_t len
 
 /* The cursor of the call that goes on: "fetched:<function>\n{"state":...,"results":[...]}"; malloc'ed. */
 char *outbound_cursor(const OutboundPlan *plan);
+
+/* Is the address one that everybody has, and not this machine's, a private network's or a special one? */
+bool outbound_is_public(const struct sockaddr *address);
 
 #endif

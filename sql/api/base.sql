@@ -433,6 +433,7 @@ BEGIN
 	ON CONFLICT DO NOTHING;
 	INSERT INTO coder.organization_members (user_id, organization_id)
 	SELECT prebuilds, o.id FROM coder.organizations o WHERE o.is_default ON CONFLICT DO NOTHING;
+	PERFORM coder.webpush_keys();
 	PERFORM coder.audit_as(NULL);
 END
 $$;

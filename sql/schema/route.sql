@@ -266,3 +266,17 @@ RETURNS bytea LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'c
 -- The evaluated coder_workspace_tags of a template: {tags, problems}, {error}, or {broken}; extension/template.c.
 CREATE FUNCTION coder.template_tags(archive bytea, input jsonb, at timestamptz)
 RETURNS jsonb LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_template_tags';
+
+-- A new key pair on P-256: {private, public}, 32 and 65 bytes.
+CREATE FUNCTION coder.p256_keypair()
+RETURNS bytea[] LANGUAGE C VOLATILE PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_p256_keypair';
+
+-- ES256 of a text: r and s, 64 bytes.
+CREATE FUNCTION coder.es256_sign(data text, private bytea, public bytea)
+RETURNS bytea LANGUAGE C VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_es256_sign';
+
+-- The body of a push to a browser (RFC 8291); public and auth are the browser's.  salt and a key pair are fresh where they
+-- are NULL, and given by tests only.  Errors: 22023 for keys that are none, 54000 for a payload beyond 4079 bytes.
+CREATE FUNCTION coder.webpush_encrypt(payload bytea, public bytea, auth bytea, salt bytea DEFAULT NULL, our_private bytea DEFAULT NULL,
+	our_public bytea DEFAULT NULL)
+RETURNS bytea LANGUAGE C VOLATILE PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_webpush_encrypt';

@@ -3,6 +3,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include <arpa/inet.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -154,6 +155,44 @@ test_results(void **state)
 	outbound_plan_free(&plan);
 }
 
+static bool
+is_public(const char *text)
+{
+	struct sockaddr_in v4 = {.sin_family = AF_INET};
+	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
+
+	if (inet_pton(AF_INET, text, &v4.sin_addr) == 1)
+		return outbound_is_public((struct sockaddr *) &v4);
+	assert_int_equal(inet_pton(AF_INET6, text, &v6.sin6_addr), 1);
+	return outbound_is_public((struct sockaddr *) &v6);
+}
+
+static void
+test_public_addresses(void **state)
+{
+	static const char *const open[] = {"1.1.1.1", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0",
+									   "126.255.255.255", "128.0.0.0", "172.15.255.255", "172.32.0.0", "192.167.255.255",
+									   "192.169.0.0", "198.17.255.255", "198.20.0.0", "223.255.255.255",
+									   "2606:4700:4700::1111", "2a00:1450::1", "::ffff:1.1.1.1"};
+	static const char *const closed[] = {"0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.127.255.255",
+										 "127.0.0.1", "127.255.255.255", "169.254.169.254", "172.16.0.1", "172.31.255.255",
+										 "192.0.0.1", "192.0.2.1", "192.168.0.1", "198.18.0.1", "198.19.255.255",
+										 "198.51.100.1", "203.0.113.1", "224.0.0.1", "239.255.255.255", "240.0.0.1",
+										 "255.255.255.255", "::", "::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1",
+										 "64:ff9b::7f00:1", "fc00::1", "fd12::1", "fe80::1", "ff02::1", "2001:db8::1",
+										 "2002:7f00:1::1", "2001::1"};
+	struct sockaddr other = {.sa_family = AF_UNIX};
+
+	(void) state;
+	for (size_t i = 0; i < sizeof(open) / sizeof(open[0]); i++)
+		if (!is_public(open[i]))
+			fail_msg("%s is public", open[i]);
+	for (size_t i = 0; i < sizeof(closed) / sizeof(closed[0]); i++)
+		if (is_public(closed[i]))
+			fail_msg("%s is not public", closed[i]);
+	assert_false(outbound_is_public(&other));
+}
+
 int
 main(void)
 {
@@ -162,6 +201,7 @@ main(void)
 		cmocka_unit_test(test_wait),
 		cmocka_unit_test(test_bad_plans),
 		cmocka_unit_test(test_results),
+		cmocka_unit_test(test_public_addresses),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
