@@ -95,9 +95,8 @@ listen_on(PGconn *pg)
 	bool changed = true; /* what was notified while nobody listened is lost */
 
 	PQclear(PQexec(pg, "LISTEN routes"));
-	/* A PostgreSQL of somebody else's may have been restarted, and the worker did not come back by itself. */
-	if (gw_server.options.pg_connection_url != NULL)
-		PQclear(PQexec(pg, "SELECT coder.ensure_worker()"));
+	/* PostgreSQL may have been restarted, and a worker that was not preloaded does not come back by itself. */
+	PQclear(PQexec(pg, "SELECT coder.ensure_worker()"));
 	while (!atomic_load(&gw_server.stopping) && PQstatus(pg) == CONNECTION_OK)
 	{
 		struct pollfd fds[2] = {{.fd = PQsocket(pg), .events = POLLIN}, {.fd = wake_fd, .events = POLLIN}};

@@ -353,9 +353,11 @@ prepare_database(void)
 		run_sql(pg, "ALTER EXTENSION coder UPDATE", NULL, cluster == NULL);
 		if (run_sql(pg, "SELECT coder.keys_start()", NULL, false) && run_sql(pg, "SELECT coder.configure($1::jsonb)", settings, false))
 			routes = gw_listen_read_routes(pg);
-		/* A server of somebody else's: nobody has preloaded the worker there. */
-		if (cluster == NULL)
-			run_sql(pg, "SELECT coder.ensure_worker()", NULL, true);
+		/*
+		 * A server of somebody else's has not preloaded the worker.  Of the embedded
+		 * one it has ended for good where it looked before the extension was there.
+		 */
+		run_sql(pg, "SELECT coder.ensure_worker()", NULL, true);
 	}
 	free(settings);
 	PQfinish(pg);

@@ -25,6 +25,8 @@ like($gateway->log, qr/\Q$gateway->{url}\E.*psql/s, 'a start says what to do nex
 my $owner = $gateway->first_user;
 my ($status, $me) = $owner->get('/api/v2/users/me');
 is($status, 200, 'the first user is signed in');
+# However long the first CREATE EXTENSION took: the worker of the new cluster looks for it after 5 s, and not again.
+ok($gateway->wait_for(15, sub { $gateway->sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'coder worker'") == 1 }), 'what is due by time is done');
 
 # A second server neither takes the port nor the cluster.
 my $second = Coder::Gateway->start(port => $gateway->{port}, wait => -1);
