@@ -10,44 +10,44 @@
 -- such a row, as the API does: the name of a workspace's owner, whom a reader
 -- of the workspace may not read.  What they show is of a row of rows_… only.
 
-CREATE OR REPLACE VIEW coder.rows_users WITH (security_invoker, security_barrier) AS
+CREATE OR REPLACE VIEW coder.rows_users WITH (security_invoker) AS
 SELECT id, email, username, created_at, updated_at, status, rbac_roles, login_type, avatar_url, deleted, last_seen_at,
 	   quiet_hours_schedule, name, is_system, is_service_account
   FROM coder.users;
 COMMENT ON VIEW coder.rows_users IS 'The users that the reader may read, without secrets.';
 
-CREATE OR REPLACE VIEW coder.rows_members WITH (security_invoker, security_barrier) AS
+CREATE OR REPLACE VIEW coder.rows_members WITH (security_invoker) AS
 SELECT user_id, organization_id, created_at, updated_at, roles FROM coder.organization_members;
 COMMENT ON VIEW coder.rows_members IS 'The members of organizations that the reader may read.';
 
-CREATE OR REPLACE VIEW coder.rows_keys WITH (security_invoker, security_barrier) AS
+CREATE OR REPLACE VIEW coder.rows_keys WITH (security_invoker) AS
 SELECT id, user_id, last_used, expires_at, created_at, updated_at, login_type, lifetime_seconds, ip_address, token_name, scopes, allow_list
   FROM coder.api_keys;
 COMMENT ON VIEW coder.rows_keys IS 'The keys that the reader may read, without secrets.';
 
-CREATE OR REPLACE VIEW coder.rows_templates WITH (security_invoker, security_barrier) AS
+CREATE OR REPLACE VIEW coder.rows_templates WITH (security_invoker) AS
 SELECT t.* FROM coder.templates t;
 COMMENT ON VIEW coder.rows_templates IS 'The templates that the reader may read.';
 
-CREATE OR REPLACE VIEW coder.rows_versions WITH (security_invoker, security_barrier) AS
+CREATE OR REPLACE VIEW coder.rows_versions WITH (security_invoker) AS
 SELECT v.* FROM coder.template_versions v;
 COMMENT ON VIEW coder.rows_versions IS 'The versions of templates that the reader may read.';
 
-CREATE OR REPLACE VIEW coder.rows_workspaces WITH (security_invoker, security_barrier) AS
+CREATE OR REPLACE VIEW coder.rows_workspaces WITH (security_invoker) AS
 SELECT w.* FROM coder.workspaces w;
 COMMENT ON VIEW coder.rows_workspaces IS 'The workspaces that the reader may read.';
 
-CREATE OR REPLACE VIEW coder.rows_resources WITH (security_invoker, security_barrier) AS
+CREATE OR REPLACE VIEW coder.rows_resources WITH (security_invoker) AS
 SELECT r.* FROM coder.workspace_resources r;
 COMMENT ON VIEW coder.rows_resources IS 'The resources that the reader may read.';
 
-CREATE OR REPLACE VIEW coder.rows_jobs WITH (security_invoker, security_barrier) AS
+CREATE OR REPLACE VIEW coder.rows_jobs WITH (security_invoker) AS
 SELECT id, created_at, updated_at, started_at, canceled_at, completed_at, error, organization_id, initiator_id, provisioner, type,
 	   worker_id, file_id, tags, error_code, job_status, logs_length, logs_overflowed
   FROM coder.provisioner_jobs;
 COMMENT ON VIEW coder.rows_jobs IS 'The jobs that the reader may read, without their input.';
 
-CREATE OR REPLACE VIEW coder.rows_audit WITH (security_invoker, security_barrier) AS
+CREATE OR REPLACE VIEW coder.rows_audit WITH (security_invoker) AS
 SELECT l.* FROM coder.audit_logs l;
 COMMENT ON VIEW coder.rows_audit IS 'The rows of the audit log that the reader may read.';
 
@@ -145,8 +145,6 @@ SELECT l."time",
 	   l.user_agent,
 	   l.status_code,
 	   l.additional_fields,
-	   l.token_id,
-	   l.database_role,
 	   l.request_id,
 	   l.resource_id,
 	   l.id
