@@ -43,7 +43,7 @@ my $mel = $gateway->login('mel@example.com', 'SomeSecurePassword!');
 is(($mel->patch("/api/v2/templates/$template->{id}", { name => 'mine' }))[0], 404, 'who may not change a template');
 is(($mel->put('/api/v2/users/me/profile', { username => 'not a name' }))[0], 400, 'and asks for a bad name');
 is(($mel->get('/api/v2/audit'))[0], 403, 'nor reads the log');
-ok($gateway->wait_for(5, sub { rows('username:mel%20action:write') =~ /template/ }), 'is told of, in a transaction of its own');
+ok($gateway->wait_for(5, sub { my $told = rows('username:mel%20action:write'); $told =~ /template/ && $told =~ / 400 / }), 'is told of, in a transaction of its own');
 is(join('; ', sort split /; /, rows('username:mel%20action:write%20resource_type:template') . '; ' . rows('username:mel%20action:write%20resource_type:user') =~ s/; write user mel 201 by mel//r),
 	'write template starter 404 by mel; write user mel 400 by mel', 'with the status');
 is(($mel->post('/api/v2/users/login', { email => 'mel@example.com', password => 'wrong' }))[0], 401, 'a wrong password');
