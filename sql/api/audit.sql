@@ -185,12 +185,21 @@ CREATE OR REPLACE FUNCTION coder.search_user(value text, by_email bool DEFAULT f
 RETURNS uuid LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	found_id uuid;
 BEGIN
 	IF value = 'me' AND NOT by_email THEN
 		RETURN coder.subject_id();
+	ELSIF by_email THEN
+		SELECT u.id INTO found_id FROM coder.users u WHERE lower(u.email) = lower(value) AND NOT u.deleted AND u.email <> '';
+	ELSE
+		SELECT u.id INTO found_id FROM coder.users u WHERE lower(u.username) = lower(value) AND NOT u.deleted;
 	END IF;
-	RETURN coalesce((SELECT u.id FROM coder.users u WHERE lower(CASE WHEN by_email THEN u.email ELSE u.username END) = lower(value)
-		ORDER BY u.deleted, u.updated_at DESC LIMIT 1), '00000000-0000-0000-0000-000000000001');
+	IF found_id IS NULL THEN
+		SELECT u.id INTO found_id FROM coder.users u
+		 WHERE u.deleted AND lower(CASE WHEN by_email THEN u.email ELSE u.username END) = lower(value) ORDER BY u.updated_at DESC LIMIT 1;
+	END IF;
+	RETURN coalesce(found_id, '00000000-0000-0000-0000-000000000001');
 END
 $$;
 
