@@ -422,6 +422,8 @@ BEGIN
 		RETURN;
 	END IF;
 	INSERT INTO coder.site_configs (key, value)
+	SELECT 'oauth2_github_default_eligible', (NOT coder.users_exist())::text ON CONFLICT DO NOTHING;
+	INSERT INTO coder.site_configs (key, value)
 	SELECT 'derp_mesh_key', encode(coder.random_bytes(32), 'hex') ON CONFLICT DO NOTHING;
 	PERFORM coder.audit_as('seed', false);
 	INSERT INTO coder.organizations (name, display_name, description, is_default)

@@ -830,7 +830,7 @@ BEGIN
 	SELECT jsonb_build_object('workspace_owner', u.username, 'workspace_owner_id', u.id,
 			'workspace_owner_email', u.email, 'workspace_owner_name', u.name,
 			'workspace_owner_login_type', u.login_type, 'workspace_owner_groups', v_groups,
-			'workspace_owner_rbac_roles', v_roles, 'workspace_owner_oidc_access_token', '',
+			'workspace_owner_rbac_roles', v_roles, 'workspace_owner_oidc_access_token', coder.oidc_access_token(u.id),
 			'workspace_owner_ssh_public_key', coalesce(k.public_key, ''),
 			'workspace_owner_ssh_private_key', coalesce(k.private_key, ''))
 	  INTO v

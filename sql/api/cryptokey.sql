@@ -84,7 +84,7 @@ BEGIN
 		-- The first token of all, before the first tick.
 		PERFORM coder.crypto_keys_rotate(at);
 	END LOOP;
-	RETURN coder.jwt_sign(claims, decode(v_key.secret, 'hex'), 'HS512', jsonb_build_object('kid', v_key.sequence::text));
+	RETURN coder.jwt_sign(claims, decode(coder.unseal(v_key.secret, v_key.secret_key_id), 'hex'), 'HS512', jsonb_build_object('kid', v_key.sequence::text));
 END
 $$;
 COMMENT ON FUNCTION coder.crypto_sign(coder.crypto_key_feature, jsonb, timestamptz) IS
@@ -103,7 +103,7 @@ BEGIN
 	IF coalesce(v_kid, '') !~ '^[1-9][0-9]{0,8}$' THEN
 		RETURN NULL;
 	END IF;
-	SELECT k.secret INTO v_secret FROM coder.crypto_keys k
+	SELECT coder.unseal(k.secret, k.secret_key_id) INTO v_secret FROM coder.crypto_keys k
 	 WHERE k.feature = crypto_verify.feature AND k.sequence = v_kid::integer AND k.secret IS NOT NULL
 	   AND (k.deletes_at IS NULL OR k.deletes_at > at);
 	v_claims := coder.jwt_verify(token, decode(v_secret, 'hex'), 'HS512', at - interval '1 minute');

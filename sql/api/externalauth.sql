@@ -59,7 +59,12 @@ DECLARE
 BEGIN
 	FOR one IN SELECT p.prefix, p.n, jsonb_object_agg(p.field, p.value) AS given FROM (
 			SELECT m[1] AS prefix, m[2]::int4 AS n, m[3] AS field, s.value
-			  FROM coder.settings s, regexp_match(s.name, '^(external_auth_|gitauth_)([0-9]{1,4})_([a-z_]+)$') m WHERE m IS NOT NULL AND s.value <> '') p
+			  FROM coder.settings s, regexp_match(s.name, '^(external_auth_|gitauth_)([0-9]{1,4})_([a-z_]+)$') m WHERE m IS NOT NULL AND s.value <> ''
+			-- Where none is set up: GitHub by device, if there is a client of this deployment for that.
+			UNION ALL
+			SELECT 'external_auth_', 0, d.field, d.value FROM coder.settings s, LATERAL (VALUES ('type', 'github'), ('device_flow', 'true'), ('client_id', s.value)) d (field, value)
+			 WHERE s.name = 'external_auth_github_default_client_id' AND s.value <> '' AND coder.setting_bool('external_auth_github_default_provider_enable', true)
+			   AND NOT EXISTS (SELECT 1 FROM coder.settings o WHERE o.name ~ '^(external_auth_|gitauth_)[0-9]+_type$')) p
 		 GROUP BY p.prefix, p.n ORDER BY p.prefix, p.n
 	LOOP
 		type := lower(coalesce(one.given->>'type', ''));
@@ -548,7 +553,7 @@ BEGIN
 END
 $$;
 
--- Tokens of a user for a build: of the version's providers that are linked and have not expired.
+-- Tokens of a user for a build: of the version's providers that are linked, have not expired, and whose key this session has.
 CREATE OR REPLACE FUNCTION coder.external_auth_tokens(uid uuid, providers jsonb)
 RETURNS jsonb LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -558,7 +563,8 @@ BEGIN
 			'access_token', coder.unseal(l.oauth_access_token, l.oauth_access_token_key_id)))
 		FROM jsonb_array_elements(providers) p
 		JOIN coder.external_auth_links l ON l.provider_id = p->>'id' AND l.user_id = uid
-	   WHERE (l.oauth_expiry <= '0001-01-02' OR l.oauth_expiry > now()) AND coder.external_auth_config(l.provider_id) IS NOT NULL), '[]');
+	   WHERE (l.oauth_expiry <= '0001-01-02' OR l.oauth_expiry > now()) AND coder.external_auth_config(l.provider_id) IS NOT NULL
+		 AND coalesce(l.oauth_access_token_key_id = ANY (coder.seal_key_ids()), true)), '[]');
 END
 $$;
 

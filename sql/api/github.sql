@@ -4,14 +4,48 @@
 -- (-> github_teams) -> coder.oauth_login.  By device the page at /login/device shows a code (github_device), and polls the callback.
 -- Settings are the reference's CODER_OAUTH2_GITHUB_*.
 
+-- The client of GitHub's that is used where none is set up: by device, open to everyone, on deployments that began without users.
+-- NULL: none, since CODER_OAUTH2_GITHUB_DEFAULT_CLIENT_ID names none, or another is set up.
+CREATE OR REPLACE FUNCTION coder.github_default()
+RETURNS text LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF coalesce(coder.setting('oauth2_github_client_id'), '') <> '' OR NOT coder.setting_bool('oauth2_github_default_provider_enable', true)
+		OR coder.site_config('oauth2_github_default_eligible') IS DISTINCT FROM 'true' THEN
+		RETURN NULL;
+	END IF;
+	RETURN nullif(coder.setting('oauth2_github_default_client_id'), '');
+END
+$$;
+
+-- The client's id; NULL where there is none.
+CREATE OR REPLACE FUNCTION coder.github_client()
+RETURNS text LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coalesce(nullif(coder.setting('oauth2_github_client_id'), ''), coder.github_default());
+END
+$$;
+
+-- By a code to type?
+CREATE OR REPLACE FUNCTION coder.github_by_device()
+RETURNS bool LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coder.setting_bool('oauth2_github_device_flow') OR coder.github_default() IS NOT NULL;
+END
+$$;
+
 -- Is it set up?
 CREATE OR REPLACE FUNCTION coder.github_configured()
 RETURNS bool LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	RETURN coalesce(coder.setting('oauth2_github_client_id'), '') <> ''
-		AND (coder.setting_bool('oauth2_github_device_flow') OR coalesce(coder.secret_setting('oauth2_github_client_secret'), '') <> '');
+	RETURN coder.github_client() IS NOT NULL AND (coder.github_by_device() OR coalesce(coder.secret_setting('oauth2_github_client_secret'), '') <> '');
 END
 $$;
 
@@ -45,8 +79,8 @@ RETURNS coder.response LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	device CONSTANT bool := coder.setting_bool('oauth2_github_device_flow');
-	id CONSTANT text := coder.setting('oauth2_github_client_id');
+	device CONSTANT bool := coder.github_by_device();
+	id CONSTANT text := coder.github_client();
 	back CONSTANT text := rtrim(coder.setting('access_url'), '/') || '/api/v2/users/oauth2/github/callback';
 	code CONSTANT text := coalesce(req.query->>'code', '');
 	verifier text;
@@ -78,7 +112,7 @@ DECLARE
 	body CONSTANT jsonb := coder.try_json((coder.fetched(req)).results->0->>'body');
 	token jsonb;
 BEGIN
-	IF coder.setting_bool('oauth2_github_device_flow') AND body->>'error' IN ('slow_down', 'expired_token', 'access_denied') THEN
+	IF coder.github_by_device() AND body->>'error' IN ('slow_down', 'expired_token', 'access_denied') THEN
 		PERFORM coder.raise(400, 'Failed exchanging Oauth code.', body->>'error');
 	END IF;
 	token := coder.oauth_token((coder.fetched(req)).results->0);
@@ -109,7 +143,7 @@ RETURNS coder.response LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	IF coder.setting_bool('oauth2_github_device_flow') THEN
+	IF coder.github_by_device() THEN
 		PERFORM coder.raise(401, message);
 	END IF;
 	RETURN coder.signin_page(401, 'Not allowed to sign in', message);
@@ -140,9 +174,9 @@ BEGIN
 	END IF;
 	who := jsonb_build_object('linked_id', who->>'id', 'email', emails->0->>'email', 'emails', jsonb_path_query_array(emails, '$[*].email'),
 		'username', coder.username_from(replace(who->>'login', '_', '-')), 'login', who->>'login', 'name', coder.claim_text(who, 'name'),
-		'avatar_url', coder.claim_text(who, 'avatar_url'), 'allow_signups', coder.setting_bool('oauth2_github_allow_signups', true),
-		'device', coder.setting_bool('oauth2_github_device_flow'));
-	IF coder.setting_bool('oauth2_github_allow_everyone') THEN
+		'avatar_url', coder.claim_text(who, 'avatar_url'), 'allow_signups', coder.setting_bool('oauth2_github_allow_signups'),
+		'device', coder.github_by_device());
+	IF coder.setting_bool('oauth2_github_allow_everyone') OR coder.github_default() IS NOT NULL THEN
 		RETURN coder.oauth_login(req, 'github', who, token, '{}', '{}');
 	END IF;
 	SELECT array_agg(lower(m.v->'organization'->>'login')) INTO orgs
@@ -186,11 +220,11 @@ AS $$
 BEGIN
 	IF NOT coder.github_configured() THEN
 		PERFORM coder.raise(400, 'Github OAuth2 is not enabled.');
-	ELSIF NOT coder.setting_bool('oauth2_github_device_flow') THEN
+	ELSIF NOT coder.github_by_device() THEN
 		PERFORM coder.raise(400, 'Device flow is not enabled for Github OAuth2.');
 	END IF;
 	RETURN coder.fetch('device_offered', '{}', coder.fetch_form(coder.github_url('/login/device/code'), jsonb_build_object(
-		'client_id', coder.setting('oauth2_github_client_id'), 'scope', 'read:user read:org user:email')));
+		'client_id', coder.github_client(), 'scope', 'read:user read:org user:email')));
 END
 $$;
 

@@ -359,3 +359,36 @@ BEGIN
 		token, jsonb_build_object('id_token_claims', claims, 'user_info_claims', coalesce(others, '{}'), 'merged_claims', merged), merged);
 END
 $$;
+
+-- A user's access token of the provider, for builds; "" where there is none, it has ended, or this session lacks its key.
+CREATE OR REPLACE FUNCTION coder.oidc_access_token(uid uuid)
+RETURNS text LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coalesce((SELECT coder.unseal(l.oauth_access_token, l.oauth_access_token_key_id) FROM coder.user_links l
+		WHERE l.user_id = uid AND l.login_type = 'oidc' AND (l.oauth_expiry <= '0001-01-02' OR l.oauth_expiry > now())
+		  AND coalesce(l.oauth_access_token_key_id = ANY (coder.seal_key_ids()), true)), '');
+END
+$$;
+
+-- GET /debug/{user}/debug-link: the claims that a user signed in with.
+CREATE OR REPLACE FUNCTION coder.debug_link(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	u CONSTANT coder.users := coder.param_user(req);
+	claims CONSTANT jsonb := (SELECT l.claims FROM coder.user_links l WHERE l.user_id = u.id AND l.login_type = 'oidc');
+BEGIN
+	IF u.login_type <> 'oidc' OR claims IS NULL THEN
+		PERFORM coder.raise(400, 'User is not an OIDC user.');
+	END IF;
+	RETURN coder.reply(200, jsonb_build_object('id_token_claims', claims->'id_token_claims', 'user_info_claims', claims->'user_info_claims',
+		'merged_claims', claims->'merged_claims'));
+END
+$$;
+
+DELETE FROM coder.routes WHERE area = 'oidc';
+INSERT INTO coder.routes (area, method, pattern, function, access, read_only) VALUES
+	('oidc', 'GET', '/api/v2/debug/{user}/debug-link', 'debug_link', 'debug_info:read', true);

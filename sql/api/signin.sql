@@ -429,7 +429,7 @@ BEGIN
 			NOT coalesce(discovery->'token_endpoint_auth_methods_supported', '["client_secret_basic"]') ? 'client_secret_basic'));
 	END IF;
 	RETURN coder.fetch('oauth_renewed', to_jsonb(kind), coder.oauth_client_form(coder.github_url('/login/oauth/access_token'), form,
-		coder.setting('oauth2_github_client_id'), coalesce(coder.secret_setting('oauth2_github_client_secret'), ''), true));
+		coder.github_client(), coalesce(coder.secret_setting('oauth2_github_client_secret'), ''), true));
 END
 $$;
 
@@ -462,7 +462,7 @@ AS $$
 BEGIN
 	RETURN coder.reply(200, jsonb_build_object(
 		'password', jsonb_build_object('enabled', NOT coder.setting_bool('disable_password_auth')),
-		'github', jsonb_build_object('enabled', coder.github_configured(), 'default_provider_configured', false),
+		'github', jsonb_build_object('enabled', coder.github_configured(), 'default_provider_configured', coder.github_default() IS NOT NULL),
 		'oidc', jsonb_build_object('enabled', coder.oidc_configured(),
 			'signInText', CASE WHEN coder.oidc_configured() THEN coalesce(nullif(coder.setting('oidc_sign_in_text'), ''), 'OpenID Connect') ELSE '' END,
 			'iconUrl', CASE WHEN coder.oidc_configured() THEN coalesce(coder.setting('oidc_icon_url'), '') ELSE '' END))

@@ -566,7 +566,7 @@ BEGIN
 	END IF;
 	IF kind NOT IN ('password', 'none', 'github', 'oidc') THEN
 		PERFORM coder.raise(400, format('Unsupported login type "%s" for manually creating new users.', kind));
-	ELSIF kind = 'oidc' THEN
+	ELSIF kind = 'oidc' AND NOT coder.oidc_configured() THEN
 		PERFORM coder.raise(400, 'You must configure OIDC before creating OIDC users.');
 	ELSIF kind <> 'password' AND coalesce(body->>'password', '') <> '' THEN
 		PERFORM coder.raise(400, format('Password cannot be set for non-password ("%s") authentication.', kind));

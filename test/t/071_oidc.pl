@@ -47,6 +47,7 @@ ok(!defined $first->cookie('oauth_state'), 'the cookies of the sign-in are gone'
 my $me = ($first->get('/api/v2/users/me'))[1];
 is_deeply([ @$me{qw(username email name login_type status)} ], [qw(dora dora@example.com Dora oidc active)], 'the account is as claimed');
 is($me->{roles}[0]{name}, 'owner', 'the first owns the deployment');
+is(($first->get('/api/v2/debug/me/debug-link'))[1]{id_token_claims}{sub}, 'u1', 'and shown to who looks for a mistake');
 is(($first->get('/api/v2/users/oidc-claims'))[1]{claims}{preferred_username}, 'dora', 'its claims are kept');
 is(($first->get($back))[0], 401, 'the same answer does not work twice');
 is((browser()->get($back))[0], 401, 'nor in another browser');
@@ -237,6 +238,7 @@ my $admin = $gateway->client($owner);
 my $org = ($admin->get('/api/v2/organizations/default'))[1]{id};
 is(($admin->post('/api/v2/users', { username => 'isa', email => 'isa@example.com', password => 'SomeSecurePassword!', organization_ids => [$org], login_type => 'password' }))[0],
 	201, 'an account with a password');
+is(($admin->post('/api/v2/users', { username => 'benny2', email => 'benny2@example.com', organization_ids => [$org], login_type => 'oidc' }))[0], 201, 'an account for somebody who will come by the provider');
 my $isa = $gateway->login('isa@example.com', 'SomeSecurePassword!');
 refused('the provider\'s word for a password account', 403, qr/Incorrect login type/, claims => { sub => 'u11', email => 'isa@example.com' });
 $browser = browser();

@@ -44,7 +44,8 @@ my $github = Coder::HttpDouble->start(sub {
 });
 my $callback = '/api/v2/users/oauth2/github/callback';
 my $gateway = Coder::Gateway->start(env => { CODER_EVENT_LOOPS => 1, CODER_DANGEROUS_DISABLE_RATE_LIMITS => 'true', CODER_OAUTH2_GITHUB_CLIENT_ID => 'id1',
-		CODER_OAUTH2_GITHUB_CLIENT_SECRET => 'hush', CODER_OAUTH2_GITHUB_ENTERPRISE_BASE_URL => $github->url . '/', CODER_OAUTH2_GITHUB_ALLOW_EVERYONE => 'true' });
+		CODER_OAUTH2_GITHUB_CLIENT_SECRET => 'hush', CODER_OAUTH2_GITHUB_ENTERPRISE_BASE_URL => $github->url . '/', CODER_OAUTH2_GITHUB_ALLOW_EVERYONE => 'true',
+		CODER_OAUTH2_GITHUB_ALLOW_SIGNUPS => 'true' });
 END { diag $gateway->log if $gateway && !Test::More->builder->is_passing }
 
 sub browser { return Coder::Browser->new(url => $gateway->url) }
@@ -122,5 +123,15 @@ is((browser()->get("$callback?code=dc1&state=$state"))[0], 401, 'another browser
 ($status, my $body) = $device->get("$callback?code=dc1&state=$state");
 is_deeply([ $status, $body ], [ 200, { redirect_url => '/y' } ], 'then it is done');
 is(($device->get('/api/v2/users/me'))[1]{username}, 'dora-explorer', 'and signed in');
+
+# The client for deployments that have set up none.
+settings(oauth2_github_client_id => undef, oauth2_github_device_flow => undef, oauth2_github_allow_everyone => undef);
+is((browser()->get('/api/v2/users/authmethods'))[1]{github}{enabled}, $false, 'without a client GitHub is not offered');
+is((browser()->get($callback))[0], 400, 'nor does it work');
+settings(oauth2_github_default_client_id => 'id1');
+is_deeply((browser()->get('/api/v2/users/authmethods'))[1]{github}, { enabled => $true, default_provider_configured => $true }, 'with a default one it is');
+like((browser()->get($callback))[2]{location}, qr{^/login/device\?}, 'by device');
+settings(oauth2_github_default_provider_enable => 'false');
+is((browser()->get($callback))[0], 400, 'unless that is turned off');
 
 done_testing;

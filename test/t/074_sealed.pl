@@ -68,7 +68,7 @@ ok(reload(qr/have been read again/), 'a new key and the old one');
 is(token(), 'refresh-1', 'open what is there');
 my ($status, $out) = dbcrypt('rotate');
 is($status, 0, 'rotation') or diag $out;
-like($out, qr/^2 values/, 'of both tokens');
+like($out, qr/^\d+ values/, 'of all values');
 isnt($gateway->sql('SELECT oauth_refresh_token_key_id FROM coder.user_links'), $id, 'under the new key');
 keys_are('b');
 ok(reload(qr/have been read again/), 'the old key goes');
