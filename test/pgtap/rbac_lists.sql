@@ -87,7 +87,7 @@ DECLARE
 	answer bool;
 BEGIN
 	PERFORM coder.set_subject(u.id, scopes) FROM coder.users u WHERE u.username = 'member3';
-	answer := (SELECT coder.app_allowed(w, level) FROM coder.workspaces w WHERE w.id = pg_temp.id('workspace', n));
+	answer := (SELECT coder.app_allowed(w, level, true) FROM coder.workspaces w WHERE w.id = pg_temp.id('workspace', n));
 	PERFORM coder.set_subject(NULL);
 	RETURN answer;
 END
