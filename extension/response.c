@@ -112,7 +112,9 @@ coder_raise_sql(PG_FUNCTION_ARGS)
 			(errcode(code),
 			 errmsg_internal("%s", message),
 			 detail[0] != '\0' ? errdetail_internal("%s", detail) : 0,
-			 hint[0] != '\0' ? errhint("%s", hint) : 0));
+			 hint[0] != '\0' ? errhint("%s", hint) : 0,
+			 /* Its statement has a token. */
+			 errhidestmt(code == ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION)));
 	PG_RETURN_VOID();
 }
 

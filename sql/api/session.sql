@@ -168,8 +168,8 @@ BEGIN
 	RETURN (SELECT u.username FROM coder.users u WHERE u.id = (SELECT i.user_id FROM coder.session_info() i));
 EXCEPTION WHEN SQLSTATE 'ZC401' OR SQLSTATE 'ZC403' OR invalid_authorization_specification THEN
 	GET STACKED DIAGNOSTICS why = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
-	RAISE invalid_authorization_specification USING MESSAGE = 'this token does not sign anybody in',
-		DETAIL = coalesce(nullif(detail, ''), why), HINT = 'Make one with "coder tokens create", or on the page Tokens.';
+	PERFORM coder.raise_sql('ZC401', 'this token does not sign anybody in', coalesce(nullif(detail, ''), why),
+		'Make one with "coder tokens create", or on the page Tokens.');
 END
 $$;
 

@@ -70,7 +70,10 @@ $bob = token('bob');
 is(ask($ann, "SELECT coder.login('$bob')"), 'bob', 'a new one signs in again');
 $node->safe_psql('postgres', q{UPDATE coder.users SET status = 'suspended' WHERE username = 'bob'});
 is(ask($ann, $mine), '28000', 'who is suspended is signed out');
+my $quiet = -s $node->logfile;
 is(ask($ann, "SELECT coder.login('$bob')"), '28000', 'and does not get in');
+like(slurp_file($node->logfile, $quiet), qr/ERROR:.*this token does not sign anybody in/, 'which is logged');
+unlike(slurp_file($node->logfile, $quiet), qr/\Q$bob\E/, 'without the token');
 $node->safe_psql('postgres', q{UPDATE coder.users SET status = 'active' WHERE username = 'bob'});
 
 # ---- transactions and poolers ----
