@@ -8,7 +8,7 @@ use Test::More;
 
 my $node = PostgreSQL::Test::Cluster->new('primary');
 $node->init(allows_streaming => 1);
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'coder'\ntimezone = 'UTC'");
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'coder'\ntimezone = 'UTC'\nlog_statement = none");
 $node->start;
 $node->safe_psql('postgres', "CREATE EXTENSION coder; SELECT coder.seed(); BEGIN;"
 	. Coder::Documents::read_text("$Coder::Documents::data/sample.sql") . "COMMIT;");
