@@ -21,6 +21,8 @@
 #include <jansson.h>
 #include <libpq-fe.h>
 
+#include "origin.h"
+
 #ifndef GW_VERSION
 #define GW_VERSION "v2.32.0"
 #endif
@@ -44,7 +46,9 @@ typedef struct GwOptions
 	char *tls_address;
 	char *tls_cert_file;
 	char *tls_key_file;
-	char *proxy_trusted_headers;
+	char *proxy_trusted_headers; /* that name the client's address, … */
+	char *proxy_trusted_origins; /* … sent by these networks */
+	GwOrigins origins;			 /* the same, parsed */
 	char *outbound_ca_file; /* NULL: the system's certificates */
 	bool redirect_to_access_url;
 	bool secure_auth_cookie;

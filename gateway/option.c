@@ -72,6 +72,10 @@ static const Option options_table[] = {
 	 false, "redirect requests for other hosts to the access URL"},
 	{"secure-auth-cookie", "CODER_SECURE_AUTH_COOKIE", OPT_BOOL, AT(secure_auth_cookie), NULL, false,
 	 "mark cookies Secure (default: whether the access URL is https)"},
+	{"proxy-trusted-headers", "CODER_PROXY_TRUSTED_HEADERS", OPT_TEXT, AT(proxy_trusted_headers), NULL, false,
+	 "headers in which trusted proxies name the client's address, such as X-Forwarded-For"},
+	{"proxy-trusted-origins", "CODER_PROXY_TRUSTED_ORIGINS", OPT_TEXT, AT(proxy_trusted_origins), NULL, false,
+	 "networks of these proxies, such as 10.0.0.0/8,::1"},
 	{"samesite-auth-cookie", "CODER_SAMESITE_AUTH_COOKIE", OPT_TEXT, AT(samesite_auth_cookie), "lax", false,
 	 "SameSite of cookies: lax or none"},
 	{"host-prefix-cookie", "CODER_HOST_PREFIX_COOKIE", OPT_BOOL, AT(host_prefix_cookie), "false", false,
@@ -338,7 +342,7 @@ is_header_text(const char *text)
 }
 
 static bool
-check_options(const GwOptions *options)
+check_options(GwOptions *options)
 {
 	if (*options->http_address == '\0' && !options->tls_enable)
 		fprintf(stderr, "coder-server: --http-address is empty and --tls-enable is off: nothing to listen on\n");
@@ -350,6 +354,9 @@ check_options(const GwOptions *options)
 	else if (strcmp(options->samesite_auth_cookie, "lax") != 0 && strcmp(options->samesite_auth_cookie, "none") != 0)
 		fprintf(stderr, "coder-server: --samesite-auth-cookie is \"%s\", not lax or none\n",
 				options->samesite_auth_cookie);
+	else if (!gw_origins_parse(&options->origins, options->proxy_trusted_origins))
+		fprintf(stderr, "coder-server: --proxy-trusted-origins is \"%s\", not a list of up to %d networks\n",
+				options->proxy_trusted_origins, GW_ORIGINS_MAX);
 	else if (!is_header_text(options->strict_transport_security_options) ||
 			 !is_header_text(options->additional_csp_policy))
 		fprintf(stderr, "coder-server: a header's text must be printable ASCII\n");

@@ -160,6 +160,43 @@ check_token(GwRequest *request)
 	request->token = value;
 }
 
+/* The last line of a header: what was there before a proxy's own is the client's word. */
+static h2o_iovec_t
+last_header(h2o_req_t *req, const char *name, size_t len)
+{
+	for (size_t i = req->headers.size; i-- > 0;)
+	{
+		const h2o_header_t *header = &req->headers.entries[i];
+
+		if (header->name->len == len && strncasecmp(header->name->base, name, len) == 0)
+			return header->value;
+	}
+	return (h2o_iovec_t){NULL, 0};
+}
+
+/* A trusted proxy says who the client is, by the first of its headers that is an address. */
+static void
+take_proxys_word(GwRequest *request)
+{
+	const GwOrigins *origins = &gw_server.options.origins;
+	char client[GW_ADDRESS_MAX];
+
+	if (gw_server.options.proxy_trusted_headers == NULL || !gw_origins_contain(origins, request->remote))
+		return;
+	for (const char *p = gw_server.options.proxy_trusted_headers; *(p += strspn(p, ", ")) != '\0';)
+	{
+		size_t len = strcspn(p, ", ");
+		h2o_iovec_t value = last_header(request->req, p, len);
+
+		if (value.base != NULL && gw_origins_client(origins, value.base, value.len, client))
+		{
+			strcpy(request->remote, client);
+			return;
+		}
+		p += len;
+	}
+}
+
 static void
 find_remote(GwRequest *request)
 {
@@ -178,6 +215,8 @@ find_remote(GwRequest *request)
 		inet_ntop(sa.ss_family, address, request->remote, sizeof(request->remote));
 	if (strncmp(request->remote, "::ffff:", 7) == 0 && strchr(request->remote, '.') != NULL)
 		memmove(request->remote, request->remote + 7, strlen(request->remote + 7) + 1);
+	if (gw_server.options.origins.n > 0)
+		take_proxys_word(request);
 }
 
 static void

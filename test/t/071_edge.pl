@@ -93,6 +93,19 @@ ok($elsewhere{429} && $elsewhere{401} <= 45, 'are counted over all gateways') or
 is($gateway->sql(q{SELECT count(*) > 40 FROM coder.audit_logs WHERE action = 'login' AND status_code = 401}), 't', 'and audited');
 $second->stop;
 
+# Behind a proxy the client is who the proxy says it is; whoever else says so is not believed.
+sub address_of { my ($on, @headers) = @_; $on->client->post('/api/v2/users/login', { email => 'who@example.com', password => 'x' }, @headers);
+	return $gateway->sql("SELECT host(ip) FROM coder.audit_logs WHERE action = 'login' ORDER BY time DESC LIMIT 1") }
+my %behind = (CODER_PG_CONNECTION_URL => $database, CODER_PROXY_TRUSTED_HEADERS => 'X-Real-Ip,X-Forwarded-For');
+my $proxied = Coder::Gateway->start(dir => "$gateway->{dir}/proxied", env => { %behind, CODER_PROXY_TRUSTED_ORIGINS => '127.0.0.0/8,10.0.0.0/8' }) if mkdir "$gateway->{dir}/proxied";
+is(address_of($proxied, @$_[1 .. $#$_]), $_->[0], "behind a proxy: @$_[1 .. $#$_]") for ['127.0.0.1'], ['198.51.100.7', 'X-Forwarded-For' => '198.51.100.7'],
+	['198.51.100.7', 'X-Forwarded-For' => '6.6.6.6, 198.51.100.7, 10.1.2.3'], ['203.0.113.9', 'X-Real-Ip' => '203.0.113.9', 'X-Forwarded-For' => '6.6.6.6'],
+	['2001:db8::5', 'X-Forwarded-For' => '[2001:db8::5]:1234'], ['127.0.0.1', 'X-Forwarded-For' => 'unknown'], ['198.51.100.8', 'X-Real-Ip' => 'nonsense', 'X-Forwarded-For' => '198.51.100.8'];
+$proxied->stop;
+my $elsewhere = Coder::Gateway->start(dir => "$gateway->{dir}/elsewhere", env => { %behind, CODER_PROXY_TRUSTED_ORIGINS => '10.0.0.0/8' }) if mkdir "$gateway->{dir}/elsewhere";
+is(address_of($elsewhere, 'X-Forwarded-For' => '6.6.6.6'), '127.0.0.1', 'a client\'s own word does not count');
+$elsewhere->stop;
+
 # Cookies with a prefix, for other sites.
 my $third = Coder::Gateway->start(dir => "$gateway->{dir}/third", env => { CODER_PG_CONNECTION_URL => $database, CODER_HOST_PREFIX_COOKIE => 1, CODER_SAMESITE_AUTH_COOKIE => 'none' })
 	if mkdir "$gateway->{dir}/third";
