@@ -61,6 +61,20 @@ test("a user is created, gets a role, and is suspended", async () => {
   await page().locator('h1 .status[data-status="active"]').waitFor();
 });
 
+test("a page tells why a user may do something", async () => {
+  await page().goto(`${base}/users/bob`);
+  await link("What bob may do, and why").click();
+  const status = page().getByRole("status");
+  await status.filter({ hasText: "Yes: the role organization-member grants workspace:read at the level member" }).waitFor();
+  await page().getByLabel("Which").selectOption("all");
+  await status.filter({ hasText: "No: no role grants workspace:read on this object" }).waitFor();
+  await page().getByText("Roles that would grant it: owner, template-admin.").waitFor();
+  await page().getByLabel("What", { exact: true }).selectOption("audit_log");
+  await status.filter({ hasText: "Yes: the role auditor grants audit_log:read at the level site" }).waitFor();
+  await page().getByRole("row").filter({ hasText: "this decides" }).getByText("audit_log:read").waitFor();
+  await picture("access");
+});
+
 test("an organization is made, with a role of its own for a member", async () => {
   await link("Organizations").click();
   await button("New organization").click();

@@ -11,6 +11,7 @@ import type { Organization, User } from "./types";
 import { ErrorBox, Loading } from "./ui";
 import { Admin, Settings, adminHome, isAdminPath } from "./sections";
 import { About } from "./pages/about";
+import { AccessPage } from "./pages/access";
 import { Account, Applications, SshKey } from "./pages/account";
 import { Audit, Connections } from "./pages/audit";
 import { Build } from "./pages/build";
@@ -99,6 +100,7 @@ const BUILD = workspacePath("/builds/(?<number>[0-9]+)");
 const ADMIN_PAGES: [string, ComponentType][] = [
   ["/users", Users],
   ["/users/:user", UserPage],
+  ["/users/:user/access", AccessPage],
   ["/groups", Groups],
   ["/groups/:group", GroupPage],
   ["/organizations", Organizations],

@@ -60,6 +60,23 @@ export interface Permission {
   action: string;
 }
 
+/** Why a user may do something, or may not. */
+export interface Explanation {
+  allowed: boolean;
+  reason: string;
+  levels: {
+    level: string;
+    applies: boolean;
+    vote: string;
+    decides: boolean;
+    permissions: (Permission & { role: string; organization_id?: string })[];
+  }[];
+  acl: { user: boolean; groups: string[] };
+  scope: { passes: boolean; scopes: string[] };
+  allow_list: { passes: boolean; entries: string[] };
+  would_grant: string[];
+}
+
 export interface AssignableRole extends Role {
   organization_id?: string;
   assignable: boolean;

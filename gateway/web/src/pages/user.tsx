@@ -133,6 +133,9 @@ export function UserPage() {
         </div>
       </dl>
       <Roles user={u} reload={user.reload} />
+      <p>
+        <Link href={`/users/${u.username}/access`}>What {u.username} may do, and why</Link>
+      </p>
       {session.can.readAudit && (
         <p>
           <Link href={`/audit?q=${encodeURIComponent(`username:${u.username}`)}`}>What {u.username} did</Link>
