@@ -170,13 +170,15 @@ gw_reply_pg_error(h2o_req_t *req, const PGresult *result)
 {
 	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 	const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+	const char *query = memchr(req->path.base, '?', req->path.len);
+	size_t path_len = query != NULL ? (size_t) (query - req->path.base) : req->path.len; /* a query may hold secrets */
 	GwError error;
 
 	gw_error_of_sqlstate(&error, sqlstate, message, PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL),
 						 PQresultErrorField(result, PG_DIAG_MESSAGE_HINT));
 	if (error.status >= 500 && (sqlstate == NULL || strncmp(sqlstate, "ZC", 2) != 0))
 		gw_log(GW_WARN, "%.*s %.*s: database error %s: %s", (int) req->method.len, req->method.base,
-			   (int) (req->path.len < 200 ? req->path.len : 200), req->path.base,
+			   (int) (path_len < 200 ? path_len : 200), req->path.base,
 			   sqlstate != NULL ? sqlstate : "?", message != NULL ? message : "");
 	gw_reply_envelope(req, error.status, error.message, error.detail, error.validations);
 }

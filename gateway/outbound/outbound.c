@@ -220,6 +220,14 @@ set_request(Transfer *transfer)
 		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_len);
 		curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->body);
 	}
+	else if (strcmp(request->method, "POST") == 0 || strcmp(request->method, "PUT") == 0 ||
+			 strcmp(request->method, "PATCH") == 0)
+	{
+		/* Servers want to be told that there is no body. */
+		curl_easy_setopt(easy, CURLOPT_POST, 1L);
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) 0);
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDS, "");
+	}
 	if (strcmp(request->method, "HEAD") == 0)
 		curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
 	else

@@ -116,7 +116,8 @@ RETURNS coder.response LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	state CONSTANT text := coalesce(nullif(req.query->>'oidc_merge_state', ''), coder.random_key(32));
+	state CONSTANT text := CASE WHEN req.query->>'oidc_merge_state' ~ '^convert-[0-9A-Za-z]{32}$' THEN req.query->>'oidc_merge_state'
+		ELSE coder.random_key(32) END;
 	verifier CONSTANT text := coder.random_key(43);
 	number CONSTANT text := coder.random_key(32);
 	redirect CONSTANT text := CASE WHEN coalesce(req.query->>'redirect', '') <> '' THEN coder.local_path(req.query->>'redirect') ELSE '' END;

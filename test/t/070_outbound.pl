@@ -111,6 +111,9 @@ is_deeply([ @$echo{qw(method body)}, $echo->{query}{a}, $echo->{headers}{'x-test
 is($results->[1]{body_base64}, 'AAH/', 'a body that is no text comes in base64');
 is($results->[2]{status}, 404, 'any status is a result');
 
+$echo = JSON::PP::decode_json((fetch([ to('/echo', method => 'PUT') ]))[1][0]{body});
+is_deeply([ $echo->{method}, $echo->{headers}{'content-length'} ], [ 'PUT', 0 ], 'one that could have a body says that it has none');
+
 my ($hop) = @{ (fetch([ to('/redirect') ]))[1] };
 is($hop->{status}, 302, 'no redirect is followed');
 is($hop->{headers}{location}, '/echo', 'but told');

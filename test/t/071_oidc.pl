@@ -52,6 +52,9 @@ is(($first->get('/api/v2/users/oidc-claims'))[1]{claims}{preferred_username}, 'd
 is(($first->get($back))[0], 401, 'the same answer does not work twice');
 is((browser()->get($back))[0], 401, 'nor in another browser');
 
+$first->get("$callback?oidc_merge_state=known");
+isnt($first->cookie('oauth_state'), 'known', 'nobody chooses another\'s state');
+
 # The second half on its own.
 my $stranger = browser();
 is(($stranger->get("$callback?code=x"))[1]{message}, 'State must be provided.', 'no state');
