@@ -124,6 +124,8 @@ SELECT coder.policy('users', coder.policy_rows('read', 'user', NULL, 'id'),
 SELECT coder.policy('user_configs', coder.policy_rows('read_personal', 'user', NULL, 'user_id', 'user_id'));
 SELECT coder.policy('user_links', coder.policy_rows('read_personal', 'user', NULL, 'user_id', 'user_id'),
 	'{oauth_access_token, oauth_refresh_token, claims}');
+SELECT coder.policy('external_auth_links', coder.policy_rows('read_personal', 'user', NULL, 'user_id', 'user_id'),
+	'{oauth_access_token, oauth_refresh_token, oauth_extra}');
 SELECT coder.policy('user_status_changes', coder.policy_rows('read', 'user', NULL, 'user_id', 'user_id'));
 SELECT coder.policy('user_deleted', coder.policy_rows('read', 'user', NULL, 'user_id', 'user_id'));
 SELECT coder.policy('user_secrets', coder.policy_rows('read', 'user_secret', NULL, 'user_id'), '{value}');
