@@ -1,5 +1,5 @@
 /*
- * main.c -- coder-server: starts the database, the event loops and the provisioner, and ends them.
+ * main.c -- coder-server: starts the database, the event loops and its children, and ends them.
  *
  * The main thread forks and supervises the children (PostgreSQL dies with the
  * thread that forked it) and waits for signals; the loops are threads.
@@ -22,6 +22,8 @@
 #include "accept.h"
 #include "apphost.h"
 #include "api.h"
+#include "chat/chat.h"
+#include "child.h"
 #include "cluster.h"
 #include "db.h"
 #include "event.h"
@@ -45,15 +47,6 @@ int provisioner_main(int argc, char **argv) __attribute__((weak));
 GwServer gw_server;
 
 static GwCluster *cluster;
-
-/* The provisioner child, started again when it ends. */
-static struct
-{
-	pid_t pid;
-	unsigned backoff_ms;
-	uint64_t started;
-	uint64_t again; /* when to start it; 0: it runs, or is not wanted */
-} provisioner;
 
 static uint64_t restart_cluster_at;
 static unsigned cluster_backoff_ms = 100;
@@ -381,84 +374,6 @@ start_database(void)
 	return true;
 }
 
-/* Provisioner ---------------------------------------------------------------- */
-
-static void
-start_provisioner(void)
-{
-	char workers[16];
-	char exe[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
-	char *argv[] = {exe, "provisioner", NULL};
-	pid_t parent = getpid();
-	sigset_t none;
-
-	provisioner.again = 0;
-	if (provisioner_main == NULL || gw_server.options.provisioner_daemons <= 0 || n <= 0)
-		return;
-	exe[n] = '\0';
-	provisioner.started = now_ms();
-	provisioner.pid = fork();
-	if (provisioner.pid != 0)
-		return;
-	setpgid(0, 0);
-	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	if (getppid() != parent)
-		_exit(1);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	signal(SIGPIPE, SIG_DFL);
-	signal(SIGHUP, SIG_IGN);
-	snprintf(workers, sizeof(workers), "%d", gw_server.options.provisioner_daemons);
-	setenv("CODER_PG_CONNECTION_URL", gw_server.conninfo, 1);
-	setenv("CODER_PROVISIONER_DAEMONS", workers, 1);
-	unsetenv("CODER_PROVISIONERD_TAGS"); /* of daemons that are started apart */
-	setenv("CODER_CACHE_DIRECTORY", gw_server.options.cache_dir, 1);
-	setenv("CODER_ACCESS_URL", gw_server.options.access_url, 1);
-	setenv("CODER_AGENT_BINARY", gw_server.options.agent_path, 1);
-	setenv("CODER_CONFIG_DIR", gw_server.options.config_dir, 1);
-	if (gw_server.options.verbose)
-		setenv("CODER_VERBOSE", "true", 1);
-	execv(exe, argv);
-	_exit(1);
-}
-
-static void
-provisioner_ended(int status)
-{
-	provisioner.pid = 0;
-	if (atomic_load(&gw_server.stopping))
-		return;
-	if (now_ms() - provisioner.started > 30000 || provisioner.backoff_ms == 0)
-		provisioner.backoff_ms = 250;
-	else if (provisioner.backoff_ms < 10000)
-		provisioner.backoff_ms *= 2;
-	gw_log(GW_WARN, "the provisioner ended (%s %d); starting it again in %u ms",
-		   WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status),
-		   provisioner.backoff_ms);
-	provisioner.again = now_ms() + provisioner.backoff_ms;
-}
-
-static void
-stop_provisioner(void)
-{
-	if (provisioner.pid <= 0)
-		return;
-	kill(provisioner.pid, SIGTERM);
-	for (int i = 0; i < 1000; i++)
-	{
-		if (waitpid(provisioner.pid, NULL, WNOHANG) != 0)
-		{
-			provisioner.pid = 0;
-			return;
-		}
-		usleep(10000);
-	}
-	kill(provisioner.pid, SIGKILL);
-	waitpid(provisioner.pid, NULL, 0);
-	provisioner.pid = 0;
-}
-
 /* Supervision ---------------------------------------------------------------- */
 
 static void
@@ -469,9 +384,7 @@ reap_children(void)
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
 	{
-		if (pid == provisioner.pid)
-			provisioner_ended(status);
-		else if (gw_cluster_reaped(cluster, pid))
+		if (!gw_children_reaped(pid, status) && gw_cluster_reaped(cluster, pid))
 		{
 			gw_log(GW_ERROR, "PostgreSQL has ended; starting it again");
 			restart_cluster_at = now_ms() + cluster_backoff_ms;
@@ -479,7 +392,8 @@ reap_children(void)
 	}
 }
 
-static void
+/* Starts what has ended and may be started again; true where something still waits for its time. */
+static bool
 run_due(void)
 {
 	uint64_t now = now_ms();
@@ -495,8 +409,7 @@ run_due(void)
 			restart_cluster_at = now_ms() + cluster_backoff_ms;
 		}
 	}
-	if (provisioner.again != 0 && now >= provisioner.again)
-		start_provisioner();
+	return gw_children_run_due() || restart_cluster_at != 0;
 }
 
 static void
@@ -541,9 +454,10 @@ reload_secrets(void)
 static void
 supervise(const sigset_t *signals)
 {
+	bool due = false;
+
 	for (;;)
 	{
-		bool due = provisioner.again != 0 || restart_cluster_at != 0;
 		struct timespec wait = {due ? 0 : 60, due ? 50000000 : 0};
 		int sig = sigtimedwait(signals, NULL, &wait);
 
@@ -552,7 +466,7 @@ supervise(const sigset_t *signals)
 		if (sig == SIGHUP)
 			reload_secrets();
 		reap_children();
-		run_due();
+		due = run_due();
 	}
 }
 
@@ -575,7 +489,7 @@ stop_all(const sigset_t *signals)
 	atomic_store(&gw_server.stopping, true);
 	for (int i = 0; i < gw_server.n_loops; i++)
 		gw_loop_post(gw_server.loops[i], stop_loop, NULL);
-	stop_provisioner();
+	gw_children_stop();
 	while (!loops_done() && !hurry)
 	{
 		struct timespec wait = {0, 20000000};
@@ -661,7 +575,7 @@ run_server(void)
 			close(http_fd); /* each loop has its own */
 		if (tls_fd >= 0)
 			close(tls_fd);
-		start_provisioner();
+		gw_children_start();
 		print_welcome();
 		supervise(&signals);
 		stop_all(&signals);
@@ -727,6 +641,8 @@ main(int argc, char **argv)
 		fprintf(stderr, "coder-server: this program was built without a provisioner\n");
 		return 2;
 	}
+	if (argc > 1 && strcmp(argv[1], "chat-runner") == 0)
+		return chat_main(argc - 1, argv + 1);
 	if (sodium_init() < 0)
 		return 1;
 	status = gw_options_parse(&gw_server.options, dbcrypt != NULL ? argc - 2 : argc, dbcrypt != NULL ? argv + 2 : argv);

@@ -1,7 +1,8 @@
 -- sql/api/chat.sql -- chats: create, list, change; their messages, queue and streams; what they cost
 --
 -- Tables: sql/schema/chat.sql.  What a runner of turns calls: sql/api/chatrun.sql.  Events: "chat:owner:<user>" carries
--- the frames of /watch; "chat:stream:<chat>" wakes the streams of a chat; "chat:pending" wakes runners.
+-- the frames of /watch; "chat:stream:<chat>" wakes the streams of a chat, and tells its runner of a new status;
+-- "chat:pending" wakes runners.
 
 -- A part as clients see it: without what only a model is to see, with the members that are always there.
 CREATE OR REPLACE FUNCTION coder.chat_part_json(part jsonb)
@@ -119,13 +120,13 @@ BEGIN
 END
 $$;
 
--- Tells those who follow a chat that there is something new.
-CREATE OR REPLACE FUNCTION coder.chat_tell_stream(chat uuid)
+-- Tells those who follow a chat that there is something new; its runner, where news is a status, that it has this one now.
+CREATE OR REPLACE FUNCTION coder.chat_tell_stream(chat uuid, news text DEFAULT '')
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM coder.emit('chat:stream:' || chat);
+	PERFORM coder.emit('chat:stream:' || chat, news);
 END
 $$;
 
@@ -139,7 +140,7 @@ DECLARE
 BEGIN
 	UPDATE coder.chats x SET status = new_status, last_error = error, updated_at = clock_timestamp() WHERE x.id = chat RETURNING x.* INTO c;
 	PERFORM coder.chat_tell_owner(c, 'status_change');
-	PERFORM coder.chat_tell_stream(chat);
+	PERFORM coder.chat_tell_stream(chat, new_status::text);
 	IF new_status = 'pending' THEN
 		PERFORM coder.emit('chat:pending');
 	END IF;
@@ -935,6 +936,16 @@ BEGIN
 	END IF;
 	IF seen.epoch <> c.history_epoch THEN
 		seen.message := 0;
+	END IF;
+	IF req.cursor IS NOT NULL THEN
+		-- What the user said comes before what came of it.
+		FOR m IN SELECT x.* FROM coder.chat_messages x WHERE x.chat_id = c.id AND x.id > seen.message AND NOT x.deleted AND x.role = 'user'
+					AND x.visibility IN ('user', 'both') AND x.id < coalesce((SELECT min((v.event->>'id')::bigint) FROM coder.chat_stream_events v
+						WHERE v.chat_id = c.id AND v.seq > seen.event AND v.event->>'type' = 'message'), 9223372036854775807)
+				  ORDER BY x.id LOOP
+			events := events || jsonb_build_object('type', 'message', 'chat_id', c.id, 'message', coder.chat_message_json(m));
+			seen.message := m.id;
+		END LOOP;
 	END IF;
 	status_first := c.status::text IS DISTINCT FROM seen.status AND (req.cursor IS NULL OR c.status IN ('running', 'pending'));
 	IF status_first THEN

@@ -17,10 +17,20 @@ BEGIN
 			  WHERE x.id IN (SELECT y.id FROM coder.chats y WHERE y.status = 'pending' ORDER BY y.updated_at LIMIT n FOR UPDATE SKIP LOCKED)
 			 RETURNING x.* LOOP
 		DELETE FROM coder.chat_stream_events e WHERE e.chat_id = c.id;
-		PERFORM coder.chat_tell_stream(c.id);
+		PERFORM coder.chat_tell_stream(c.id, 'running');
 		RETURN NEXT jsonb_build_object('chat', to_jsonb(c), 'owner', (SELECT jsonb_build_object('id', u.id, 'username', u.username,
 			'name', u.name, 'email', u.email) FROM coder.users u WHERE u.id = c.owner_id));
 	END LOOP;
+END
+$$;
+
+-- What a worker had when its connection broke is to be run again; how many.
+CREATE OR REPLACE FUNCTION coder.chat_release(worker uuid)
+RETURNS int8 LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN (SELECT count(coder.chat_set_status(c.id, 'pending')) FROM coder.chats c WHERE c.status = 'running' AND c.worker_id = worker);
 END
 $$;
 
@@ -59,6 +69,29 @@ BEGIN
 END
 $$;
 
+-- The same, with the files of users' messages as a model reads them: pictures as base64 in data, text in a part of type text.
+CREATE OR REPLACE FUNCTION coder.chat_prompt(chat uuid)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	history CONSTANT jsonb := coder.chat_history(chat);
+BEGIN
+	IF NOT history @? '$[*].content[*].file_id ? (@ != null)' THEN
+		RETURN history;
+	END IF;
+	RETURN (SELECT jsonb_agg(m.v || jsonb_build_object('content', (
+			SELECT coalesce(jsonb_agg(CASE
+				WHEN f.id IS NULL THEN p.v
+				WHEN f.mimetype LIKE 'text/%' THEN jsonb_build_object('type', 'text', 'text', format(E'[file] %s\n%s', f.name,
+					regexp_replace(convert_from(substr(f.data, 1, 131072), 'LATIN1'), '[\x80-\xff]+$', '')))
+				ELSE p.v || jsonb_build_object('data', replace(encode(f.data, 'base64'), E'\n', ''), 'media_type', f.mimetype) END ORDER BY p.n), '[]')
+			  FROM jsonb_array_elements(m.v->'content') WITH ORDINALITY p (v, n)
+			  LEFT JOIN coder.chat_files f ON f.id = (p.v->>'file_id')::uuid)) ORDER BY m.n)
+		FROM jsonb_array_elements(history) WITH ORDINALITY m (v, n));
+END
+$$;
+
 -- Events of turns in progress, in order: [{"chat": uuid, "events": [ChatStreamEvent without chat_id, ...]}, ...].  One
 -- statement for all chats of a runner, so that a token does not cost a transaction.
 CREATE OR REPLACE FUNCTION coder.chat_say(said jsonb)
@@ -69,6 +102,12 @@ BEGIN
 	INSERT INTO coder.chat_stream_events (chat_id, event)
 	SELECT (s.v->>'chat')::uuid, e.v FROM jsonb_array_elements(said) WITH ORDINALITY s (v, n),
 		jsonb_array_elements(s.v->'events') WITH ORDINALITY e (v, n) ORDER BY s.n, e.n;
+	-- Who comes after a retry does not see what it began anew.
+	DELETE FROM coder.chat_stream_events e USING (SELECT x.chat_id, max(x.seq) AS retry FROM coder.chat_stream_events x
+			WHERE x.event->>'type' = 'retry' AND said @? '$[*].events[*] ? (@.type == "retry")'
+			  AND x.chat_id IN (SELECT (s.v->>'chat')::uuid FROM jsonb_array_elements(said) s (v)) GROUP BY 1) r
+	 WHERE e.chat_id = r.chat_id AND e.seq < r.retry AND e.event->>'type' = 'message_part'
+	   AND e.seq > coalesce((SELECT max(y.seq) FROM coder.chat_stream_events y WHERE y.chat_id = r.chat_id AND y.event->>'type' = 'message'), 0);
 	PERFORM coder.chat_tell_stream((s.v->>'chat')::uuid) FROM jsonb_array_elements(said) s (v);
 END
 $$;
@@ -157,7 +196,7 @@ BEGIN
 END
 $$;
 
--- Chats whose worker fell silent are to be run again; those that waited five minutes for their client's tools have failed;
+-- Chats whose worker fell silent, or whose connection (which holds a lock of its name) is gone, are to be run again; those that waited five minutes for their client's tools have failed;
 -- those that were interrupted while their worker died go on with their queue.  How many of all.  Called by coder.tick().
 CREATE OR REPLACE FUNCTION coder.chat_recover(at timestamptz)
 RETURNS int4 LANGUAGE plpgsql
@@ -168,7 +207,9 @@ DECLARE
 	n int4 := 0;
 BEGIN
 	FOR one IN SELECT c.id, c.status FROM coder.chats c
-				WHERE c.status = 'running' AND c.heartbeat_at < at - interval '5 minutes'
+				WHERE c.status = 'running' AND (c.heartbeat_at < at - interval '5 minutes'
+					OR c.heartbeat_at < at - interval '10 seconds'
+						AND pg_try_advisory_xact_lock(hashtextextended('coder.chat_worker:' || c.worker_id, 0)))
 				   OR c.status = 'requires_action' AND c.updated_at < at - interval '5 minutes' FOR UPDATE SKIP LOCKED LOOP
 		IF one.status = 'running' THEN
 			PERFORM coder.chat_set_status(one.id, 'pending');

@@ -174,7 +174,7 @@ SELECT is(go('x', 'eve', 'PATCH', '/' || :'chat' || '/messages/' || :first_messa
 SELECT is((SELECT count(*) FROM coder.chat_messages WHERE NOT deleted AND visibility = 'both'), 1::bigint, 'makes all that followed go');
 SELECT is((SELECT sum(total_cost_micros) FROM coder.chat_messages), 46::numeric, 'but what it cost');
 SELECT is((SELECT string_agg(e->>'type', ' ' ORDER BY n) FROM api('GET', '/api/experimental/chats/' || :'chat' || '/stream', NULL, (SELECT t FROM token WHERE name = 'eve'), cursor => v('s', 'cursor')) a,
-	jsonb_array_elements(a.body_->'frames'->0) WITH ORDINALITY x (e, n)), 'status message', 'a stream sends the new history');
+	jsonb_array_elements(a.body_->'frames'->0) WITH ORDINALITY x (e, n)), 'message status', 'a stream sends the new history');
 
 -- tools of the client
 SELECT count(*) FROM coder.chat_acquire(:'worker', 10) \g /dev/null
@@ -192,8 +192,8 @@ SELECT is((SELECT count(*) FROM coder.chat_open_calls(:'chat')), 0::bigint, 'no 
 
 -- a worker that fell silent; a client that did
 SELECT count(*) FROM coder.chat_acquire(:'worker', 10) \g /dev/null
-SELECT is(coder.chat_recover(now() + interval '4 minutes'), 0, 'a worker may be silent for a while');
-SELECT is(coder.chat_recover(clock_timestamp() + interval '6 minutes'), 1, 'not for long');
+SELECT is(coder.chat_recover(clock_timestamp() + interval '5 seconds'), 0, 'a worker may be silent for a while');
+SELECT is(coder.chat_recover(clock_timestamp() + interval '11 seconds'), 1, 'not for long, where no connection holds its lock');
 SELECT is((SELECT status::text FROM coder.chats WHERE id = :'chat'), 'pending', 'then another takes the chat');
 SELECT is(coder.chat_step(:'worker', :'chat', v('m', 'id')::uuid, '[{"role": "assistant", "content": []}]'), NULL, 'and the first stores nothing any more');
 SELECT count(*) FROM coder.chat_acquire(:'stranger', 10) \g /dev/null

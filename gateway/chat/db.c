@@ -1,0 +1,474 @@
+/*
+ * db.c -- the runner's connections.
+ *
+ * work: libpq's pipeline, a sync point behind each statement, so that one that fails takes no other with it.
+ * events: coder.events_after() again and again.  listen: LISTEN chat:config_change.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "db.h"
+#include "gateway.h"
+#include "secret.h"
+
+#define RETRY_MS 500
+#define CONNECT_MS 10000
+/* coder.events_after() answers within 10 s; later the connection is dead. */
+#define SILENCE_MS 25000
+
+struct DbCall
+{
+	DbCall *next;
+	DbDone done; /* NULL: forgotten */
+	void *arg;
+	bool answered;
+};
+
+typedef enum ConnState
+{
+	CONN_DOWN,
+	CONN_CONNECTING,
+	CONN_BEGINNING, /* its first statement runs */
+	CONN_UP
+} ConnState;
+
+typedef struct Conn
+{
+	const char *name;
+	PGconn *pg;
+	ConnState state;
+	PostgresPollingStatusType want;
+	int64_t due; /* to connect again, or to give up by */
+	bool flush;	 /* libpq has more to send */
+} Conn;
+
+static struct
+{
+	char *conninfo;
+	char *begin;
+	DbHooks hooks;
+	Conn work;
+	Conn events;
+	Conn listen;
+	DbCall *first; /* statements without an answer, oldest first */
+	DbCall **last;
+	char position[24]; /* of the events; "" at the beginning */
+} db = {.work = {.name = "work"}, .events = {.name = "events"}, .listen = {.name = "listen"}};
+
+static int64_t
+clock_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t) t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* Connections ---------------------------------------------------------------- */
+
+static void
+conn_open(Conn *conn, int64_t now)
+{
+	char *secrets = gw_secrets_read();
+	const char *const keys[] = {"dbname", "application_name", "connect_timeout", "options", NULL};
+	const char *const values[] = {db.conninfo, "coder chat runner", "10", secrets != NULL && *secrets != '\0' ? secrets : NULL, NULL};
+
+	conn->pg = PQconnectStartParams(keys, values, 1);
+	free(secrets);
+	conn->due = now + CONNECT_MS;
+	conn->want = PGRES_POLLING_WRITING;
+	conn->state = CONN_CONNECTING;
+	if (conn->pg != NULL && PQstatus(conn->pg) != CONNECTION_BAD)
+		return;
+	PQfinish(conn->pg);
+	conn->pg = NULL;
+	conn->state = CONN_DOWN;
+	conn->due = now + RETRY_MS;
+}
+
+static void
+answer_all_lost(void)
+{
+	DbCall *calls = db.first;
+
+	db.first = NULL;
+	db.last = &db.first;
+	while (calls != NULL)
+	{
+		DbCall *call = calls;
+
+		calls = call->next;
+		if (call->done != NULL && !call->answered)
+			call->done(call->arg, NULL);
+		free(call);
+	}
+}
+
+static void
+conn_lost(Conn *conn, int64_t now)
+{
+	bool was_up = conn->state == CONN_UP || conn->state == CONN_BEGINNING;
+
+	gw_log(GW_WARN, "the %s connection is lost: %s", conn->name,
+			 conn->pg != NULL ? PQerrorMessage(conn->pg) : "no memory\n");
+	PQfinish(conn->pg);
+	conn->pg = NULL;
+	conn->state = CONN_DOWN;
+	conn->due = now + RETRY_MS;
+	conn->flush = false;
+	if (!was_up)
+		return;
+	if (conn == &db.work)
+	{
+		answer_all_lost();
+		db.hooks.down(db.hooks.arg);
+	}
+	else if (conn == &db.listen)
+		db.hooks.deaf(db.hooks.arg);
+}
+
+static bool
+send_events_after(void)
+{
+	const char *const params[] = {db.position};
+
+	if (db.position[0] == '\0')
+		return PQsendQuery(db.events.pg, "SELECT pg_snapshot_xmin(pg_current_snapshot()) AS next, 0 AS seq, '' AS channel, '' AS payload");
+	return PQsendQueryParams(db.events.pg, "SELECT * FROM coder.events_after($1, 10000)", 1, NULL, params, NULL, NULL, 0);
+}
+
+static bool
+send_begin(Conn *conn)
+{
+	if (conn == &db.listen)
+		return PQsendQuery(conn->pg, "LISTEN \"chat:config_change\"");
+	if (conn == &db.events)
+	{
+		db.position[0] = '\0';
+		return send_events_after();
+	}
+	return PQsendQuery(conn->pg, db.begin);
+}
+
+static void
+conn_connect(Conn *conn, int64_t now)
+{
+	conn->want = PQconnectPoll(conn->pg);
+	if (conn->want == PGRES_POLLING_FAILED || (conn->want != PGRES_POLLING_OK && now > conn->due))
+	{
+		conn_lost(conn, now);
+		return;
+	}
+	if (conn->want != PGRES_POLLING_OK)
+		return;
+	if (PQsetnonblocking(conn->pg, 1) != 0 || !send_begin(conn))
+	{
+		conn_lost(conn, now);
+		return;
+	}
+	conn->state = CONN_BEGINNING;
+	conn->due = now + SILENCE_MS;
+	conn->flush = PQflush(conn->pg) > 0;
+}
+
+/* Answers -------------------------------------------------------------------- */
+
+static void
+take_events(PGresult *result)
+{
+	int n = PQntuples(result);
+
+	if (n == 0)
+		return;
+	snprintf(db.position, sizeof(db.position), "%s", PQgetvalue(result, 0, 0));
+	for (int i = 0; i < n; i++)
+		if (*PQgetvalue(result, i, 2) != '\0')
+			db.hooks.event(db.hooks.arg, PQgetvalue(result, i, 2), PQgetvalue(result, i, 3));
+}
+
+/* Events: each answer leads to the next question. */
+static bool
+read_events(Conn *conn, int64_t now)
+{
+	PGresult *result;
+
+	while (!PQisBusy(conn->pg))
+	{
+		result = PQgetResult(conn->pg);
+		if (result == NULL)
+		{
+			if (conn->state == CONN_BEGINNING)
+			{
+				conn->state = CONN_UP;
+				db.hooks.events_lost(db.hooks.arg);
+			}
+			conn->due = now + SILENCE_MS;
+			if (!send_events_after())
+				return false;
+			conn->flush = PQflush(conn->pg) > 0;
+			return true;
+		}
+		if (PQresultStatus(result) != PGRES_TUPLES_OK)
+		{
+			gw_log(GW_WARN, "events: %s", PQresultErrorMessage(result));
+			PQclear(result);
+			return false;
+		}
+		take_events(result);
+		PQclear(result);
+	}
+	return now < conn->due;
+}
+
+static bool
+read_listen(Conn *conn)
+{
+	PGnotify *notify;
+
+	while (!PQisBusy(conn->pg))
+	{
+		PGresult *result = PQgetResult(conn->pg);
+
+		if (result == NULL)
+			break;
+		if (PQresultStatus(result) != PGRES_COMMAND_OK)
+		{
+			PQclear(result);
+			return false;
+		}
+		PQclear(result);
+		/* From here on nothing is missed; what came before may have been. */
+		conn->state = CONN_UP;
+		db.hooks.deaf(db.hooks.arg);
+	}
+	while ((notify = PQnotifies(conn->pg)) != NULL)
+	{
+		db.hooks.notified(db.hooks.arg, notify->extra);
+		PQfreemem(notify);
+	}
+	return true;
+}
+
+/* The first statement's results; then the pipeline begins. */
+static bool
+read_begin(Conn *conn)
+{
+	while (!PQisBusy(conn->pg))
+	{
+		PGresult *result = PQgetResult(conn->pg);
+		ExecStatusType status;
+
+		if (result == NULL)
+		{
+			if (!PQenterPipelineMode(conn->pg))
+				return false;
+			conn->state = CONN_UP;
+			db.hooks.up(db.hooks.arg);
+			return true;
+		}
+		status = PQresultStatus(result);
+		if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
+		{
+			gw_log(GW_WARN, "%s", PQresultErrorMessage(result));
+			PQclear(result);
+			return false;
+		}
+		PQclear(result);
+	}
+	return true;
+}
+
+static void
+pop_call(void)
+{
+	DbCall *call = db.first;
+
+	db.first = call->next;
+	if (db.first == NULL)
+		db.last = &db.first;
+	free(call);
+}
+
+/* In a pipeline each statement gives a result, then NULL, then its sync point's. */
+static bool
+read_work(Conn *conn)
+{
+	while (!PQisBusy(conn->pg))
+	{
+		PGresult *result = PQgetResult(conn->pg);
+		DbCall *call = db.first;
+
+		if (result == NULL)
+		{
+			if (call == NULL || !call->answered)
+				return true;
+			continue;
+		}
+		if (call == NULL)
+		{
+			PQclear(result);
+			continue;
+		}
+		if (PQresultStatus(result) == PGRES_PIPELINE_SYNC)
+		{
+			PQclear(result);
+			pop_call();
+			continue;
+		}
+		if (!call->answered)
+		{
+			call->answered = true;
+			if (PQresultStatus(result) == PGRES_FATAL_ERROR)
+				gw_log(GW_WARN, "%s", PQresultErrorMessage(result));
+			if (call->done != NULL)
+				call->done(call->arg, result);
+		}
+		PQclear(result);
+	}
+	return true;
+}
+
+/* Work ----------------------------------------------------------------------- */
+
+static void
+conn_io(Conn *conn, int64_t now)
+{
+	bool ok;
+
+	if (conn->flush)
+		conn->flush = PQflush(conn->pg) > 0;
+	if (!PQconsumeInput(conn->pg))
+	{
+		conn_lost(conn, now);
+		return;
+	}
+	if (conn == &db.events)
+		ok = read_events(conn, now);
+	else if (conn == &db.listen)
+		ok = read_listen(conn);
+	else if (conn->state == CONN_BEGINNING)
+		ok = read_begin(conn);
+	else
+		ok = read_work(conn);
+	if (!ok || PQstatus(conn->pg) == CONNECTION_BAD)
+		conn_lost(conn, now);
+}
+
+void
+db_work(int64_t now_ms)
+{
+	Conn *conns[] = {&db.work, &db.events, &db.listen};
+
+	for (int i = 0; i < 3; i++)
+	{
+		if (conns[i]->state == CONN_DOWN && now_ms >= conns[i]->due)
+			conn_open(conns[i], now_ms);
+		if (conns[i]->state == CONN_CONNECTING)
+			conn_connect(conns[i], now_ms);
+		else if (conns[i]->state != CONN_DOWN)
+			conn_io(conns[i], now_ms);
+	}
+}
+
+int
+db_poll_fds(struct curl_waitfd *fds)
+{
+	Conn *conns[] = {&db.work, &db.events, &db.listen};
+	int n = 0;
+
+	for (int i = 0; i < 3; i++)
+	{
+		short events = CURL_WAIT_POLLIN;
+
+		if (conns[i]->state == CONN_DOWN || PQsocket(conns[i]->pg) < 0)
+			continue;
+		if (conns[i]->state == CONN_CONNECTING)
+			events = conns[i]->want == PGRES_POLLING_WRITING ? CURL_WAIT_POLLOUT : CURL_WAIT_POLLIN;
+		else if (conns[i]->flush)
+			events |= CURL_WAIT_POLLOUT;
+		fds[n++] = (struct curl_waitfd){PQsocket(conns[i]->pg), events, 0};
+	}
+	return n;
+}
+
+bool
+db_is_up(void)
+{
+	return db.work.state == CONN_UP;
+}
+
+DbCall *
+db_call(const char *sql, int n, const char *const *params, DbDone done, void *arg)
+{
+	DbCall *call;
+
+	if (!db_is_up())
+		return NULL;
+	call = calloc(1, sizeof(*call));
+	if (call == NULL)
+		return NULL;
+	if (!PQsendQueryParams(db.work.pg, sql, n, NULL, params, NULL, NULL, 0) || !PQpipelineSync(db.work.pg))
+	{
+		/* The connection is broken: db_work will see it. */
+		free(call);
+		return NULL;
+	}
+	call->done = done;
+	call->arg = arg;
+	*db.last = call;
+	db.last = &call->next;
+	db.work.flush = PQflush(db.work.pg) > 0;
+	return call;
+}
+
+void
+db_forget(DbCall *call)
+{
+	if (call != NULL)
+		call->done = NULL;
+}
+
+void
+db_start(const char *conninfo, const char *begin, const DbHooks *hooks)
+{
+	db.conninfo = strdup(conninfo);
+	db.begin = strdup(begin);
+	db.hooks = *hooks;
+	db.last = &db.first;
+}
+
+bool
+db_drain(int64_t timeout_ms)
+{
+	int64_t end = clock_ms() + timeout_ms;
+
+	while (db.first != NULL && db_is_up() && clock_ms() < end)
+	{
+		struct pollfd fd = {PQsocket(db.work.pg), (short) (POLLIN | (db.work.flush ? POLLOUT : 0)), 0};
+
+		poll(&fd, 1, 50);
+		conn_io(&db.work, clock_ms());
+	}
+	return db.first == NULL;
+}
+
+void
+db_stop(void)
+{
+	Conn *conns[] = {&db.work, &db.events, &db.listen};
+
+	for (int i = 0; i < 3; i++)
+	{
+		PQfinish(conns[i]->pg);
+		conns[i]->pg = NULL;
+		conns[i]->state = CONN_DOWN;
+	}
+	free(db.conninfo);
+	free(db.begin);
+}

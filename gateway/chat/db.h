@@ -1,0 +1,56 @@
+/*
+ * db.h -- the runner's connections: statements in a pipeline, events, notifications.
+ *
+ * One thread; nothing blocks.  A statement is answered once: with its result, or with NULL where the connection was lost
+ * before the answer came (its effect is then unknown).
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef GATEWAY_CHAT_DB_H
+#define GATEWAY_CHAT_DB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <curl/curl.h>
+#include <libpq-fe.h>
+
+typedef struct DbCall DbCall;
+
+/* result: NULL where the connection was lost; PGRES_FATAL_ERROR where the statement failed. */
+typedef void (*DbDone)(void *arg, PGresult *result);
+
+typedef struct DbHooks
+{
+	void (*up)(void *arg);	 /* the work connection is there (again) */
+	void (*down)(void *arg); /* it was lost; all calls have been answered */
+	void (*event)(void *arg, const char *channel, const char *payload);
+	void (*events_lost)(void *arg); /* some events may have been missed */
+	void (*notified)(void *arg, const char *payload); /* chat:config_change */
+	void (*deaf)(void *arg); /* the listening connection was lost: anything may have changed */
+	void *arg;
+} DbHooks;
+
+/* conninfo: how to connect; lock: statements that the work connection begins with. */
+void db_start(const char *conninfo, const char *begin, const DbHooks *hooks);
+
+bool db_is_up(void);
+
+/* params are copied.  NULL where the connection is down: done is not called then. */
+DbCall *db_call(const char *sql, int n, const char *const *params, DbDone done, void *arg);
+
+/* The caller does not want the answer any more; the statement runs all the same. */
+void db_forget(DbCall *call);
+
+/* What to wait for, at most 3; how many. */
+int db_poll_fds(struct curl_waitfd *fds);
+
+/* Reads, writes and connects as far as that goes without waiting. */
+void db_work(int64_t now_ms);
+
+/* Waits until all statements are answered, or the time is over.  False: some are not. */
+bool db_drain(int64_t timeout_ms);
+
+void db_stop(void);
+
+#endif

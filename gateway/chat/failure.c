@@ -1,0 +1,152 @@
+/*
+ * failure.c -- classes of failures, in the order in which the reference looks for them.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "failure.h"
+
+static const char *const strong_auth[] = {"authentication", "unauthorized", "invalid api key", "invalid_api_key",
+										  "quota", "billing", "insufficient_quota", "payment required", NULL};
+static const char *const weak_auth[] = {"forbidden", NULL};
+static const char *const overloaded[] = {"overloaded", NULL};
+static const char *const rate_limit[] = {"rate limit", "rate_limit", "rate limited", "rate-limited", "too many requests", NULL};
+static const char *const timeouts[] = {"timeout", "timed out", "unavailable", "connection reset", "connection refused", "eof",
+									   "broken pipe", "bad gateway", "gateway timeout", NULL};
+static const char *const config[] = {"invalid model", "model not found", "model_not_found", "unsupported model",
+									 "context length exceeded", "context_exceeded", "maximum context length", "malformed config", NULL};
+static const char *const generic[] = {"server error", "internal server error", NULL};
+static const char *const interrupted[] = {"chat interrupted", "request interrupted", "operation interrupted", NULL};
+
+static bool
+says(const char *text, const char *const *words)
+{
+	for (; *words != NULL; words++)
+		if (strcasestr(text, *words) != NULL)
+			return true;
+	return false;
+}
+
+/* "status 503" or "http 503" in a text; 0 where there is none. */
+static int
+status_in(const char *text)
+{
+	static const char *const marks[] = {"status ", "http "};
+
+	for (int i = 0; i < 2; i++)
+	{
+		const char *at = strcasestr(text, marks[i]);
+
+		if (at == NULL)
+			continue;
+		at += strlen(marks[i]);
+		if (isdigit((unsigned char) at[0]) && isdigit((unsigned char) at[1]) && isdigit((unsigned char) at[2]) &&
+			!isdigit((unsigned char) at[3]))
+			return (at[0] - '0') * 100 + (at[1] - '0') * 10 + (at[2] - '0');
+	}
+	return 0;
+}
+
+Failure
+failure_of(int status, const char *text)
+{
+	Failure f = {FAILURE_GENERIC, false, status};
+	bool is_config;
+
+	text = text != NULL ? text : "";
+	if (f.status == 0)
+		f.status = status_in(text);
+	is_config = says(text, config);
+	if (says(text, interrupted))
+		return f;
+	if (f.status == 529 || says(text, overloaded))
+		f = (Failure){FAILURE_OVERLOADED, true, f.status};
+	else if (f.status == 401 || says(text, strong_auth))
+		f.kind = FAILURE_AUTH;
+	else if (!is_config && (f.status == 403 || says(text, weak_auth)))
+		f.kind = FAILURE_AUTH;
+	else if (!is_config && (f.status == 429 || says(text, rate_limit)))
+		f = (Failure){FAILURE_RATE_LIMIT, true, f.status};
+	else if (f.status == 408 || f.status == 502 || f.status == 503 || f.status == 504 || says(text, timeouts))
+		f = (Failure){FAILURE_TIMEOUT, true, f.status};
+	else if (is_config)
+		f.kind = FAILURE_CONFIG;
+	else if (f.status == 500 || says(text, generic))
+		f.retryable = true;
+	return f;
+}
+
+const char *
+failure_kind_name(FailureKind kind)
+{
+	static const char *const names[] = {"generic", "overloaded", "rate_limit", "timeout", "startup_timeout", "auth", "config"};
+
+	return names[kind];
+}
+
+/* The sentence of a kind up to its full stop, without a status. */
+static const char *
+sentence(FailureKind kind)
+{
+	switch (kind)
+	{
+		case FAILURE_OVERLOADED:
+			return "is temporarily overloaded";
+		case FAILURE_RATE_LIMIT:
+			return "is rate limiting requests";
+		case FAILURE_TIMEOUT:
+			return "is temporarily unavailable";
+		case FAILURE_STARTUP_TIMEOUT:
+			return "did not start responding in time";
+		case FAILURE_CONFIG:
+			return "rejected the model configuration";
+		default:
+			return "returned an unexpected error";
+	}
+}
+
+void
+failure_message(const Failure *failure, const char *provider, char *buf, int size)
+{
+	char status[32] = "";
+	const char *p = provider != NULL && *provider != '\0' ? provider : "The AI provider";
+
+	if (failure->status > 0)
+		snprintf(status, sizeof(status), " (HTTP %d)", failure->status);
+	if (failure->kind == FAILURE_AUTH)
+		snprintf(buf, size, "Authentication with %s failed. Check the API key, permissions, and billing settings.", p);
+	else if (failure->kind == FAILURE_CONFIG)
+		snprintf(buf, size, "%s %s. Check the selected model and provider settings.", p, sentence(failure->kind));
+	else if (failure->kind == FAILURE_TIMEOUT && !failure->retryable)
+		snprintf(buf, size, "The request timed out before it completed.");
+	else if (failure->kind == FAILURE_GENERIC && failure->status == 0 && !failure->retryable)
+		snprintf(buf, size, "The chat request failed unexpectedly.");
+	else if (failure->kind == FAILURE_STARTUP_TIMEOUT)
+		snprintf(buf, size, "%s %s.", p, sentence(failure->kind));
+	else
+		snprintf(buf, size, "%s %s%s.", p, sentence(failure->kind), status);
+}
+
+void
+failure_retry_message(const Failure *failure, const char *provider, char *buf, int size)
+{
+	const char *p = provider != NULL && *provider != '\0' ? provider : "The AI provider";
+
+	if (failure->kind == FAILURE_AUTH)
+		snprintf(buf, size, "Authentication with %s failed.", p);
+	else
+		snprintf(buf, size, "%s %s.", p, sentence(failure->kind));
+}
+
+int64_t
+failure_delay_ms(int attempt, int64_t retry_after_ms)
+{
+	int64_t delay = attempt > 6 ? 60000 : (int64_t) 1000 << (attempt > 1 ? attempt - 1 : 0);
+
+	if (delay > 60000)
+		delay = 60000;
+	return retry_after_ms > delay ? retry_after_ms : delay;
+}

@@ -1,0 +1,324 @@
+/*
+ * main.c -- coder-server chat-runner: takes chats that wait, and runs their turns.
+ *
+ * One thread: libcurl's transfers and the database's connections are waited for together.  Any number of runners may work on
+ * one database; a chat is one's as long as its heartbeat is fresh and its connection stands.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <sodium.h>
+
+#include "chat.h"
+#include "config.h"
+#include "db.h"
+#include "gateway.h"
+#include "turn.h"
+
+#define HEARTBEAT_MS 30000
+#define ACQUIRE_MS 1000
+#define MAX_TURNS 4000
+#define DRAIN_MS 5000
+
+static volatile sig_atomic_t stopping;
+
+static struct
+{
+	int batch;
+	bool acquiring;
+	bool again; /* more came while one was under way */
+	int64_t acquire_at;
+	int64_t heartbeat_at;
+	bool beating;
+} runner;
+
+static void
+on_signal(int sig)
+{
+	(void) sig;
+	stopping = 1;
+}
+
+static int64_t
+now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t) t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* Taking chats ---------------------------------------------------------------- */
+
+static void acquire(void);
+
+static void
+on_acquired(void *arg, PGresult *result)
+{
+	int n = result != NULL && PQresultStatus(result) == PGRES_TUPLES_OK ? PQntuples(result) : 0;
+	bool more = n >= runner.batch || runner.again;
+
+	(void) arg;
+	runner.acquiring = false;
+	runner.again = false;
+	for (int i = 0; i < n; i++)
+	{
+		json_t *taken = json_loads(PQgetvalue(result, i, 0), 0, NULL);
+
+		if (taken != NULL)
+			turn_start(taken);
+	}
+	if (more)
+		acquire();
+}
+
+static void
+acquire(void)
+{
+	char n[16];
+	const char *const params[] = {turn_env.worker, n};
+
+	runner.again = runner.acquiring;
+	if (runner.acquiring || stopping || turn_count() >= MAX_TURNS)
+		return;
+	snprintf(n, sizeof(n), "%d", runner.batch);
+	runner.acquiring = db_call("SELECT coder.chat_acquire($1, $2)", 2, params, on_acquired, NULL) != NULL;
+	runner.acquire_at = now_ms() + ACQUIRE_MS;
+}
+
+static void
+on_heartbeat(void *arg, PGresult *result)
+{
+	(void) arg;
+	runner.beating = false;
+	if (result != NULL && PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
+		turn_keep_only(PQgetvalue(result, 0, 0));
+}
+
+static void
+heartbeat(void)
+{
+	char *ids = turn_ids();
+	const char *const params[] = {turn_env.worker, ids};
+
+	runner.heartbeat_at = now_ms() + HEARTBEAT_MS;
+	if (ids != NULL && !runner.beating)
+		runner.beating = db_call("SELECT coder.chat_heartbeat($1, $2)", 2, params, on_heartbeat, NULL) != NULL;
+	free(ids);
+}
+
+/* Configuration --------------------------------------------------------------- */
+
+static void
+on_config(void *arg, PGresult *result)
+{
+	json_t *value = NULL;
+
+	if (result != NULL && PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
+		value = PQgetisnull(result, 0, 0) ? json_null() : json_loads(PQgetvalue(result, 0, 0), JSON_DECODE_ANY, NULL);
+	config_filled(arg, value, value == NULL ? "the configuration cannot be read" : NULL, now_ms());
+}
+
+static void
+load_config(void *arg, ConfigFill *fill, ConfigKind kind, const char *key)
+{
+	static const char *const statements[] = {
+		[CONFIG_PROVIDERS] = "SELECT coder.chat_run_providers()",
+		[CONFIG_MODEL] = "SELECT coder.chat_run_model($1)",
+		[CONFIG_DEFAULT_MODEL] = "SELECT coder.chat_run_default_model()",
+		[CONFIG_PROMPT] = "SELECT to_json(coder.chat_run_prompt($1))",
+	};
+	const char *const params[] = {key};
+
+	(void) arg;
+	/* A connection that breaks right now answers all it has with NULL; one that is down has no turns. */
+	db_call(statements[kind], *key != '\0', params, on_config, fill);
+}
+
+/* The database ---------------------------------------------------------------- */
+
+static void
+on_up(void *arg)
+{
+	(void) arg;
+	runner.acquiring = false;
+	runner.beating = false;
+	gw_log(GW_INFO, "the chat runner is ready");
+	acquire();
+}
+
+static void
+on_down(void *arg)
+{
+	(void) arg;
+	turn_drop_all();
+	config_invalidate_all(turn_env.config);
+}
+
+static void
+on_event(void *arg, const char *channel, const char *payload)
+{
+	static const char prefix[] = "chat:stream:";
+
+	(void) arg;
+	if (strcmp(channel, "chat:pending") == 0)
+		acquire();
+	else if (*payload != '\0' && strncmp(channel, prefix, sizeof(prefix) - 1) == 0)
+		turn_status(channel + sizeof(prefix) - 1, payload);
+}
+
+static void
+on_events_lost(void *arg)
+{
+	(void) arg;
+	heartbeat();
+	acquire();
+}
+
+static void
+on_notified(void *arg, const char *payload)
+{
+	(void) arg;
+	config_notified(turn_env.config, payload);
+}
+
+static void
+on_deaf(void *arg)
+{
+	(void) arg;
+	config_invalidate_all(turn_env.config);
+}
+
+/* The process ----------------------------------------------------------------- */
+
+static void
+usage(void)
+{
+	puts("Usage: coder-server chat-runner [flags]\n\n"
+		 "Runs the turns of chats.  coder-server starts one by itself; more may run on any machine.\n\n"
+		 "  --postgres-url URL        CODER_PG_CONNECTION_URL         the database\n"
+		 "  --acquire-batch-size N    CODER_CHAT_ACQUIRE_BATCH_SIZE   chats taken at once (10)\n"
+		 "  --help");
+}
+
+static void
+new_worker(char id[37])
+{
+	unsigned char b[16];
+
+	randombytes_buf(b, sizeof(b));
+	b[6] = (unsigned char) ((b[6] & 0x0f) | 0x40);
+	b[8] = (unsigned char) ((b[8] & 0x3f) | 0x80);
+	snprintf(id, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3], b[4], b[5], b[6],
+			 b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+}
+
+static bool
+parse_options(int argc, char **argv, const char **conninfo)
+{
+	static const struct option options[] = {{"postgres-url", required_argument, NULL, 'p'},
+											{"acquire-batch-size", required_argument, NULL, 'b'},
+											{"help", no_argument, NULL, 'h'},
+											{NULL, 0, NULL, 0}};
+	const char *batch = getenv("CODER_CHAT_ACQUIRE_BATCH_SIZE");
+	int c;
+
+	*conninfo = getenv("CODER_PG_CONNECTION_URL");
+	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1)
+	{
+		if (c == 'h')
+		{
+			usage();
+			exit(0);
+		}
+		if (c == 'p')
+			*conninfo = optarg;
+		else if (c == 'b')
+			batch = optarg;
+		else
+			return false;
+	}
+	runner.batch = batch != NULL && *batch != '\0' ? atoi(batch) : 10;
+	if (*conninfo == NULL || runner.batch < 1 || runner.batch > 1000)
+	{
+		fprintf(stderr, "coder-server chat-runner: %s\n",
+				*conninfo == NULL ? "CODER_PG_CONNECTION_URL is not set" : "the batch size is a number of 1 to 1000");
+		return false;
+	}
+	return true;
+}
+
+static void
+take_transfers(void)
+{
+	CURLMsg *msg;
+	int left;
+	int running;
+
+	curl_multi_perform(turn_env.multi, &running);
+	while ((msg = curl_multi_info_read(turn_env.multi, &left)) != NULL)
+		if (msg->msg == CURLMSG_DONE)
+			turn_transfer_done(msg->easy_handle, msg->data.result);
+}
+
+static void
+run(void)
+{
+	while (!stopping)
+	{
+		struct curl_waitfd fds[3];
+		int64_t now = now_ms();
+		int64_t wait = turn_tick(250);
+
+		if (db_is_up() && now >= runner.acquire_at)
+			acquire();
+		if (db_is_up() && now >= runner.heartbeat_at)
+			heartbeat();
+		curl_multi_poll(turn_env.multi, fds, (unsigned) db_poll_fds(fds), (int) wait, NULL);
+		take_transfers();
+		db_work(now_ms());
+	}
+}
+
+int
+chat_main(int argc, char **argv)
+{
+	const char *conninfo;
+	char begin[256];
+	DbHooks hooks = {on_up, on_down, on_event, on_events_lost, on_notified, on_deaf, NULL};
+	struct sigaction action = {.sa_handler = on_signal};
+
+	if (!parse_options(argc, argv, &conninfo) || sodium_init() < 0 || curl_global_init(CURL_GLOBAL_DEFAULT) != 0)
+		return 2;
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGINT, &action, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	new_worker(turn_env.worker);
+	turn_env.now_ms = now_ms;
+	turn_env.ca_file = getenv("CODER_OUTBOUND_CA_FILE");
+	turn_env.multi = curl_multi_init();
+	turn_env.config = config_new(load_config, NULL);
+	curl_multi_setopt(turn_env.multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long) MAX_TURNS);
+	/* The lock says that this worker lives: it ends with the connection.  What it had before it broke is to be run again. */
+	snprintf(begin, sizeof(begin),
+			 "SELECT pg_advisory_lock(hashtextextended('coder.chat_worker:%s', 0)); SELECT coder.chat_release('%s')", turn_env.worker,
+			 turn_env.worker);
+	db_start(conninfo, begin, &hooks);
+	run();
+	turn_hand_over();
+	db_drain(DRAIN_MS);
+	db_stop();
+	config_free(turn_env.config);
+	curl_multi_cleanup(turn_env.multi);
+	curl_global_cleanup();
+	return 0;
+}

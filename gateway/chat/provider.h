@@ -1,0 +1,69 @@
+/*
+ * provider.h -- the wire formats of model providers: what is sent, and how the answer is read.
+ *
+ * No I/O: turn.c sends what these make and feeds what comes.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef GATEWAY_CHAT_PROVIDER_H
+#define GATEWAY_CHAT_PROVIDER_H
+
+#include <stdbool.h>
+
+#include <jansson.h>
+
+#include "stream.h"
+
+#define PROVIDER_MAX_HEADERS 8
+
+/* What a request is made of.  All borrowed. */
+typedef struct ProviderAsk
+{
+	const char *provider; /* "openai", ... */
+	const char *model;
+	const char *base_url; /* "" for the provider's own */
+	const char *api_key;
+	const json_t *options; /* of the model: ChatModelCallConfig */
+	const json_t *history; /* [{role, content: [part, ...]}, ...], each call followed by its result */
+	const json_t *tools;   /* [{name, description, input_schema}, ...] */
+} ProviderAsk;
+
+typedef struct ProviderRequest
+{
+	char *url;
+	char *headers[PROVIDER_MAX_HEADERS]; /* "Name: value" */
+	int n_headers;
+	char *body;
+} ProviderRequest;
+
+typedef struct ProviderFormat
+{
+	/* False: the request cannot be made; error says why (static text). */
+	bool (*request)(const ProviderAsk *ask, ProviderRequest *request, const char **error);
+	/* One server-sent event of the answer. */
+	void (*event)(Stream *stream, const char *name, const char *data, size_t len);
+} ProviderFormat;
+
+/* The format that a provider's model speaks; NULL: none that is built. */
+const ProviderFormat *provider_format(const char *provider, const char *model);
+
+/* How people call it. */
+const char *provider_display_name(const char *provider);
+
+void provider_request_free(ProviderRequest *request);
+
+/* What an error's body says: the message of {"error": {"message"}} in the shapes that are about, else its text; malloc'ed. */
+char *provider_error_text(const char *body, size_t len);
+
+/* Shared by the formats. */
+bool provider_add_header(ProviderRequest *request, const char *name, const char *value);
+/* base (or def where it is ""), without last slashes, and path; malloc'ed. */
+char *provider_url(const char *base, const char *def, const char *path);
+/* The text of a message's parts of type text, joined by line feeds; malloc'ed. */
+char *provider_text_of(const json_t *content);
+/* The result of a tool-result part as the text that a model reads; malloc'ed. */
+char *provider_result_text(const json_t *part);
+
+extern const ProviderFormat provider_chat_completions;
+
+#endif

@@ -1,0 +1,41 @@
+/*
+ * sse.h -- server-sent events as they arrive in pieces (WHATWG HTML section 9.2.6).
+ *
+ * No I/O.  Lines may end in LF, CR LF or CR; a field is at most SSE_MAX_EVENT bytes.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef GATEWAY_CHAT_SSE_H
+#define GATEWAY_CHAT_SSE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define SSE_MAX_EVENT ((size_t) 8 << 20)
+
+/* An event that is complete: its name ("" where it has none) and its data, NUL-terminated. */
+typedef void (*SseEvent)(void *arg, const char *name, const char *data, size_t len);
+
+typedef struct Sse
+{
+	SseEvent event;
+	void *arg;
+	char *line;
+	size_t line_len;
+	size_t line_room;
+	char *data;
+	size_t data_len;
+	size_t data_room;
+	char name[64];
+	bool has_data;
+	bool after_cr; /* a CR has ended a line: a LF behind it is none */
+	bool broken;
+} Sse;
+
+void sse_init(Sse *sse, SseEvent event, void *arg);
+void sse_free(Sse *sse);
+
+/* False: an event is too long, or no memory; nothing more is read then. */
+bool sse_feed(Sse *sse, const char *bytes, size_t len);
+
+#endif

@@ -1,0 +1,29 @@
+/*
+ * tool.h -- what a model can do besides talking.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef GATEWAY_CHAT_TOOL_H
+#define GATEWAY_CHAT_TOOL_H
+
+#include <stdbool.h>
+
+#include <jansson.h>
+
+typedef struct ToolCall ToolCall;
+
+/* result: taken over; a failure is {"error": text} with is_error. */
+typedef void (*ToolDone)(void *arg, json_t *result, bool is_error);
+
+/* What a chat's model is offered: [{name, description, input_schema}, ...], the chat's own dynamic tools included. */
+json_t *tool_list(const json_t *chat);
+
+/* Is it a tool of the chat's client, which runs it itself? */
+bool tool_is_dynamic(const json_t *chat, const char *name);
+
+/* Runs a tool as the chat's owner; done is called later, once, unless it is cancelled.  NULL: there is no such tool. */
+ToolCall *tool_start(const json_t *chat, const char *name, const json_t *args, ToolDone done, void *arg);
+
+void tool_cancel(ToolCall *call);
+
+#endif

@@ -1,0 +1,1145 @@
+/*
+ * turn.c -- one chat while it runs.
+ *
+ * config -> history -> ask -> (retry ->) ask -> tools -> store -> ask ... -> finish
+ *
+ * What happens to the chat meanwhile is told by events of its status.  Events of before this worker took the chat may still
+ * come: nothing is heeded until the worker's own "running" has.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "db.h"
+#include "failure.h"
+#include "gateway.h"
+#include "provider.h"
+#include "sse.h"
+#include "stream.h"
+#include "tool.h"
+#include "turn.h"
+
+#define SAY_MS 20 /* parts are gathered for so long */
+#define MAX_ERROR_BODY 65536
+#define STALL_SECONDS 300L
+#define CONNECT_MS 10000L
+
+typedef enum TurnState
+{
+	TURN_PREPARING, /* configuration, history */
+	TURN_ASKING,
+	TURN_WAITING, /* to ask again */
+	TURN_TOOLS,
+	TURN_STORING,
+	TURN_FINISHING
+} TurnState;
+
+typedef struct Turn Turn;
+
+typedef struct RunningTool
+{
+	Turn *turn;
+	ToolCall *call;
+	json_t *result; /* NULL: not yet */
+	bool is_error;
+	bool is_dynamic;
+	char ended_at[40];
+} RunningTool;
+
+struct Turn
+{
+	Turn *next;
+	Turn **link;
+	TurnState state;
+	json_t *taken;
+	const json_t *chat;	 /* of taken */
+	const char *id;		 /* of chat */
+	const char *owner;	 /* of chat */
+	bool armed;			 /* our own "running" was seen */
+	bool interrupted;	 /* while a step is being stored */
+	json_t *model;
+	json_t *provider;
+	json_t *history;
+	json_t *tools;
+	char *api_key;
+	ConfigWait *wait;
+	DbCall *call;
+	int steps;
+	int attempt; /* retries of this step so far */
+	int64_t retry_at;
+	int64_t retry_after_ms; /* as the provider asked */
+	int64_t step_began;
+	int64_t first_part_by;
+	CURL *easy;
+	struct curl_slist *headers;
+	ProviderRequest request;
+	const ProviderFormat *format;
+	Sse sse;
+	Stream stream;
+	bool stream_open;
+	char *error_body;
+	size_t error_len;
+	RunningTool running[STREAM_MAX_CALLS];
+	int n_running;
+	int n_tools_left;
+	json_t *said; /* events that wait to be sent */
+	int64_t say_at;
+};
+
+TurnEnv turn_env;
+
+static Turn *turns;
+static int n_turns;
+
+static void ask(Turn *t);
+static void finish(Turn *t, const char *status, const char *error);
+
+/* Beginning and end ---------------------------------------------------------- */
+
+static void
+close_transfer(Turn *t)
+{
+	if (t->easy != NULL)
+	{
+		curl_multi_remove_handle(turn_env.multi, t->easy);
+		curl_easy_cleanup(t->easy);
+		t->easy = NULL;
+	}
+	curl_slist_free_all(t->headers);
+	t->headers = NULL;
+	provider_request_free(&t->request);
+	free(t->error_body);
+	t->error_body = NULL;
+	t->error_len = 0;
+}
+
+static void
+close_stream(Turn *t)
+{
+	if (!t->stream_open)
+		return;
+	sse_free(&t->sse);
+	stream_free(&t->stream);
+	t->stream_open = false;
+}
+
+static void
+close_tools(Turn *t)
+{
+	for (int i = 0; i < t->n_running; i++)
+	{
+		if (t->running[i].call != NULL && t->running[i].result == NULL)
+			tool_cancel(t->running[i].call);
+		json_decref(t->running[i].result);
+	}
+	memset(t->running, 0, sizeof(t->running[0]) * (size_t) t->n_running);
+	t->n_running = 0;
+	t->n_tools_left = 0;
+}
+
+static void
+turn_end(Turn *t)
+{
+	*t->link = t->next;
+	if (t->next != NULL)
+		t->next->link = t->link;
+	n_turns--;
+	config_cancel(t->wait);
+	db_forget(t->call);
+	close_transfer(t);
+	close_tools(t);
+	close_stream(t);
+	json_decref(t->taken);
+	json_decref(t->model);
+	json_decref(t->provider);
+	json_decref(t->history);
+	json_decref(t->tools);
+	json_decref(t->said);
+	free(t->api_key);
+	free(t);
+}
+
+/* A statement of this turn; where the connection is down the turn ends, since its chat will be taken again. */
+static bool
+call_db(Turn *t, const char *sql, int n, const char *const *params, DbDone done)
+{
+	t->call = db_call(sql, n, params, done, t);
+	if (t->call != NULL)
+		return true;
+	turn_end(t);
+	return false;
+}
+
+static void fail_plainly(Turn *t, const char *message);
+
+/* Is there a row?  Else the turn ends: its connection is lost, or the statement has failed, which the user is told. */
+static bool
+have_row(Turn *t, PGresult *result)
+{
+	t->call = NULL;
+	if (result != NULL && PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
+		return true;
+	if (result == NULL)
+		turn_end(t);
+	else
+		fail_plainly(t, "The server could not read or store the chat.");
+	return false;
+}
+
+/* What is said --------------------------------------------------------------- */
+
+/* Sends the gathered events of one turn, or of all (NULL), in one statement. */
+static void
+say_now(Turn *only)
+{
+	json_t *all = json_array();
+	char *text;
+
+	for (Turn *t = only != NULL ? only : turns; t != NULL; t = only != NULL ? NULL : t->next)
+	{
+		if (t->said == NULL)
+			continue;
+		json_array_append_new(all, json_pack("{s:s, s:o}", "chat", t->id, "events", t->said));
+		t->said = NULL;
+	}
+	if (json_array_size(all) > 0 && (text = json_dumps(all, JSON_COMPACT)) != NULL)
+	{
+		const char *const params[] = {text};
+
+		db_call("SELECT coder.chat_say($1::jsonb)", 1, params, NULL, NULL);
+		free(text);
+	}
+	json_decref(all);
+}
+
+/* Two deltas of one kind in a row are one. */
+static bool
+merge(json_t *said, const json_t *part)
+{
+	json_t *last = json_object_get(json_object_get(json_array_get(said, json_array_size(said) - 1), "message_part"), "part");
+	const char *type = json_string_value(json_object_get(part, "type"));
+	const char *last_type = json_string_value(json_object_get(last, "type"));
+	const json_t *a = json_object_get(last, "text");
+	const json_t *b = json_object_get(part, "text");
+
+	if (type == NULL || last_type == NULL || strcmp(type, last_type) != 0 || !json_is_string(a) || !json_is_string(b))
+		return false;
+	json_object_set_new(last, "text", json_sprintf("%s%s", json_string_value(a), json_string_value(b)));
+	return true;
+}
+
+static void
+say(Turn *t, json_t *event)
+{
+	if (t->said == NULL)
+	{
+		t->said = json_array();
+		t->say_at = turn_env.now_ms() + SAY_MS;
+	}
+	json_array_append_new(t->said, event);
+}
+
+static void
+say_part(Turn *t, const char *role, json_t *part)
+{
+	if (t->said != NULL && merge(t->said, part))
+		json_decref(part);
+	else
+		say(t, json_pack("{s:s, s:{s:s, s:o}}", "type", "message_part", "message_part", "role", role, "part", part));
+}
+
+static void
+on_part(void *arg, json_t *part)
+{
+	say_part(arg, "assistant", part);
+}
+
+/* Finish --------------------------------------------------------------------- */
+
+static void
+on_finished(void *arg, PGresult *result)
+{
+	Turn *t = arg;
+
+	(void) result;
+	t->call = NULL;
+	turn_end(t);
+}
+
+static void
+finish(Turn *t, const char *status, const char *error)
+{
+	const char *const params[] = {turn_env.worker, t->id, status, error};
+
+	t->state = TURN_FINISHING;
+	config_cancel(t->wait);
+	t->wait = NULL;
+	db_forget(t->call);
+	close_transfer(t);
+	close_tools(t);
+	close_stream(t);
+	say_now(t);
+	call_db(t, "SELECT coder.chat_finish($1, $2, $3::coder.chat_status, $4)", 4, params, on_finished);
+}
+
+/* The turn has failed: the user is told by an event, and by the chat's last_error. */
+static void
+fail(Turn *t, const Failure *failure, const char *message)
+{
+	json_t *error = json_pack("{s:s, s:s, s:b}", "message", message, "kind", failure_kind_name(failure->kind), "retryable",
+							  (int) failure->retryable);
+	const char *provider = json_string_value(json_object_get(t->provider, "provider"));
+
+	if (provider != NULL)
+		json_object_set_new(error, "provider", json_string(provider));
+	if (failure->status > 0)
+		json_object_set_new(error, "status_code", json_integer(failure->status));
+	say(t, json_pack("{s:s, s:o}", "type", "error", "error", error));
+	finish(t, "error", message);
+}
+
+static void
+fail_plainly(Turn *t, const char *message)
+{
+	Failure failure = {FAILURE_CONFIG, false, 0};
+
+	fail(t, &failure, message);
+}
+
+/* Configuration and history --------------------------------------------------- */
+
+static void
+on_history(void *arg, PGresult *result)
+{
+	Turn *t = arg;
+
+	if (!have_row(t, result))
+		return;
+	t->history = json_loads(PQgetvalue(result, 0, 0), 0, NULL);
+	if (!json_is_array(t->history))
+	{
+		fail_plainly(t, "The history of the chat cannot be read.");
+		return;
+	}
+	ask(t);
+}
+
+static void
+load_history(Turn *t)
+{
+	const char *const params[] = {t->id};
+
+	call_db(t, "SELECT coder.chat_prompt($1)", 1, params, on_history);
+}
+
+/* The user's own words stand behind all other instructions. */
+static void
+add_user_prompt(Turn *t, const char *prompt)
+{
+	size_t at = 0;
+	const char *role;
+
+	if (*prompt == '\0')
+		return;
+	while ((role = json_string_value(json_object_get(json_array_get(t->history, at), "role"))) != NULL && strcmp(role, "system") == 0)
+		at++;
+	json_array_insert_new(t->history, at,
+						  json_pack("{s:s, s:[{s:s, s:o}]}", "role", "system", "content", "type", "text", "text",
+									json_sprintf("<user-instructions>\n%s\n</user-instructions>", prompt)));
+}
+
+static void
+got_prompt(void *arg, const json_t *value, const char *error)
+{
+	Turn *t = arg;
+
+	t->wait = NULL;
+	if (error != NULL)
+	{
+		fail_plainly(t, "The server could not read the configuration of chats.");
+		return;
+	}
+	json_object_set(t->taken, "user_prompt", (json_t *) value);
+	load_history(t);
+}
+
+static void
+load_prompt(Turn *t)
+{
+	t->wait = config_get(turn_env.config, CONFIG_PROMPT, t->owner, turn_env.now_ms(), got_prompt, t);
+}
+
+static void
+no_key(Turn *t)
+{
+	char message[256];
+	const char *name = provider_display_name(json_string_value(json_object_get(t->provider, "provider")));
+
+	snprintf(message, sizeof(message), "There is no API key for %s.", name != NULL ? name : "the provider");
+	fail_plainly(t, message);
+}
+
+/* Which key: the owner's where one is allowed and stored, the central one where it may be used. */
+static void
+choose_key(Turn *t, const char *own)
+{
+	const char *central = json_string_value(json_object_get(t->provider, "api_key"));
+	bool user_keys = json_is_true(json_object_get(t->provider, "allow_user_api_key"));
+	bool fallback = json_is_true(json_object_get(t->provider, "allow_central_api_key_fallback"));
+
+	if (own == NULL && central != NULL && *central != '\0' && (!user_keys || fallback))
+		own = central;
+	if (own == NULL)
+	{
+		no_key(t);
+		return;
+	}
+	t->api_key = strdup(own);
+	load_prompt(t);
+}
+
+static void
+on_user_key(void *arg, PGresult *result)
+{
+	Turn *t = arg;
+
+	if (have_row(t, result))
+		choose_key(t, PQgetisnull(result, 0, 0) ? NULL : PQgetvalue(result, 0, 0));
+}
+
+static void
+got_providers(void *arg, const json_t *value, const char *error)
+{
+	Turn *t = arg;
+	const char *wanted = json_string_value(json_object_get(t->model, "provider"));
+	size_t i;
+	json_t *p;
+
+	t->wait = NULL;
+	if (error != NULL)
+	{
+		fail_plainly(t, "The server could not read the configuration of chats.");
+		return;
+	}
+	json_array_foreach(value, i, p)
+	{
+		const char *name = json_string_value(json_object_get(p, "provider"));
+
+		if (name != NULL && wanted != NULL && strcmp(name, wanted) == 0)
+			t->provider = json_incref(p);
+	}
+	if (t->provider == NULL)
+	{
+		fail_plainly(t, "The model's provider is turned off.");
+		return;
+	}
+	if (json_is_true(json_object_get(t->provider, "allow_user_api_key")))
+	{
+		const char *const params[] = {t->owner, json_string_value(json_object_get(t->provider, "id"))};
+
+		call_db(t, "SELECT coder.chat_run_user_key($1, $2)", 2, params, on_user_key);
+		return;
+	}
+	choose_key(t, NULL);
+}
+
+static void
+got_model(void *arg, const json_t *value, const char *error)
+{
+	Turn *t = arg;
+	bool was_default = t->model != NULL; /* JSON null: its own is gone */
+
+	t->wait = NULL;
+	if (error != NULL)
+	{
+		fail_plainly(t, "The server could not read the configuration of chats.");
+		return;
+	}
+	json_decref(t->model);
+	t->model = json_incref((json_t *) value);
+	if (!json_is_null(value))
+		t->wait = config_get(turn_env.config, CONFIG_PROVIDERS, "", turn_env.now_ms(), got_providers, t);
+	else if (!was_default)
+		t->wait = config_get(turn_env.config, CONFIG_DEFAULT_MODEL, "", turn_env.now_ms(), got_model, t);
+	else
+		fail_plainly(t, "The chat's model was deleted, and there is no default.");
+}
+
+void
+turn_start(json_t *taken)
+{
+	Turn *t = calloc(1, sizeof(*t));
+
+	if (t == NULL)
+	{
+		json_decref(taken);
+		return;
+	}
+	t->taken = taken;
+	t->chat = json_object_get(taken, "chat");
+	t->id = json_string_value(json_object_get(t->chat, "id"));
+	t->owner = json_string_value(json_object_get(t->chat, "owner_id"));
+	t->next = turns;
+	t->link = &turns;
+	if (turns != NULL)
+		turns->link = &t->next;
+	turns = t;
+	n_turns++;
+	t->wait = config_get(turn_env.config, CONFIG_MODEL, json_string_value(json_object_get(t->chat, "last_model_config_id")),
+						 turn_env.now_ms(), got_model, t);
+}
+
+/* Storing --------------------------------------------------------------------- */
+
+static json_t *
+tool_message(const RunningTool *tool, const StreamCall *call)
+{
+	json_t *part = json_pack("{s:s, s:s, s:s, s:n, s:O, s:s}", "type", "tool-result", "tool_call_id", call->id, "tool_name",
+							 call->name, "mcp_server_config_id", "result", tool->result, "created_at", tool->ended_at);
+
+	if (tool->is_error)
+		json_object_set_new(part, "is_error", json_true());
+	return json_pack("{s:s, s:[o]}", "role", "tool", "content", part);
+}
+
+/* The messages of the step that has ended. */
+static json_t *
+step_messages(Turn *t)
+{
+	json_t *content = stream_content(&t->stream);
+	json_t *messages = json_array();
+	json_t *assistant;
+
+	if (json_array_size(content) == 0)
+	{
+		json_decref(content);
+		return messages;
+	}
+	assistant = json_pack("{s:s, s:o, s:o, s:O, s:I}", "role", "assistant", "content", content, "usage",
+						  stream_usage_json(&t->stream), "context_limit", json_object_get(t->model, "context_limit"), "runtime_ms",
+						  (json_int_t) (turn_env.now_ms() - t->step_began));
+	if (t->stream.response_id != NULL)
+		json_object_set_new(assistant, "provider_response_id", json_string(t->stream.response_id));
+	json_array_append_new(messages, assistant);
+	for (int i = 0; i < t->n_running; i++)
+		if (!t->running[i].is_dynamic)
+			json_array_append_new(messages, tool_message(&t->running[i], &t->stream.calls[i]));
+	return messages;
+}
+
+/* Stores messages; done decides how it goes on. */
+static void
+store(Turn *t, const json_t *messages, DbDone done)
+{
+	char *text = json_dumps(messages, JSON_COMPACT);
+	const char *const params[] = {turn_env.worker, t->id, json_string_value(json_object_get(t->model, "id")), text};
+
+	t->state = TURN_STORING;
+	say_now(t);
+	call_db(t, "SELECT coder.chat_step($1, $2, $3, $4::jsonb)", 4, params, done);
+	free(text);
+}
+
+static void
+on_step_stored(void *arg, PGresult *result)
+{
+	Turn *t = arg;
+	bool dynamic = false;
+	json_t *messages;
+
+	if (!have_row(t, result))
+		return;
+	if (PQgetisnull(result, 0, 0))
+	{
+		turn_end(t);
+		return;
+	}
+	for (int i = 0; i < t->n_running; i++)
+		dynamic |= t->running[i].is_dynamic;
+	if (t->interrupted || t->n_running == 0 || ++t->steps >= TURN_MAX_STEPS)
+	{
+		finish(t, "waiting", NULL);
+		return;
+	}
+	if (dynamic)
+	{
+		finish(t, "requires_action", NULL);
+		return;
+	}
+	messages = step_messages(t);
+	json_array_extend(t->history, messages);
+	json_decref(messages);
+	close_tools(t);
+	close_stream(t);
+	t->attempt = 0;
+	ask(t);
+}
+
+static void
+store_step(Turn *t)
+{
+	json_t *messages = step_messages(t);
+
+	if (json_array_size(messages) == 0)
+		finish(t, "waiting", NULL);
+	else
+		store(t, messages, on_step_stored);
+	json_decref(messages);
+}
+
+/* Tools ----------------------------------------------------------------------- */
+
+/* All have ended: their results are told in the order of the calls. */
+static void
+tools_done(Turn *t)
+{
+	for (int i = 0; i < t->n_running; i++)
+	{
+		json_t *message;
+
+		if (t->running[i].is_dynamic)
+			continue;
+		message = tool_message(&t->running[i], &t->stream.calls[i]);
+		say_part(t, "tool", json_incref(json_array_get(json_object_get(message, "content"), 0)));
+		json_decref(message);
+	}
+	store_step(t);
+}
+
+static void
+on_tool(void *arg, json_t *result, bool is_error)
+{
+	RunningTool *tool = arg;
+
+	tool->call = NULL;
+	tool->result = result;
+	tool->is_error = is_error;
+	stream_now(tool->ended_at);
+	if (--tool->turn->n_tools_left == 0)
+		tools_done(tool->turn);
+}
+
+static void
+give_error(RunningTool *tool, json_t *text)
+{
+	tool->result = json_pack("{s:o}", "error", text);
+	tool->is_error = true;
+	stream_now(tool->ended_at);
+}
+
+static void
+run_tool(Turn *t, RunningTool *tool, const StreamCall *call)
+{
+	json_t *args = stream_call_json(call);
+
+	tool->turn = t;
+	tool->is_dynamic = tool_is_dynamic(t->chat, call->name);
+	if (args == NULL)
+	{
+		tool->is_dynamic = false;
+		give_error(tool, json_string("The arguments are no JSON object."));
+	}
+	else if (!tool->is_dynamic)
+	{
+		tool->call = tool_start(t->chat, call->name, args, on_tool, tool);
+		if (tool->call == NULL)
+			give_error(tool, json_sprintf("Tool not found: %s", call->name));
+		else
+			t->n_tools_left++;
+	}
+	json_decref(args);
+}
+
+static void
+run_tools(Turn *t)
+{
+	t->state = TURN_TOOLS;
+	t->n_running = t->stream.n_calls;
+	for (int i = 0; i < t->n_running; i++)
+	{
+		json_t *part = json_pack("{s:s, s:s, s:s, s:o, s:s}", "type", "tool-call", "tool_call_id", t->stream.calls[i].id, "tool_name",
+								 t->stream.calls[i].name, "args", stream_call_json(&t->stream.calls[i]), "created_at",
+								 t->stream.calls[i].created_at);
+
+		if (part != NULL)
+			say_part(t, "assistant", part);
+		run_tool(t, &t->running[i], &t->stream.calls[i]);
+	}
+	if (t->n_tools_left == 0)
+		tools_done(t);
+}
+
+/* Asking ---------------------------------------------------------------------- */
+
+static size_t
+on_body(char *data, size_t size, size_t n, void *arg)
+{
+	Turn *t = arg;
+	long status = 0;
+	size_t len = size * n;
+
+	curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);
+	if (status == 200)
+		return sse_feed(&t->sse, data, len) && !t->stream.too_long ? len : 0;
+	if (t->error_len + len <= MAX_ERROR_BODY)
+	{
+		char *grown = realloc(t->error_body, t->error_len + len + 1);
+
+		if (grown == NULL)
+			return 0;
+		t->error_body = grown;
+		memcpy(grown + t->error_len, data, len);
+		t->error_len += len;
+		grown[t->error_len] = '\0';
+	}
+	return len;
+}
+
+/* "Retry-After: 5" or "retry-after-ms: 500" */
+static size_t
+on_header(char *data, size_t size, size_t n, void *arg)
+{
+	Turn *t = arg;
+	char line[128];
+
+	snprintf(line, sizeof(line), "%.*s", (int) (size * n), data);
+	if (strncasecmp(line, "retry-after-ms:", 15) == 0)
+		t->retry_after_ms = atol(line + 15);
+	else if (strncasecmp(line, "retry-after:", 12) == 0 && t->retry_after_ms == 0)
+		t->retry_after_ms = atol(line + 12) * 1000;
+	return size * n;
+}
+
+static void
+on_event(void *arg, const char *name, const char *data, size_t len)
+{
+	Turn *t = arg;
+
+	t->format->event(&t->stream, name, data, len);
+	if (t->stream.began)
+		t->first_part_by = 0;
+}
+
+/* Calls without a result would be refused: each gets one that says so. */
+static json_t *
+complete_history(const json_t *history)
+{
+	json_t *out = json_array();
+	json_t *open = json_object();
+	size_t i;
+	size_t j;
+	json_t *m;
+	json_t *part;
+	const char *id;
+	json_t *name;
+
+	for (i = 0; i <= json_array_size(history); i++)
+	{
+		const char *role;
+
+		m = json_array_get(history, i);
+		role = json_string_value(json_object_get(m, "role"));
+		if (role == NULL || strcmp(role, "tool") != 0)
+		{
+			json_object_foreach(open, id, name)
+			{
+				json_array_append_new(out, json_pack("{s:s, s:[{s:s, s:s, s:O, s:{s:s}}]}", "role", "tool", "content", "type", "tool-result",
+													 "tool_call_id", id, "tool_name", name, "result", "error",
+													 "tool call was interrupted before it produced a result"));
+			}
+			json_object_clear(open);
+		}
+		if (m == NULL)
+			break;
+		json_array_append(out, m);
+		json_array_foreach(json_object_get(m, "content"), j, part)
+		{
+			const char *type = json_string_value(json_object_get(part, "type"));
+			const char *call = json_string_value(json_object_get(part, "tool_call_id"));
+
+			if (type == NULL || call == NULL || json_is_true(json_object_get(part, "provider_executed")))
+				continue;
+			if (strcmp(type, "tool-call") == 0)
+				json_object_set(open, call, json_object_get(part, "tool_name"));
+			else if (strcmp(type, "tool-result") == 0)
+				json_object_del(open, call);
+		}
+	}
+	json_decref(open);
+	return out;
+}
+
+static bool
+add_header(Turn *t, const char *name, const char *value)
+{
+	char line[512];
+	struct curl_slist *grown;
+
+	if (value == NULL)
+		return true;
+	snprintf(line, sizeof(line), "%s: %s", name, value);
+	grown = curl_slist_append(t->headers, line);
+	if (grown != NULL)
+		t->headers = grown;
+	return grown != NULL;
+}
+
+static void
+add_headers(Turn *t)
+{
+	const char *parent = json_string_value(json_object_get(t->chat, "parent_chat_id"));
+
+	for (int i = 0; i < t->request.n_headers; i++)
+	{
+		struct curl_slist *grown = curl_slist_append(t->headers, t->request.headers[i]);
+
+		if (grown != NULL)
+			t->headers = grown;
+	}
+	add_header(t, "Content-Type", "application/json");
+	add_header(t, "Accept", "text/event-stream");
+	add_header(t, "Expect", "");
+	add_header(t, "X-Coder-Owner-Id", t->owner);
+	add_header(t, "X-Coder-Chat-Id", parent != NULL ? parent : t->id);
+	add_header(t, "X-Coder-Subchat-Id", parent != NULL ? t->id : NULL);
+	add_header(t, "X-Coder-Workspace-Id", json_string_value(json_object_get(t->chat, "workspace_id")));
+}
+
+static bool
+open_transfer(Turn *t)
+{
+	CURL *easy = curl_easy_init();
+
+	if (easy == NULL)
+		return false;
+	t->easy = easy;
+	add_headers(t);
+	curl_easy_setopt(easy, CURLOPT_URL, t->request.url);
+	curl_easy_setopt(easy, CURLOPT_POSTFIELDS, t->request.body);
+	curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) strlen(t->request.body));
+	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, t->headers);
+	curl_easy_setopt(easy, CURLOPT_USERAGENT, "coder-agents/" GW_VERSION " (linux/amd64)");
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
+	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
+	curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
+	curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, STALL_SECONDS);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
+	curl_easy_setopt(easy, CURLOPT_WRITEDATA, t);
+	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+	curl_easy_setopt(easy, CURLOPT_HEADERDATA, t);
+	curl_easy_setopt(easy, CURLOPT_PRIVATE, t);
+	if (turn_env.ca_file != NULL)
+		curl_easy_setopt(easy, CURLOPT_CAINFO, turn_env.ca_file);
+	return curl_multi_add_handle(turn_env.multi, easy) == CURLM_OK;
+}
+
+/* "provider:model" and "provider/model" name a model of that provider. */
+static const char *
+model_name(const Turn *t)
+{
+	const char *model = json_string_value(json_object_get(t->model, "model"));
+	const char *provider = json_string_value(json_object_get(t->model, "provider"));
+	size_t len = strlen(provider);
+
+	if (strncmp(model, provider, len) == 0 && (model[len] == ':' || model[len] == '/'))
+		return model + len + 1;
+	return model;
+}
+
+static void
+ask(Turn *t)
+{
+	json_t *history;
+	ProviderAsk wanted = {0};
+	const char *error = NULL;
+	bool ok;
+
+	if (t->tools == NULL)
+	{
+		t->tools = tool_list(t->chat);
+		add_user_prompt(t, json_string_value(json_object_get(t->taken, "user_prompt")));
+	}
+	wanted.provider = json_string_value(json_object_get(t->provider, "provider"));
+	wanted.model = model_name(t);
+	wanted.base_url = json_string_value(json_object_get(t->provider, "base_url"));
+	wanted.api_key = t->api_key;
+	wanted.options = json_object_get(t->model, "options");
+	wanted.tools = t->tools;
+	t->format = provider_format(wanted.provider, wanted.model);
+	if (t->format == NULL)
+	{
+		fail_plainly(t, "This provider cannot be used yet.");
+		return;
+	}
+	history = complete_history(t->history);
+	wanted.history = history;
+	ok = t->format->request(&wanted, &t->request, &error);
+	json_decref(history);
+	if (!ok)
+	{
+		fail_plainly(t, error);
+		return;
+	}
+	t->state = TURN_ASKING;
+	t->step_began = turn_env.now_ms();
+	t->first_part_by = t->step_began + TURN_FIRST_PART_MS;
+	t->retry_after_ms = 0;
+	sse_init(&t->sse, on_event, t);
+	stream_init(&t->stream, on_part, t);
+	t->stream_open = true;
+	if (!open_transfer(t))
+		fail_plainly(t, "The request cannot be sent.");
+}
+
+static void
+ask_failed(Turn *t, Failure failure)
+{
+	char message[512];
+	const char *name = json_string_value(json_object_get(t->provider, "provider"));
+	const char *provider = name != NULL ? provider_display_name(name) : NULL;
+	int64_t delay;
+	json_t *retry;
+	char at[40];
+
+	if (!failure.retryable || t->attempt + 1 >= FAILURE_MAX_ATTEMPTS)
+	{
+		failure_message(&failure, provider, message, sizeof(message));
+		fail(t, &failure, message);
+		return;
+	}
+	t->attempt++;
+	delay = failure_delay_ms(t->attempt, t->retry_after_ms);
+	failure_retry_message(&failure, provider, message, sizeof(message));
+	{
+		time_t when = time(NULL) + (time_t) (delay / 1000);
+		struct tm tm;
+
+		gmtime_r(&when, &tm);
+		strftime(at, sizeof(at), "%Y-%m-%dT%H:%M:%SZ", &tm);
+	}
+	retry = json_pack("{s:i, s:I, s:s, s:s, s:s, s:s}", "attempt", t->attempt, "delay_ms", (json_int_t) delay, "error", message, "kind",
+					  failure_kind_name(failure.kind), "provider", name != NULL ? name : "", "retrying_at", at);
+	if (failure.status > 0)
+		json_object_set_new(retry, "status_code", json_integer(failure.status));
+	say(t, json_pack("{s:s, s:o}", "type", "retry", "retry", retry));
+	close_transfer(t);
+	close_stream(t);
+	t->state = TURN_WAITING;
+	t->retry_at = turn_env.now_ms() + delay;
+}
+
+static Failure
+transfer_failure(Turn *t, CURLcode code, long status)
+{
+	char *text;
+	Failure failure;
+
+	if (status != 0 && status != 200)
+	{
+		text = provider_error_text(t->error_body != NULL ? t->error_body : "", t->error_len);
+		failure = failure_of((int) status, text);
+		gw_log(GW_INFO, "chat %s: the provider answered %ld", t->id, status);
+		free(text);
+		return failure;
+	}
+	if (t->stream.error != NULL)
+		return failure_of(t->stream.error_status, t->stream.error);
+	if (t->stream.too_long || t->sse.broken)
+		return (Failure){FAILURE_GENERIC, false, 0};
+	if (code == CURLE_OPERATION_TIMEDOUT)
+		return failure_of(0, "timeout");
+	if (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST)
+		return failure_of(0, "connection refused");
+	if (code == CURLE_OK || code == CURLE_PARTIAL_FILE || code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR || code == CURLE_GOT_NOTHING)
+		return failure_of(0, "eof");
+	return failure_of(0, curl_easy_strerror(code));
+}
+
+void
+turn_transfer_done(CURL *easy, CURLcode code)
+{
+	Turn *t = NULL;
+	long status = 0;
+
+	curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &t);
+	curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+	if (t == NULL)
+		return;
+	if (code != CURLE_OK || status != 200 || t->stream.error != NULL || t->stream.end == STREAM_OPEN)
+	{
+		ask_failed(t, transfer_failure(t, code, status));
+		return;
+	}
+	close_transfer(t);
+	t->attempt = 0;
+	if (t->stream.n_calls > 0)
+		run_tools(t);
+	else
+		store_step(t);
+}
+
+/* What happens meanwhile ------------------------------------------------------ */
+
+static void
+on_partial_stored(void *arg, PGresult *result)
+{
+	Turn *t = arg;
+
+	if (have_row(t, result))
+		finish(t, "waiting", NULL);
+}
+
+/* The user stopped it: what was said so far is kept, open calls end. */
+static void
+interrupt(Turn *t)
+{
+	json_t *messages;
+
+	if (t->state == TURN_STORING || t->state == TURN_FINISHING)
+	{
+		t->interrupted = true;
+		return;
+	}
+	close_transfer(t);
+	if (t->stream_open)
+	{
+		for (int i = 0; i < t->stream.n_calls; i++)
+		{
+			RunningTool *tool = &t->running[i];
+
+			tool->turn = t;
+			tool->is_dynamic = false;
+			if (tool->call != NULL && tool->result == NULL)
+				tool_cancel(tool->call);
+			tool->call = NULL;
+			if (tool->result == NULL)
+				give_error(tool, json_string("tool call was interrupted before it produced a result"));
+		}
+		t->n_running = t->stream.n_calls;
+		t->n_tools_left = 0;
+		messages = step_messages(t);
+		if (json_array_size(messages) > 0)
+		{
+			store(t, messages, on_partial_stored);
+			json_decref(messages);
+			return;
+		}
+		json_decref(messages);
+	}
+	finish(t, "waiting", NULL);
+}
+
+static Turn *
+find_turn(const char *chat)
+{
+	for (Turn *t = turns; t != NULL; t = t->next)
+		if (strcmp(t->id, chat) == 0)
+			return t;
+	return NULL;
+}
+
+void
+turn_status(const char *chat, const char *status)
+{
+	Turn *t = find_turn(chat);
+
+	if (t == NULL)
+		return;
+	if (strcmp(status, "running") == 0)
+		t->armed = true;
+	else if (!t->armed || t->state == TURN_FINISHING)
+		return;
+	else if (strcmp(status, "waiting") == 0)
+		interrupt(t);
+	else
+		turn_end(t);
+}
+
+void
+turn_keep_only(const char *ids)
+{
+	Turn *next;
+
+	for (Turn *t = turns; t != NULL; t = next)
+	{
+		next = t->next;
+		if (strstr(ids, t->id) == NULL && t->armed && t->state != TURN_FINISHING)
+			interrupt(t);
+	}
+}
+
+char *
+turn_ids(void)
+{
+	char *text = turns != NULL ? malloc((size_t) n_turns * 37 + 3) : NULL;
+	char *p = text;
+
+	if (text == NULL)
+		return NULL;
+	*p++ = '{';
+	for (Turn *t = turns; t != NULL; t = t->next)
+		p += sprintf(p, "%s%s", t == turns ? "" : ",", t->id);
+	strcpy(p, "}");
+	return text;
+}
+
+int
+turn_count(void)
+{
+	return n_turns;
+}
+
+int64_t
+turn_tick(int64_t most)
+{
+	int64_t now = turn_env.now_ms();
+	bool due = false;
+	Turn *next;
+
+	for (Turn *t = turns; t != NULL; t = t->next)
+		due |= t->said != NULL && t->say_at <= now;
+	if (due)
+		say_now(NULL);
+	for (Turn *t = turns; t != NULL; t = next)
+	{
+		next = t->next;
+		if (t->said != NULL && t->say_at - now < most)
+			most = t->say_at - now;
+		if (t->state == TURN_WAITING && t->retry_at <= now)
+			ask(t);
+		else if (t->state == TURN_WAITING && t->retry_at - now < most)
+			most = t->retry_at - now;
+		else if (t->state == TURN_ASKING && t->first_part_by != 0 && t->first_part_by <= now)
+			ask_failed(t, (Failure){FAILURE_STARTUP_TIMEOUT, true, 0});
+	}
+	return most > 0 ? most : 0;
+}
+
+void
+turn_drop_all(void)
+{
+	while (turns != NULL)
+		turn_end(turns);
+}
+
+void
+turn_hand_over(void)
+{
+	while (turns != NULL)
+	{
+		Turn *t = turns;
+		const char *const params[] = {turn_env.worker, t->id};
+
+		json_decref(t->said);
+		t->said = NULL;
+		if (t->state != TURN_FINISHING)
+			db_call("SELECT coder.chat_finish($1, $2, 'pending')", 2, params, NULL, NULL);
+		turn_end(t);
+	}
+}
