@@ -299,7 +299,7 @@ SELECT is_empty($$SELECT a.attrelid::regclass || '.' || a.attname FROM pg_attrib
 	 WHERE c.relnamespace = 'coder'::regnamespace AND c.relkind IN ('r', 'v') AND a.attnum > 0 AND NOT a.attisdropped
 	   AND a.attname ~ '(secret|password|private|token|oauth_|refresh|seed|auth_key|p256dh|endpoint$|passcode|cached_plan|provisioner_state|^data$|^archive$|^input$)'
 	   AND a.attname !~ '_key_id$'
-	   AND a.attname NOT IN ('token_name', 'token_id', 'oauth_expiry', 'client_secret_expires_at', 'token_endpoint_auth_method', 'app_secret_id', 'token_type', 'refreshed_at',
+	   AND a.attname NOT IN ('token_name', 'token_id', 'oauth_expiry', 'oauth_refresh_failure_reason', 'client_secret_expires_at', 'token_endpoint_auth_method', 'app_secret_id', 'token_type', 'refreshed_at',
 		-- What a language model counts.
 		'input_tokens', 'output_tokens', 'total_tokens', 'reasoning_tokens', 'cache_creation_tokens', 'cache_read_tokens')
 	   AND has_column_privilege('coder_admin', a.attrelid, a.attnum, 'SELECT')$$, 'no secret can be read, whoever asks');
