@@ -17,9 +17,13 @@ CREATE OR REPLACE FUNCTION coder.assignable_role_json(role text, org uuid DEFAUL
 RETURNS jsonb LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	-- The deployment may keep owners out of workspaces.
+	site CONSTANT text := CASE WHEN role = 'owner' AND coder.setting('disable_owner_workspace_access') IN ('1', 't', 'T', 'true', 'TRUE', 'True')
+		THEN 'owner/no_access' ELSE role END;
 BEGIN
 	RETURN jsonb_build_object('name', role, 'display_name', coder.rbac_role(role, org IS NOT NULL),
-			'site_permissions', coder.role_permissions(role, 'site'), 'user_permissions', coder.role_permissions(role, 'user'),
+			'site_permissions', coder.role_permissions(site, 'site'), 'user_permissions', coder.role_permissions(role, 'user'),
 			'organization_permissions', coder.role_permissions(role, 'org'),
 			'organization_member_permissions', coder.role_permissions(role, 'member'),
 			'assignable', coder.may_assign(role, org), 'built_in', true)

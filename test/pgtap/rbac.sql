@@ -250,7 +250,9 @@ SELECT ok(coder.can('ssh', 'workspace') AND coder.can('share', 'workspace'), 'ow
 INSERT INTO coder.settings VALUES ('disable_owner_workspace_access', 'true');
 SELECT ok(NOT coder.can('ssh', 'workspace') AND NOT coder.can('application_connect', 'workspace') AND coder.can('share', 'workspace'),
 	'not where the deployment forbids it, at once');
+SELECT ok(NOT coder.assignable_role_json('owner')->'site_permissions' @> '[{"resource_type": "workspace", "action": "ssh"}]', 'and the role says so');
 UPDATE coder.settings SET value = 'false' WHERE name = 'disable_owner_workspace_access';
+SELECT ok(coder.assignable_role_json('owner')->'site_permissions' @> '[{"resource_type": "workspace", "action": "ssh"}]', 'or does not');
 INSERT INTO coder.settings VALUES ('disable_workspace_sharing', 'true');
 SELECT ok(coder.can('ssh', 'workspace') AND NOT coder.can('share', 'workspace'), 'nobody shares where it forbids that');
 SELECT coder.set_subject(u.id) FROM coder.users u WHERE u.username = 'bob';
