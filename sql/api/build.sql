@@ -892,6 +892,36 @@ $$;
 COMMENT ON FUNCTION coder.acquired_workspace_build(uuid) IS
 	'AcquiredJob.WorkspaceBuild of a job.';
 
+CREATE OR REPLACE FUNCTION coder.autostop_required(completed timestamptz, quiet_hours text, days integer, weeks bigint)
+RETURNS timestamptz
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_zone text := (coder.schedule_parse(quiet_hours)).zone;
+	v_epoch CONSTANT timestamp := '2023-01-02';		-- a Monday, from which weeks are counted
+	v_start timestamp := date_trunc('day', (completed + interval '2 hours') AT TIME ZONE v_zone);
+	v_week integer := floor((v_start::date - v_epoch::date) / 7.0);
+BEGIN
+	IF days & 127 = 0 THEN
+		RETURN '0001-01-01 00:00:00+00';
+	END IF;
+	IF weeks > 1 AND v_week % weeks <> 0 THEN
+		v_start := v_epoch + (v_week / weeks + 1) * weeks * interval '7 days';
+	END IF;
+	-- Not within two hours of a start.
+	IF coder.schedule_next(quiet_hours, v_start AT TIME ZONE v_zone - interval '15 minutes') < completed + interval '2 hours' THEN
+		v_start := v_start + interval '1 day';
+	END IF;
+	-- Bit 0 is Monday.
+	WHILE days & (1 << (extract(isodow FROM v_start)::integer - 1)) = 0 LOOP
+		v_start := v_start + interval '1 day';
+	END LOOP;
+	RETURN coder.schedule_next(quiet_hours, CASE WHEN v_start AT TIME ZONE v_zone < completed + interval '1 hour'
+		THEN completed + interval '1 hour' ELSE v_start AT TIME ZONE v_zone - interval '15 minutes' END);
+END
+$$;
+COMMENT ON FUNCTION coder.autostop_required(timestamptz, text, integer, bigint) IS
+	'When a build that completed then must stop, by the owner''s quiet hours, the weekdays (bit 0: Monday) and every how many weeks its template says; year 1: never.';
+
 CREATE OR REPLACE FUNCTION coder.build_deadlines(b coder.workspace_builds, at timestamptz,
 									  OUT deadline timestamptz, OUT max_deadline timestamptz,
 									  OUT next_start timestamptz)
@@ -917,10 +947,55 @@ BEGIN
 			deadline := next_start + v_ttl;
 		END IF;
 	END IF;
+	IF t.autostop_requirement_days_of_week > 0 THEN
+		SELECT coder.autostop_required(at, coder.quiet_hours(u.quiet_hours_schedule), t.autostop_requirement_days_of_week::integer,
+			t.autostop_requirement_weeks) INTO max_deadline
+		  FROM coder.users u WHERE u.id = w.owner_id AND NOT u.is_system;
+		max_deadline := coalesce(max_deadline, '0001-01-01 00:00:00+00');
+		IF max_deadline > '0001-01-01 00:00:00+00' AND (deadline = '0001-01-01 00:00:00+00' OR deadline > max_deadline) THEN
+			deadline := max_deadline;
+		END IF;
+	END IF;
 END
 $$;
 COMMENT ON FUNCTION coder.build_deadlines(coder.workspace_builds, timestamptz) IS
 	'Deadlines of a build that completed then, and the workspace''s next start.';
+
+CREATE OR REPLACE FUNCTION coder.template_reschedule(template uuid, at timestamptz) RETURNS integer
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_none CONSTANT timestamptz := '0001-01-01 00:00:00+00';
+	v record;
+	d record;
+	v_max timestamptz;
+	v_done integer := 0;
+BEGIN
+	FOR v IN
+		SELECT b, j.completed_at
+		  FROM coder.workspaces w
+		  JOIN coder.workspace_builds b ON b.id = w.latest_build_id
+		  JOIN coder.provisioner_jobs j ON j.id = b.job_id
+		  JOIN coder.users u ON u.id = w.owner_id
+		 WHERE w.template_id = template AND NOT w.deleted AND b.transition = 'start' AND j.job_status = 'succeeded' AND NOT u.is_system
+		   AND NOT (b.max_deadline > at AND b.max_deadline < at + interval '2 hours')
+		 ORDER BY b.id
+		   FOR NO KEY UPDATE OF b
+	LOOP
+		SELECT * INTO d FROM coder.build_deadlines(v.b, v.completed_at);
+		v_max := CASE WHEN d.max_deadline > v_none THEN greatest(d.max_deadline, at + interval '2 hours') ELSE v_none END;
+		UPDATE coder.workspace_builds x
+		   SET max_deadline = v_max, updated_at = now(), deadline = CASE
+				WHEN d.deadline = v_none THEN v_none
+				WHEN v_max > v_none AND (x.deadline = v_none OR x.deadline > v_max) THEN v_max
+				ELSE x.deadline END
+		 WHERE x.id = (v.b).id;
+		v_done := v_done + 1;
+	END LOOP;
+	RETURN v_done;
+END
+$$;
+COMMENT ON FUNCTION coder.template_reschedule(uuid, timestamptz) IS
+	'Running workspaces of a template whose required autostop has changed get new deadlines, none sooner than in two hours; how many.';
 
 CREATE OR REPLACE FUNCTION coder.build_store_modules(job uuid, transition coder.workspace_transition, modules jsonb)
 RETURNS void

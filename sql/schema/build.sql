@@ -284,5 +284,21 @@ CREATE TRIGGER users_rename_follow AFTER UPDATE OF username ON coder.users
 	FOR EACH ROW WHEN (OLD.username IS DISTINCT FROM NEW.username)
 	EXECUTE FUNCTION coder.users_rename_follow();
 
+CREATE FUNCTION coder.templates_reschedule() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF NOT coder.restoring() THEN
+		PERFORM coder.template_reschedule(NEW.id, clock_timestamp());
+	END IF;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION coder.templates_reschedule() IS 'Trigger: another required autostop of a template moves the deadlines of its running workspaces.';
+CREATE TRIGGER templates_reschedule
+	AFTER UPDATE OF autostop_requirement_days_of_week, autostop_requirement_weeks ON coder.templates FOR EACH ROW
+	WHEN (NEW.autostop_requirement_days_of_week <> OLD.autostop_requirement_days_of_week
+		OR NEW.autostop_requirement_weeks <> OLD.autostop_requirement_weeks)
+	EXECUTE FUNCTION coder.templates_reschedule();
+
 SELECT pg_catalog.pg_extension_config_dump('coder.workspace_builds', '');
 SELECT pg_catalog.pg_extension_config_dump('coder.workspace_build_parameters', '');
