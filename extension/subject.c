@@ -108,8 +108,9 @@ refresh_cache(void)
 {
 	HASHCTL ctl = {0};
 
-	if (cache != NULL && cache_generation == generation && hash_get_num_entries(cache) < CACHE_MAX)
-		return;
+	if (cache != NULL && cache_generation == generation &&
+		(hash_get_num_entries(cache) < CACHE_MAX || coder_current_subject != NULL))
+		return; /* a full one stays full until nobody uses it */
 	epoch_relid = get_relname_relid("auth_epoch", coder_namespace());
 	if (retired_context == NULL)
 		retired_context =
@@ -371,7 +372,7 @@ keep_subject(const uint8 *key, CoderSubject *subject, uint64 before)
 	bool found;
 
 	if (before != generation || before != cache_generation ||
-		TransactionIdIsValid(GetTopTransactionIdIfAny()) || IsolationUsesXactSnapshot())
+		hash_get_num_entries(cache) >= CACHE_MAX || TransactionIdIsValid(GetTopTransactionIdIfAny()) || IsolationUsesXactSnapshot())
 		return;
 	entry = hash_search(cache, key, HASH_ENTER, &found);
 	MemoryContextSetParent(subject->context, cache_context);
