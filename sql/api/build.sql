@@ -387,6 +387,17 @@ END
 $$;
 COMMENT ON FUNCTION coder.decode_base64(text) IS 'Bytes of base64 text; errors: 400.';
 
+CREATE OR REPLACE FUNCTION coder.build_provider_ids(w coder.workspaces, version uuid) RETURNS text[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN ARRAY(SELECT DISTINCT p ->> 'id' FROM coder.template_versions v, jsonb_array_elements(v.external_auth_providers) p
+		WHERE v.id IN (version, (SELECT t.active_version_id FROM coder.templates t WHERE t.id = w.template_id),
+			(SELECT b.template_version_id FROM coder.workspace_builds b WHERE b.workspace_id = w.id ORDER BY b.build_number DESC LIMIT 1)));
+END
+$$;
+COMMENT ON FUNCTION coder.build_provider_ids(coder.workspaces, uuid) IS
+	'External providers that the next build of a workspace may ask for: of the version given, the active and the last one.';
+
 CREATE OR REPLACE FUNCTION coder.build_create(req coder.request) RETURNS coder.response
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -404,6 +415,9 @@ BEGIN
 	v_version := coder.json_uuid(v_body, 'template_version_id');
 	IF w.deleted AND v_transition <> 'delete' THEN
 		PERFORM coder.raise(409, format('Cannot %s a deleted workspace!', v_transition));
+	END IF;
+	IF v_transition = 'start' AND coder.links_stale(req, w.owner_id, coder.build_provider_ids(w, v_version)) THEN
+		RETURN coder.links_check(req, 'build_create', w.owner_id, coder.build_provider_ids(w, v_version));
 	END IF;
 	IF v_transition = 'start' AND w.dormant_at IS NOT NULL THEN
 		PERFORM coder.workspace_set_dormant(w.id, NULL);

@@ -294,6 +294,8 @@ BEGIN
 		WHEN 'get' THEN RETURN coder.external_auth_got(req, checks);
 		WHEN 'version' THEN RETURN coder.version_external_auth_checked(req, checks);
 		WHEN 'agent' THEN RETURN coder.agent_external_auth_checked(req, checks);
+		WHEN 'workspace_create' THEN RETURN coder.workspace_create(req);
+		WHEN 'build_create' THEN RETURN coder.build_create(req);
 	END CASE;
 END
 $$;
@@ -550,6 +552,28 @@ BEGIN
 			'authenticated', coalesce((checks->(c->>'id')->>'authenticated')::bool, false))
 			|| CASE WHEN (p->>'optional')::bool THEN '{"optional": true}' ELSE '{}'::jsonb END)
 		FROM jsonb_array_elements(v.external_auth_providers) p, LATERAL (SELECT coder.external_auth_config(p->>'id')) o (c)), '[]'));
+END
+$$;
+
+-- The ids of a version's providers.
+CREATE OR REPLACE FUNCTION coder.provider_ids(providers jsonb)
+RETURNS text[] LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN ARRAY(SELECT p->>'id' FROM jsonb_array_elements(providers) p);
+END
+$$;
+
+-- Before a build: are there links of the owner to its providers that have expired and may be refreshed?  Once a request, and only
+-- in one of a gateway.
+CREATE OR REPLACE FUNCTION coder.links_stale(req coder.request, uid uuid, ids text[])
+RETURNS bool LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN req.cursor IS NULL AND req.remote IS NOT NULL AND EXISTS (SELECT FROM coder.external_auth_links l WHERE l.user_id = uid
+		AND l.provider_id = ANY (ids) AND l.oauth_refresh_token <> '' AND l.oauth_expiry > '0001-01-02' AND l.oauth_expiry <= now());
 END
 $$;
 

@@ -1117,6 +1117,9 @@ BEGIN
 	IF t.deprecated <> '' THEN
 		PERFORM coder.raise(400, format('Template "%s" has been deprecated, and cannot be used to create a new workspace.', t.name), t.deprecated);
 	END IF;
+	IF coder.links_stale(req, v_owner.id, coder.provider_ids(v_version.external_auth_providers)) THEN
+		RETURN coder.links_check(req, 'workspace_create', v_owner.id, coder.provider_ids(v_version.external_auth_providers));
+	END IF;
 	SELECT * INTO s FROM coder.workspace_create_settings(v_body, t);
 	IF EXISTS (SELECT FROM coder.workspaces w
 				WHERE w.owner_id = v_owner.id AND lower(w.name) = lower(v_name) AND NOT w.deleted) THEN

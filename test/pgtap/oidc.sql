@@ -1,6 +1,6 @@
 -- Sign-in with OpenID Connect and GitHub: keys, ID tokens and their refusal, paths, cookies, names.
 BEGIN;
-SELECT plan(53);
+SELECT plan(55);
 SELECT coder.configure('{"oidc_issuer_url": "https://idp.example", "oidc_client_id": "coder", "access_url": "https://coder.example/"}');
 
 -- Keys: RFC 8037's for EdDSA; made by OpenSSL for the others.
@@ -71,6 +71,15 @@ SELECT is(pg_temp.verify(coder.jwt_sign(pg_temp.claims(), (SELECT pub FROM keys)
 	'signed with an algorithm that is not accepted: "HS256"', 'the public key as an HMAC secret');
 SELECT is(pg_temp.verify('a.b'), 'malformed token', 'malformed');
 SELECT is(pg_temp.verify('...'), 'malformed token', 'only dots');
+
+-- Tokens with one character changed, and cut ones: none is good, and none does harm.
+CREATE TEMP TABLE whole AS SELECT pg_temp.token() AS t, pg_temp.jwks() AS k;
+SELECT is((SELECT count(*) FROM whole w, generate_series(1, length(w.t)) i,
+	LATERAL (SELECT overlay(w.t PLACING CASE WHEN substr(w.t, i, 1) = c THEN '-' ELSE c END FROM i FOR 1) FROM (VALUES ('A'), ('z'), ('.'), ('='), ('é')) x (c)) m (t)
+	WHERE (coder.oidc_verify(m.t, w.k, '{}', 'coder', 'n1')).claims IS NOT NULL), 0::bigint, 'no changed token is good');
+SELECT is((SELECT count(*) FROM whole w, generate_series(0, length(w.t) - 1) i
+	WHERE (coder.oidc_verify(left(w.t, i), w.k, '{}', 'coder', 'n1')).claims IS NOT NULL OR (coder.oidc_verify(right(w.t, i), w.k, '{}', 'coder', 'n1')).claims IS NOT NULL),
+	0::bigint, 'nor a cut one');
 
 -- Paths that a sign-in may end at.
 SELECT is(coder.local_path(v.a), v.b, 'the path of ' || v.a) FROM (VALUES ('/x?y=1#z', '/x?y=1#z'), ('https://evil.example/x', '/x'), ('//evil.example/x', '/x'),

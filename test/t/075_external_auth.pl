@@ -214,6 +214,16 @@ cmp_ok(time - $began, '<', 5, 'soon');
 is(($agent->get('/api/v2/workspaceagents/me/external-auth?id=lab'))[1]{token_extra}{team}{id}, 7, 'with what is kept beside it');
 ok(!exists(($agent->get('/api/v2/workspaceagents/me/external-auth?id=lab'))[1]{token_extra}{secret}), 'and nothing else');
 
+# A build refreshes what has expired.
+$gateway->sql(q{UPDATE coder.external_auth_links SET oauth_expiry = now() - interval '1 minute'});
+$build = $p->build($ws, 'start');
+is($build->{status}, 'succeeded', 'a build with a token that has expired') or diag $build->{error} . $build->{log};
+like($gateway->sql(q{SELECT environment_variables::text FROM coder.workspace_agents ORDER BY created_at DESC LIMIT 1}), qr/access-2/, 'has a new one');
+$gateway->sql(q{UPDATE coder.external_auth_links SET oauth_expiry = now() - interval '1 minute', oauth_refresh_token = 'refresh-1', oauth_refresh_token_key_id = NULL});
+(my $second, $build) = $p->create($template, 'second');
+is($build->{status}, 'succeeded', 'a new workspace') or diag $build->{error} . $build->{log};
+like($gateway->sql(q{SELECT environment_variables::text FROM coder.workspace_agents ORDER BY created_at DESC LIMIT 1}), qr/access-2/, 'too');
+
 # A refresh token that is no good any more.
 $gateway->sql(q{UPDATE coder.external_auth_links SET oauth_expiry = now() - interval '1 minute'});
 $host->mode(error => 'invalid_grant');
