@@ -107,6 +107,13 @@ sub wait_for_line
 		grep { $_->{output} =~ /local-exec.*: waiting$/ } @{ scalar $p->{client}->get("/api/v2/workspacebuilds/$build_id/logs") } });
 }
 ok(wait_for_line($id), 'its log arrives while it runs');
+# Anybody who is connected can NOTIFY: the daemon asks the job's row, and goes on.
+my $job = $hanging->{latest_build}{job}{id};
+my $asked = "SELECT updated_at FROM coder.provisioner_jobs WHERE id = '$job'";
+my $before = $gateway->sql($asked);
+$gateway->sql("NOTIFY provisioner_job_cancel, '$job'");
+ok($gateway->wait_for(30, sub { $gateway->sql($asked) ne $before }), 'a NOTIFY makes the daemon ask');
+like($gateway->sql("SELECT job_status FROM coder.provisioner_jobs WHERE id = '$job'"), qr/^running$/, 'and ends nothing');
 my ($status) = $p->{client}->patch("/api/v2/workspacebuilds/$id/cancel");
 is($status, 200, 'a running build is cancelled');
 $build = $p->finish_build($id);
