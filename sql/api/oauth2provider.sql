@@ -462,7 +462,8 @@ DECLARE
 	wish coder.oauth2_authorization;
 	me text;
 BEGIN
-	IF coder.subject_id() IS NULL THEN
+	-- Nobody need sign in for a request that names no application.
+	IF coder.subject_id() IS NULL AND coalesce(req.query->>'client_id', '') <> '' THEN
 		RETURN coder.redirect_to_login(req, 'You are signed out. Sign in to continue.');
 	END IF;
 	BEGIN

@@ -304,6 +304,8 @@ SELECT is((api('GET', '/api/v2/insights/user-latency?start_time=2026-01-01T00:00
 	NULL, token_of('bob'))).status, 404, 'of a template that one may not see neither');
 SELECT is(a.status || ' ' || substring(a.headers FROM 'Location: (\S+)'), '303 /login?message=You%20are%20signed%20out%20or%20your%20session%20has%20expired.%20Please%20sign%20in%20again%20to%20continue.&redirect=%2Fapi%2Fv2%2Fapplications%2Fauth-redirect',
 	'who is signed out is asked to sign in') FROM api('GET', '/api/v2/applications/auth-redirect') a;
+SELECT is((api('GET', '/oauth2/authorize')).status, 400, 'an authorization needs an application, even before one signs in');
+SELECT is((api('GET', '/oauth2/authorize?client_id=00000000-0000-4000-8000-000000000001')).status, 303, 'and a person');
 SELECT is((api('GET', '/api/v2/applications/auth-redirect', NULL, token_of('bob'))).body_->>'message', 'Missing redirect_uri query parameter.', 'a redirect needs its URI');
 SELECT is((api('GET', '/api/v2/applications/auth-redirect?redirect_uri=https://evil.example', NULL, token_of('bob'))).body_->>'message', 'Invalid redirect_uri.', 'of an app');
 
