@@ -846,7 +846,9 @@ BEGIN
 			'workspace_owner_login_type', u.login_type, 'workspace_owner_groups', v_groups,
 			'workspace_owner_rbac_roles', v_roles, 'workspace_owner_oidc_access_token', coder.oidc_access_token(u.id),
 			'workspace_owner_ssh_public_key', coalesce(k.public_key, ''),
-			'workspace_owner_ssh_private_key', coalesce(k.private_key, ''))
+			-- A provisioner elsewhere may lack the key that opens it.
+			'workspace_owner_ssh_private_key', CASE WHEN coalesce(k.private_key_key_id = ANY (coder.seal_key_ids()), true)
+				THEN coalesce(coder.unseal(k.private_key, k.private_key_key_id), '') ELSE '' END)
 	  INTO v
 	  FROM coder.users u LEFT JOIN coder.gitsshkeys k ON k.user_id = u.id WHERE u.id = owner;
 	RETURN v;

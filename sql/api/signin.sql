@@ -326,6 +326,7 @@ DECLARE
 	state CONSTANT text := coalesce(req.query->>'state', '');
 	redirect CONSTANT text := coder.local_path(coder.request_cookie(req, 'oauth_redirect'));
 	bound text;
+	refused coder.response;
 	converted jsonb;
 	key text;
 	headers text;
@@ -340,18 +341,21 @@ BEGIN
 			PERFORM coder.raise_not_found();
 		END IF;
 	END IF;
+	SELECT l.linked_id INTO bound FROM coder.user_links l WHERE l.user_id = u.id AND l.login_type = kind AND l.linked_id <> '';
 	IF u.id IS NULL AND NOT coalesce((who->>'allow_signups')::bool, false) AND coder.users_exist() THEN
 		RETURN coder.signin_page(403, 'Signups are disabled', coalesce(nullif(coder.setting('oidc_signups_disabled_text'), ''),
 			'Ask an administrator of this deployment for an account.'));
 	ELSIF u.login_type <> kind AND converted IS NULL THEN
-		RETURN coder.signin_page(403, 'Incorrect login type', format('This account signs in with "%s", not with "%s".', u.login_type, kind));
+		refused := coder.signin_page(403, 'Incorrect login type', format('This account signs in with "%s", not with "%s".', u.login_type, kind));
 	ELSIF u.status = 'suspended' THEN
-		PERFORM coder.raise(401, 'Your account is suspended. Contact an admin to reactivate your account.');
-	END IF;
-	SELECT l.linked_id INTO bound FROM coder.user_links l WHERE l.user_id = u.id AND l.login_type = kind AND l.linked_id <> '';
-	IF bound IS NOT NULL AND bound <> who->>'linked_id' THEN
-		RETURN coder.signin_page(403, 'Account is linked to another identity',
+		refused := coder.reply_message(401, 'Your account is suspended. Contact an admin to reactivate your account.');
+	ELSIF bound IS NOT NULL AND bound <> who->>'linked_id' THEN
+		refused := coder.signin_page(403, 'Account is linked to another identity',
 			'The account with this e-mail address belongs to another identity of the provider. Ask an administrator to remove the old link.');
+	END IF;
+	IF refused.status IS NOT NULL THEN
+		PERFORM coder.audit('login', 'api_key', u.id, actor => u.id);
+		RETURN refused;
 	END IF;
 	IF converted IS NOT NULL THEN
 		PERFORM coder.convert_finish(converted);

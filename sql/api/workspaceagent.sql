@@ -1353,7 +1353,7 @@ BEGIN
 	IF (c.agent).api_key_scope = 'no_user_data' THEN
 		PERFORM coder.raise_forbidden();
 	END IF;
-	SELECT jsonb_build_object('public_key', k.public_key, 'private_key', k.private_key) INTO v
+	SELECT jsonb_build_object('public_key', k.public_key, 'private_key', coder.unseal(k.private_key, k.private_key_key_id)) INTO v
 	  FROM coder.gitsshkeys k WHERE k.user_id = (c.workspace).owner_id;
 	IF v IS NULL THEN
 		PERFORM coder.raise_not_found();

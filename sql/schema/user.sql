@@ -139,8 +139,11 @@ CREATE TABLE coder.gitsshkeys (
 	created_at timestamptz NOT NULL DEFAULT now(),
 	updated_at timestamptz NOT NULL DEFAULT now(),
 	private_key text NOT NULL,
-	public_key text NOT NULL
+	public_key text NOT NULL,
+	private_key_key_id text REFERENCES coder.dbcrypt_keys (active_key_digest)
 );
+CREATE TRIGGER gitsshkeys_seal BEFORE INSERT OR UPDATE ON coder.gitsshkeys
+	FOR EACH ROW EXECUTE FUNCTION coder.seal_columns('private_key');
 
 CREATE TABLE coder.organization_members (
 	user_id uuid NOT NULL REFERENCES coder.users (id) ON DELETE CASCADE,
@@ -177,7 +180,7 @@ COMMENT ON TABLE coder.user_links IS 'Links of users to outside logins and their
 COMMENT ON TABLE coder.user_status_changes IS 'Each change of a user''s status, for the statistics over time.';
 COMMENT ON TABLE coder.user_deleted IS 'When a user was deleted, for the statistics over time.';
 COMMENT ON TABLE coder.user_secrets IS 'A user''s named secrets for workspaces.';
-COMMENT ON TABLE coder.gitsshkeys IS 'A user''s SSH key for git; the private half is given to agents only.';
+COMMENT ON TABLE coder.gitsshkeys IS 'A user''s SSH key for git; the private half is given to agents only, and sealed where there is a key.';
 COMMENT ON TABLE coder.organization_members IS 'Who belongs to which organization, with the roles there.';
 COMMENT ON TABLE coder.groups IS 'Groups of an organization''s members; the one whose id is the organization''s is "Everyone".';
 COMMENT ON TABLE coder.group_members IS 'Who is in which group; every member of an organization is in "Everyone" without a row.';

@@ -153,6 +153,8 @@ $gateway->sql(qq{UPDATE coder.users SET login_type = 'github' WHERE id = '$boots
 refused('an account of another login type', 403, qr/Incorrect login type/, claims => { sub => 'u2', email => 'monkey@example.com' });
 $gateway->sql(qq{UPDATE coder.users SET login_type = 'oidc', status = 'suspended' WHERE id = '$boots->{id}'});
 refused('a suspended account', 401, qr/suspended/, claims => { sub => 'u2', email => 'monkey@example.com' });
+is($gateway->sql(qq{SELECT string_agg(status_code::text, ',' ORDER BY status_code) FROM coder.audit_logs WHERE action = 'login' AND user_id = '$boots->{id}' AND status_code >= 400}),
+	'401,403', 'what was refused is audited');
 $gateway->sql(qq{UPDATE coder.users SET status = 'dormant' WHERE id = '$boots->{id}'});
 $idp->mode(claims => { sub => 'u2', email => 'monkey@example.com' });
 is((sign_in(browser()))[0], 307, 'a dormant account');

@@ -175,6 +175,9 @@ my $agent = $gateway->client($token);
 ($status, my $answer) = $agent->get('/api/v2/workspaceagents/me/external-auth?id=lab');
 is_deeply([ $status, $answer ], [ 200, { access_token => 'access-2', token_extra => { team => { id => 7 } }, url => '', type => 'gitlab', username => 'oauth2', password => 'access-2' } ], 'an agent gets the token')
   or diag explain $answer;
+$admin->get('/api/v2/users/me/gitsshkey');
+like(($agent->get('/api/v2/workspaceagents/me/gitsshkey'))[1]{private_key}, qr/^-----BEGIN OPENSSH PRIVATE KEY-----/, 'and the SSH key of its owner');
+is($gateway->sql(q{SELECT count(*) FROM coder.gitsshkeys WHERE private_key LIKE '%OPENSSH%'}), 0, 'which is sealed too');
 is(($agent->get('/api/v2/workspaceagents/me/external-auth?match=https://github.com/coder/coder'))[1]{username}, 'device-1', 'by the address of a repository');
 is(($agent->get('/api/v2/workspaceagents/me/gitauth?url=' . $host->url . '/group/project'))[1]{access_token}, 'access-2', 'by the old name too');
 is(($agent->get('/api/v2/workspaceagents/me/external-auth?match=https://elsewhere.example/x'))[0], 404, 'no provider of that address');
