@@ -1,5 +1,6 @@
 /*
- * webpush.c -- messages to browsers: encryption (RFC 8291, RFC 8188) and the server's signature (RFC 8292).
+ * webpush.c -- messages to browsers: encryption (RFC 8291, RFC 8188) and the server's signature
+ * (RFC 8292).
  *
  * Keys are on P-256: private ones 32 bytes, public ones 65 (uncompressed points).
  *
@@ -53,8 +54,10 @@ make_pair(Pair *pair)
 	BIGNUM *number = NULL;
 	size_t len = 0;
 	bool ok = key != NULL &&
-			  EVP_PKEY_get_octet_string_param(key, OSSL_PKEY_PARAM_PUB_KEY, pair->public, PUBLIC_LEN, &len) == 1 &&
-			  len == PUBLIC_LEN && EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_PRIV_KEY, &number) == 1 &&
+			  EVP_PKEY_get_octet_string_param(
+				  key, OSSL_PKEY_PARAM_PUB_KEY, pair->public, PUBLIC_LEN, &len) == 1 &&
+			  len == PUBLIC_LEN &&
+			  EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_PRIV_KEY, &number) == 1 &&
 			  BN_bn2binpad(number, pair->private, PRIVATE_LEN) == PRIVATE_LEN;
 
 	BN_clear_free(number);
@@ -73,12 +76,14 @@ import_key(const uint8 *private, const uint8 *public)
 	OSSL_PARAM *params = NULL;
 	EVP_PKEY *key = NULL;
 
-	if (build != NULL && OSSL_PARAM_BLD_push_utf8_string(build, OSSL_PKEY_PARAM_GROUP_NAME, "P-256", 0) == 1 &&
+	if (build != NULL &&
+		OSSL_PARAM_BLD_push_utf8_string(build, OSSL_PKEY_PARAM_GROUP_NAME, "P-256", 0) == 1 &&
 		OSSL_PARAM_BLD_push_octet_string(build, OSSL_PKEY_PARAM_PUB_KEY, public, PUBLIC_LEN) == 1 &&
 		(number == NULL || OSSL_PARAM_BLD_push_BN(build, OSSL_PKEY_PARAM_PRIV_KEY, number) == 1))
 		params = OSSL_PARAM_BLD_to_param(build);
 	if (params == NULL || context == NULL || EVP_PKEY_fromdata_init(context) != 1 ||
-		EVP_PKEY_fromdata(context, &key, private != NULL ? EVP_PKEY_KEYPAIR : EVP_PKEY_PUBLIC_KEY, params) != 1)
+		EVP_PKEY_fromdata(
+			context, &key, private != NULL ? EVP_PKEY_KEYPAIR : EVP_PKEY_PUBLIC_KEY, params) != 1)
 		key = NULL;
 	OSSL_PARAM_free(params);
 	OSSL_PARAM_BLD_free(build);
@@ -110,8 +115,9 @@ static const uint8 *
 take_bytes(bytea *value, int len, const char *what)
 {
 	if ((int) VARSIZE_ANY_EXHDR(value) != len)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must be %d bytes", what, len)));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must be %d bytes", what, len)));
 	return (const uint8 *) VARDATA_ANY(value);
 }
 
@@ -149,9 +155,12 @@ coder_es256_sign(PG_FUNCTION_ARGS)
 	uint8 der[80];
 	uint8 raw[64];
 	size_t len = sizeof(der);
-	bool ok = key != NULL && context != NULL && EVP_DigestSignInit(context, NULL, EVP_sha256(), NULL, key) == 1 &&
-			  EVP_DigestSign(context, der, &len, (const uint8 *) VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data)) == 1 &&
-			  raw_signature(der, len, raw);
+	bool ok =
+		key != NULL && context != NULL &&
+		EVP_DigestSignInit(context, NULL, EVP_sha256(), NULL, key) == 1 &&
+		EVP_DigestSign(
+			context, der, &len, (const uint8 *) VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data)) == 1 &&
+		raw_signature(der, len, raw);
 
 	EVP_MD_CTX_free(context);
 	EVP_PKEY_free(key);
@@ -168,7 +177,8 @@ agree(const Pair *ours, const uint8 *theirs, uint8 secret[32])
 	EVP_PKEY_CTX *context = key != NULL ? EVP_PKEY_CTX_new(key, NULL) : NULL;
 	size_t len = 32;
 	bool ok = context != NULL && peer != NULL && EVP_PKEY_derive_init(context) == 1 &&
-			  EVP_PKEY_derive_set_peer(context, peer) == 1 && EVP_PKEY_derive(context, secret, &len) == 1 && len == 32;
+			  EVP_PKEY_derive_set_peer(context, peer) == 1 &&
+			  EVP_PKEY_derive(context, secret, &len) == 1 && len == 32;
 
 	EVP_PKEY_CTX_free(context);
 	EVP_PKEY_free(peer);
@@ -197,7 +207,8 @@ expand(const uint8 prk[32], const void *info, size_t len, uint8 out[32])
 }
 
 static void
-derive_keys(const Pair *ours, const uint8 *theirs, const uint8 *auth, const uint8 *salt, uint8 cek[32], uint8 nonce[32])
+derive_keys(const Pair *ours, const uint8 *theirs, const uint8 *auth, const uint8 *salt,
+			uint8 cek[32], uint8 nonce[32])
 {
 	static const char key_info[] = "WebPush: info";
 	uint8 info[sizeof(key_info) + 2 * PUBLIC_LEN];
@@ -206,7 +217,9 @@ derive_keys(const Pair *ours, const uint8 *theirs, const uint8 *auth, const uint
 	uint8 ikm[32];
 
 	if (!agree(ours, theirs, secret))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the browser's key is no point of P-256")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the browser's key is no point of P-256")));
 	memcpy(info, key_info, sizeof(key_info));
 	memcpy(info + sizeof(key_info), theirs, PUBLIC_LEN);
 	memcpy(info + sizeof(key_info) + PUBLIC_LEN, ours->public, PUBLIC_LEN);
@@ -227,8 +240,10 @@ seal(const uint8 *cek, const uint8 *nonce, const uint8 *plain, int len, uint8 *o
 	EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
 	int n = 0;
 	int rest = 0;
-	bool ok = context != NULL && EVP_EncryptInit_ex(context, EVP_aes_128_gcm(), NULL, cek, nonce) == 1 &&
-			  EVP_EncryptUpdate(context, out, &n, plain, len) == 1 && EVP_EncryptFinal_ex(context, out + n, &rest) == 1 &&
+	bool ok = context != NULL &&
+			  EVP_EncryptInit_ex(context, EVP_aes_128_gcm(), NULL, cek, nonce) == 1 &&
+			  EVP_EncryptUpdate(context, out, &n, plain, len) == 1 &&
+			  EVP_EncryptFinal_ex(context, out + n, &rest) == 1 &&
 			  EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_GCM_GET_TAG, TAG_LEN, out + n + rest) == 1;
 
 	EVP_CIPHER_CTX_free(context);
@@ -261,7 +276,9 @@ coder_webpush_encrypt(PG_FUNCTION_ARGS)
 	auth = take_bytes(PG_GETARG_BYTEA_PP(2), AUTH_LEN, "a browser's secret");
 	len = (int) VARSIZE_ANY_EXHDR(payload);
 	if (len > MAX_PAYLOAD)
-		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("the message is too long to push")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("the message is too long to push")));
 	randombytes_buf(out, SALT_LEN);
 	if (!PG_ARGISNULL(3))
 		memcpy(out, take_bytes(PG_GETARG_BYTEA_PP(3), SALT_LEN, "a salt"), SALT_LEN);
@@ -269,8 +286,11 @@ coder_webpush_encrypt(PG_FUNCTION_ARGS)
 		make_pair(&ours);
 	else
 	{
-		memcpy(ours.private, take_bytes(PG_GETARG_BYTEA_PP(4), PRIVATE_LEN, "a private key"), PRIVATE_LEN);
-		memcpy(ours.public, take_bytes(PG_GETARG_BYTEA_PP(5), PUBLIC_LEN, "a public key"), PUBLIC_LEN);
+		memcpy(ours.private,
+			   take_bytes(PG_GETARG_BYTEA_PP(4), PRIVATE_LEN, "a private key"),
+			   PRIVATE_LEN);
+		memcpy(
+			ours.public, take_bytes(PG_GETARG_BYTEA_PP(5), PUBLIC_LEN, "a public key"), PUBLIC_LEN);
 	}
 	derive_keys(&ours, theirs, auth, out, cek, nonce);
 	memcpy(out + SALT_LEN, "\0\0\x10\0", 4); /* RECORD_SIZE */

@@ -22,7 +22,8 @@ static bool
 parse_address(const char *text, uint8_t address[16])
 {
 	memcpy(address, v4_prefix, sizeof(v4_prefix));
-	return inet_pton(AF_INET, text, address + sizeof(v4_prefix)) == 1 || inet_pton(AF_INET6, text, address) == 1;
+	return inet_pton(AF_INET, text, address + sizeof(v4_prefix)) == 1 ||
+		   inet_pton(AF_INET6, text, address) == 1;
 }
 
 static bool
@@ -132,7 +133,8 @@ parse_hop(const char *p, size_t len, uint8_t address[16])
 }
 
 bool
-gw_origins_client(const GwOrigins *origins, const char *value, size_t len, char client[GW_ADDRESS_MAX])
+gw_origins_client(const GwOrigins *origins, const char *value, size_t len,
+				  char client[GW_ADDRESS_MAX])
 {
 	uint8_t address[16];
 

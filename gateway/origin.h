@@ -27,7 +27,8 @@ typedef struct GwOrigins
 	int n;
 } GwOrigins;
 
-/* Addresses and networks, "10.0.0.0/8, ::1"; false for anything else, or more than GW_ORIGINS_MAX.  NULL is none. */
+/* Addresses and networks, "10.0.0.0/8, ::1"; false for anything else, or more than GW_ORIGINS_MAX.
+ * NULL is none. */
 bool gw_origins_parse(GwOrigins *origins, const char *text);
 
 /* Is the address in one of the networks? */
@@ -38,6 +39,7 @@ bool gw_origins_contain(const GwOrigins *origins, const char *address);
  * the last one that is no trusted proxy, else the only one.  False where the
  * value is no such thing.
  */
-bool gw_origins_client(const GwOrigins *origins, const char *value, size_t len, char client[GW_ADDRESS_MAX]);
+bool gw_origins_client(const GwOrigins *origins, const char *value, size_t len,
+					   char client[GW_ADDRESS_MAX]);
 
 #endif

@@ -117,7 +117,8 @@ gw_rate_known(uint64_t token)
 	size_t at = (size_t) (token % (KNOWN / KNOWN_WAYS)) * KNOWN_WAYS;
 
 	if (!is_known(token))
-		atomic_store_explicit(&known[at + randombytes_uniform(KNOWN_WAYS)], token, memory_order_relaxed);
+		atomic_store_explicit(
+			&known[at + randombytes_uniform(KNOWN_WAYS)], token, memory_order_relaxed);
 }
 
 /* Counting -------------------------------------------------------------------- */
@@ -196,7 +197,8 @@ count_request(const Who *who, unsigned limit, uint64_t now)
 	if (slot->window != window)
 		next_window(slot, window);
 	seen = slot->count + slot->others +
-		   (unsigned) ((uint64_t) (slot->before + slot->others_before) * (WINDOW - now % WINDOW) / WINDOW);
+		   (unsigned) ((uint64_t) (slot->before + slot->others_before) * (WINDOW - now % WINDOW) /
+					   WINDOW);
 	if (++slot->count == hot)
 		note_hot(shard, slot);
 	pthread_mutex_unlock(&shard->lock);
@@ -248,7 +250,8 @@ who_asks(GwRequest *request, int rate, Who *who)
 	memset(who, 0, sizeof(*who));
 	who->text[0] = kind;
 	for (size_t i = 0; i < n && i < WHO_MAX - 1; i++)
-		who->text[i + 1] = isalnum((unsigned char) text[i]) || strchr(".:%-", text[i]) != NULL ? text[i] : '_';
+		who->text[i + 1] =
+			isalnum((unsigned char) text[i]) || strchr(".:%-", text[i]) != NULL ? text[i] : '_';
 	path[0] = (char) rate;
 	memcpy(path + 1, request->path.base, len);
 	crypto_shorthash((unsigned char *) &who->path, (unsigned char *) path, len + 1, shared_key);
@@ -283,15 +286,21 @@ gw_limit_rate(GwRequest *request, int rate)
 	who_asks(request, rate, &who);
 	seen = count_request(&who, (unsigned) limit, now);
 	add_number_header(req, "x-ratelimit-limit", (unsigned) limit);
-	add_number_header(req, "x-ratelimit-remaining", seen + 1 < (unsigned) limit ? (unsigned) limit - seen - 1 : 0);
+	add_number_header(req,
+					  "x-ratelimit-remaining",
+					  seen + 1 < (unsigned) limit ? (unsigned) limit - seen - 1 : 0);
 	add_number_header(req, "x-ratelimit-reset", reset);
-	/* An owner's token turns the limit off; whether it is an owner's, the function's caller looks. */
+	/* An owner's token turns the limit off; whether it is an owner's, the function's caller looks.
+	 */
 	if (seen < (unsigned) limit ||
 		(who.text[0] == 'k' && seen / 100 < (unsigned) limit &&
 		 gw_iovec_is(gw_header(req, "x-coder-bypass-ratelimit"), "true")))
 		return true;
 	add_number_header(req, "retry-after", reset - now);
-	snprintf(message, sizeof(message), "You've been rate limited for sending more than %d requests in 1m0s.", limit);
+	snprintf(message,
+			 sizeof(message),
+			 "You've been rate limited for sending more than %d requests in 1m0s.",
+			 limit);
 	gw_reply_error(req, 429, message, NULL);
 	return false;
 }
@@ -315,7 +324,10 @@ collect_rows(Row *rows, uint64_t window)
 
 			if (slot->window != window || slot->count == slot->told)
 				continue;
-			*row = (Row){.key = slot->key * SHARDS + (uint64_t) i, .window = window, .path = slot->path, .count = slot->count};
+			*row = (Row){.key = slot->key * SHARDS + (uint64_t) i,
+						 .window = window,
+						 .path = slot->path,
+						 .count = slot->count};
 			memcpy(row->who, slot->who, sizeof(row->who));
 			n++;
 		}
@@ -355,9 +367,10 @@ column_text(const Row *rows, int n, char column)
 	for (int i = 0; i < n; i++)
 	{
 		const char *comma = i > 0 ? "," : "";
-		int k = column == 'w'	? snprintf(text + len, cap - len, "%s\"%s\"", comma, rows[i].who)
-				: column == 'p' ? snprintf(text + len, cap - len, "%s%lld", comma, (long long) rows[i].path)
-								: snprintf(text + len, cap - len, "%s%u", comma, rows[i].count);
+		int k = column == 'w' ? snprintf(text + len, cap - len, "%s\"%s\"", comma, rows[i].who)
+				: column == 'p'
+					? snprintf(text + len, cap - len, "%s%lld", comma, (long long) rows[i].path)
+					: snprintf(text + len, cap - len, "%s%u", comma, rows[i].count);
 
 		len += (size_t) k;
 	}
@@ -433,7 +446,8 @@ exchange_main(void *arg)
 		uint64_t window = (uint64_t) time(NULL) / WINDOW;
 		int n = collect_rows(rows, window);
 
-		wait = n == 0 || (is_connected() && exchange_rows(rows, n, window)) ? EXCHANGE_MS : RETRY_MS;
+		wait =
+			n == 0 || (is_connected() && exchange_rows(rows, n, window)) ? EXCHANGE_MS : RETRY_MS;
 	}
 	PQfinish(exchange.pg);
 	exchange.pg = NULL;

@@ -25,7 +25,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	text[size] = '\0';
 	if (gw_origins_parse(&origins, text))
 		for (int i = 0; i < origins.n; i++)
-			if (origins.nets[i].bits < 0 || origins.nets[i].bits > 128 || !is_trusted(&origins, origins.nets[i].address))
+			if (origins.nets[i].bits < 0 || origins.nets[i].bits > 128 ||
+				!is_trusted(&origins, origins.nets[i].address))
 				abort();
 	/* Who is named has an address, and is a proxy only where nobody stands before it. */
 	if (gw_origins_client(&proxies, (const char *) data, size, client) &&
