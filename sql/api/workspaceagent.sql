@@ -244,7 +244,7 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	RETURN QUERY
 	SELECT a.id, w.owner_id, CASE a.api_key_scope WHEN 'all' THEN 'coder:all' ELSE a.api_key_scope::text END,
-		   ARRAY['workspace:' || w.id, 'workspace_dormant:' || w.id, 'template:' || w.template_id,
+		   ARRAY['workspace:' || w.id, 'template:' || w.template_id,
 				 'template:' || b.template_version_id, 'user:' || w.owner_id]
 	  FROM coder.workspace_agents a
 	  JOIN coder.workspace_resources r ON r.id = a.resource_id

@@ -97,5 +97,34 @@ SELECT ok(opens('{coder:all}', 'authenticated', 1) AND opens('{coder:application
 SELECT ok(opens('{coder:all}', 'organization', 1) AND NOT opens('{user:read}', 'organization', 1) AND NOT opens('{coder:all}', 'organization', 1200),
 	'apps for members of the workspace''s organization');
 
+-- an agent's token: its workspace, template, version and owner, by the owner's rights, whatever the owner's status
+INSERT INTO coder.routes (area, method, pattern, function, auth) VALUES ('test', 'GET', '/agent-rights', 'agent_rights', 'agent');
+CREATE FUNCTION coder.agent_rights(req coder.request) RETURNS coder.response LANGUAGE plpgsql AS $$
+DECLARE
+	w coder.workspaces;
+	o coder.workspaces;
+	t coder.templates;
+BEGIN
+	SELECT x.* INTO w FROM coder.workspaces x JOIN coder.workspace_builds b ON b.workspace_id = x.id
+		JOIN coder.workspace_resources r ON r.job_id = b.job_id JOIN coder.workspace_agents a ON a.resource_id = r.id WHERE a.id = coder.agent_id() LIMIT 1;
+	SELECT x.* INTO o FROM coder.workspaces x WHERE x.owner_id = w.owner_id AND x.id <> w.id LIMIT 1;
+	SELECT x.* INTO t FROM coder.templates x WHERE x.id = w.template_id;
+	RETURN coder.reply(200, jsonb_build_object('own', coder.workspace_can('read', w) AND coder.workspace_can('ssh', w), 'other', coder.workspace_can('read', o),
+		'owner', coder.can('read_personal', 'user', NULL, w.owner_id, id => w.owner_id), 'template', coder.can('read', 'template', t.organization_id, NULL, t.user_acl, t.group_acl, t.id),
+		'create', coder.can('create', 'workspace', w.organization_id, w.owner_id), 'all', coder.can('read', 'assign_role')));
+END
+$$;
+SELECT a.auth_token AS agent, w.owner_id AS owner FROM coder.workspaces w JOIN coder.workspace_builds b ON b.id = w.latest_build_id
+  JOIN coder.workspace_resources r ON r.job_id = b.job_id JOIN coder.workspace_agents a ON a.resource_id = r.id
+ WHERE w.id = pg_temp.id('workspace', 53) LIMIT 1 \gset
+SELECT is((api('GET', '/agent-rights', NULL, :'agent')).body_,
+	'{"own": true, "other": false, "owner": true, "template": true, "create": false, "all": false}', 'an agent''s token is for its own');
+UPDATE coder.workspace_agents SET api_key_scope = 'no_user_data' WHERE auth_token = :'agent';
+SELECT is((api('GET', '/agent-rights', NULL, :'agent')).body_->>'owner', 'false', 'and not for its owner''s data where the template says so');
+UPDATE coder.users SET status = 'suspended' WHERE id = :'owner';
+SELECT is((api('GET', '/agent-rights', NULL, :'agent')).body_->>'own', 'true', 'agents of suspended owners keep working');
+UPDATE coder.workspaces SET dormant_at = now() WHERE id = pg_temp.id('workspace', 53);
+SELECT is((api('GET', '/agent-rights', NULL, :'agent')).body_->>'own', 'false', 'those of dormant workspaces do not');
+
 SELECT * FROM finish();
 ROLLBACK;
