@@ -8,6 +8,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <poll.h>
 #include <pthread.h>
@@ -222,13 +223,27 @@ limit_of(int rate)
 	return 0;
 }
 
+/* Whoever has one address of IPv6 has 2^64 of them: they count as one. */
+static size_t
+network_of(const char *address, char network[INET6_ADDRSTRLEN])
+{
+	struct in6_addr bytes;
+
+	if (inet_pton(AF_INET6, address, &bytes) != 1)
+		return (size_t) snprintf(network, INET6_ADDRSTRLEN, "%s", address);
+	memset(bytes.s6_addr + 8, 0, 8);
+	inet_ntop(AF_INET6, &bytes, network, INET6_ADDRSTRLEN);
+	return strlen(network);
+}
+
 /* The key's id where the token is somebody's, else the address; and the path. */
 static void
 who_asks(GwRequest *request, int rate, Who *who)
 {
 	static const uint8_t shared_key[crypto_shorthash_KEYBYTES] = {0};
-	const char *text = request->remote;
-	size_t n = strlen(request->remote);
+	char network[INET6_ADDRSTRLEN];
+	const char *text = network;
+	size_t n = network_of(request->remote, network);
 	char path[512];
 	char both[sizeof(who->text) + sizeof(who->path)];
 	size_t len = request->path.len < sizeof(path) - 1 ? request->path.len : sizeof(path) - 1;

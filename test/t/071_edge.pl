@@ -101,6 +101,10 @@ my $proxied = Coder::Gateway->start(dir => "$gateway->{dir}/proxied", env => { %
 is(address_of($proxied, @$_[1 .. $#$_]), $_->[0], "behind a proxy: @$_[1 .. $#$_]") for ['127.0.0.1'], ['198.51.100.7', 'X-Forwarded-For' => '198.51.100.7'],
 	['198.51.100.7', 'X-Forwarded-For' => '6.6.6.6, 198.51.100.7, 10.1.2.3'], ['203.0.113.9', 'X-Real-Ip' => '203.0.113.9', 'X-Forwarded-For' => '6.6.6.6'],
 	['2001:db8::5', 'X-Forwarded-For' => '[2001:db8::5]:1234'], ['127.0.0.1', 'X-Forwarded-For' => 'unknown'], ['198.51.100.8', 'X-Real-Ip' => 'nonsense', 'X-Forwarded-For' => '198.51.100.8'];
+my %network;
+$network{ ($proxied->client->post('/api/v2/users/otp/request', {}, 'X-Forwarded-For' => sprintf '2001:db8:7:7::%x', $_))[0] }++ for 1 .. 70;
+ok($network{400} <= 60 && $network{429} >= 10, 'addresses of one IPv6 network count together') or diag join ' ', %network;
+is(($proxied->client->post('/api/v2/users/otp/request', {}, 'X-Forwarded-For' => '2001:db8:7:8::1'))[0], 400, 'another network does not');
 $proxied->stop;
 my $elsewhere = Coder::Gateway->start(dir => "$gateway->{dir}/elsewhere", env => { %behind, CODER_PROXY_TRUSTED_ORIGINS => '10.0.0.0/8' }) if mkdir "$gateway->{dir}/elsewhere";
 is(address_of($elsewhere, 'X-Forwarded-For' => '6.6.6.6'), '127.0.0.1', 'a client\'s own word does not count');
