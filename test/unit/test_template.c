@@ -353,10 +353,13 @@ test_circle(void **state)
 	char *error;
 	Tpl *tpl = tpl_open(&a, &in, &error);
 
+	json_t *problems = json_array();
+
 	(void) state;
-	assert_null(tpl_eval_tags(tpl, &error));
+	assert_null(tpl_eval_tags(tpl, problems, &error));
 	assert_non_null(strstr(error, "refers to itself"));
 	free(error);
+	json_decref(problems);
 	tpl_close(tpl);
 	arc_free(&a);
 }
