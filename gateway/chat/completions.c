@@ -213,7 +213,9 @@ add_options(json_t *body, const ProviderAsk *ask)
 	const json_t *effort = json_object_get(own, "reasoning_effort");
 
 	json_object_set_new(body, reasoning ? "max_completion_tokens" : "max_tokens",
-						json_integer(json_is_integer(max) ? json_integer_value(max) : DEFAULT_MAX_TOKENS));
+						json_integer(ask->max_output > 0	 ? ask->max_output
+									 : json_is_integer(max) ? json_integer_value(max)
+															: DEFAULT_MAX_TOKENS));
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]) && !reasoning; i++)
 		if (json_is_number(json_object_get(ask->options, numbers[i])))
 			json_object_set(body, numbers[i], json_object_get(ask->options, numbers[i]));
@@ -250,6 +252,8 @@ make_request(const ProviderAsk *ask, ProviderRequest *request, const char **erro
 					 "stream_options", "include_usage", 1);
 	if (json_array_size(ask->tools) > 0)
 		json_object_set_new(body, "tools", tools_of(ask->tools));
+	if (ask->tool_choice != NULL)
+		json_object_set_new(body, "tool_choice", json_pack("{s:s, s:{s:s}}", "type", "function", "function", "name", ask->tool_choice));
 	add_options(body, ask);
 	request->url = provider_url(strcmp(ask->provider, "openrouter") == 0 ? "" : ask->base_url, default_base(ask->provider),
 								"/chat/completions");

@@ -21,6 +21,7 @@
 #include "chat.h"
 #include "config.h"
 #include "db.h"
+#include "exchange.h"
 #include "gateway.h"
 #include "turn.h"
 
@@ -267,7 +268,7 @@ take_transfers(void)
 	curl_multi_perform(turn_env.multi, &running);
 	while ((msg = curl_multi_info_read(turn_env.multi, &left)) != NULL)
 		if (msg->msg == CURLMSG_DONE)
-			turn_transfer_done(msg->easy_handle, msg->data.result);
+			exchange_transfer_done(msg->easy_handle, msg->data.result);
 }
 
 static void

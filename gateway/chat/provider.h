@@ -26,6 +26,8 @@ typedef struct ProviderAsk
 	const json_t *options; /* of the model: ChatModelCallConfig */
 	const json_t *history; /* [{role, content: [part, ...]}, ...], each call followed by its result */
 	const json_t *tools;   /* [{name, description, input_schema}, ...] */
+	const char *tool_choice; /* the tool that must be called; NULL: as the model likes */
+	int64_t max_output;		 /* tokens; 0: as the options say */
 } ProviderAsk;
 
 typedef struct ProviderRequest

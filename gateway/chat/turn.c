@@ -14,18 +14,14 @@
 #include <time.h>
 
 #include "db.h"
+#include "exchange.h"
 #include "failure.h"
 #include "gateway.h"
-#include "provider.h"
-#include "sse.h"
-#include "stream.h"
+#include "grant.h"
 #include "tool.h"
 #include "turn.h"
 
 #define SAY_MS 20 /* parts are gathered for so long */
-#define MAX_ERROR_BODY 65536
-#define STALL_SECONDS 300L
-#define CONNECT_MS 10000L
 
 typedef enum TurnState
 {
@@ -60,28 +56,18 @@ struct Turn
 	const char *owner;	 /* of chat */
 	bool armed;			 /* our own "running" was seen */
 	bool interrupted;	 /* while a step is being stored */
-	json_t *model;
-	json_t *provider;
+	Grant grant;
+	GrantWait *grant_wait;
+	ConfigWait *wait;
 	json_t *history;
 	json_t *tools;
-	char *api_key;
-	ConfigWait *wait;
 	DbCall *call;
 	int steps;
 	int attempt; /* retries of this step so far */
 	int64_t retry_at;
-	int64_t retry_after_ms; /* as the provider asked */
 	int64_t step_began;
 	int64_t first_part_by;
-	CURL *easy;
-	struct curl_slist *headers;
-	ProviderRequest request;
-	const ProviderFormat *format;
-	Sse sse;
-	Stream stream;
-	bool stream_open;
-	char *error_body;
-	size_t error_len;
+	Exchange exchange;
 	RunningTool running[STREAM_MAX_CALLS];
 	int n_running;
 	int n_tools_left;
@@ -95,36 +81,10 @@ static Turn *turns;
 static int n_turns;
 
 static void ask(Turn *t);
+static void on_answered(void *arg, const Failure *failure);
 static void finish(Turn *t, const char *status, const char *error);
 
 /* Beginning and end ---------------------------------------------------------- */
-
-static void
-close_transfer(Turn *t)
-{
-	if (t->easy != NULL)
-	{
-		curl_multi_remove_handle(turn_env.multi, t->easy);
-		curl_easy_cleanup(t->easy);
-		t->easy = NULL;
-	}
-	curl_slist_free_all(t->headers);
-	t->headers = NULL;
-	provider_request_free(&t->request);
-	free(t->error_body);
-	t->error_body = NULL;
-	t->error_len = 0;
-}
-
-static void
-close_stream(Turn *t)
-{
-	if (!t->stream_open)
-		return;
-	sse_free(&t->sse);
-	stream_free(&t->stream);
-	t->stream_open = false;
-}
 
 static void
 close_tools(Turn *t)
@@ -147,18 +107,16 @@ turn_end(Turn *t)
 	if (t->next != NULL)
 		t->next->link = t->link;
 	n_turns--;
+	grant_cancel(t->grant_wait);
 	config_cancel(t->wait);
 	db_forget(t->call);
-	close_transfer(t);
 	close_tools(t);
-	close_stream(t);
+	exchange_free(&t->exchange);
 	json_decref(t->taken);
-	json_decref(t->model);
-	json_decref(t->provider);
+	grant_free(&t->grant);
 	json_decref(t->history);
 	json_decref(t->tools);
 	json_decref(t->said);
-	free(t->api_key);
 	free(t);
 }
 
@@ -275,12 +233,12 @@ finish(Turn *t, const char *status, const char *error)
 	const char *const params[] = {turn_env.worker, t->id, status, error};
 
 	t->state = TURN_FINISHING;
+	grant_cancel(t->grant_wait);
 	config_cancel(t->wait);
 	t->wait = NULL;
 	db_forget(t->call);
-	close_transfer(t);
 	close_tools(t);
-	close_stream(t);
+	exchange_free(&t->exchange);
 	say_now(t);
 	call_db(t, "SELECT coder.chat_finish($1, $2, $3::coder.chat_status, $4)", 4, params, on_finished);
 }
@@ -291,7 +249,7 @@ fail(Turn *t, const Failure *failure, const char *message)
 {
 	json_t *error = json_pack("{s:s, s:s, s:b}", "message", message, "kind", failure_kind_name(failure->kind), "retryable",
 							  (int) failure->retryable);
-	const char *provider = json_string_value(json_object_get(t->provider, "provider"));
+	const char *provider = json_string_value(json_object_get(t->grant.provider, "provider"));
 
 	if (provider != NULL)
 		json_object_set_new(error, "provider", json_string(provider));
@@ -369,103 +327,25 @@ got_prompt(void *arg, const json_t *value, const char *error)
 static void
 load_prompt(Turn *t)
 {
-	t->wait = config_get(turn_env.config, CONFIG_PROMPT, t->owner, turn_env.now_ms(), got_prompt, t);
+	ConfigWait *wait = config_get(turn_env.config, CONFIG_PROMPT, t->owner, turn_env.now_ms(), got_prompt, t);
+
+	/* What was answered at once may have ended the turn. */
+	if (wait != NULL)
+		t->wait = wait;
 }
 
 static void
-no_key(Turn *t)
-{
-	char message[256];
-	const char *name = provider_display_name(json_string_value(json_object_get(t->provider, "provider")));
-
-	snprintf(message, sizeof(message), "There is no API key for %s.", name != NULL ? name : "the provider");
-	fail_plainly(t, message);
-}
-
-/* Which key: the owner's where one is allowed and stored, the central one where it may be used. */
-static void
-choose_key(Turn *t, const char *own)
-{
-	const char *central = json_string_value(json_object_get(t->provider, "api_key"));
-	bool user_keys = json_is_true(json_object_get(t->provider, "allow_user_api_key"));
-	bool fallback = json_is_true(json_object_get(t->provider, "allow_central_api_key_fallback"));
-
-	if (own == NULL && central != NULL && *central != '\0' && (!user_keys || fallback))
-		own = central;
-	if (own == NULL)
-	{
-		no_key(t);
-		return;
-	}
-	t->api_key = strdup(own);
-	load_prompt(t);
-}
-
-static void
-on_user_key(void *arg, PGresult *result)
+on_grant(void *arg, Grant grant, const char *error)
 {
 	Turn *t = arg;
 
-	if (have_row(t, result))
-		choose_key(t, PQgetisnull(result, 0, 0) ? NULL : PQgetvalue(result, 0, 0));
-}
-
-static void
-got_providers(void *arg, const json_t *value, const char *error)
-{
-	Turn *t = arg;
-	const char *wanted = json_string_value(json_object_get(t->model, "provider"));
-	size_t i;
-	json_t *p;
-
-	t->wait = NULL;
+	t->grant = grant;
 	if (error != NULL)
-	{
-		fail_plainly(t, "The server could not read the configuration of chats.");
-		return;
-	}
-	json_array_foreach(value, i, p)
-	{
-		const char *name = json_string_value(json_object_get(p, "provider"));
-
-		if (name != NULL && wanted != NULL && strcmp(name, wanted) == 0)
-			t->provider = json_incref(p);
-	}
-	if (t->provider == NULL)
-	{
-		fail_plainly(t, "The model's provider is turned off.");
-		return;
-	}
-	if (json_is_true(json_object_get(t->provider, "allow_user_api_key")))
-	{
-		const char *const params[] = {t->owner, json_string_value(json_object_get(t->provider, "id"))};
-
-		call_db(t, "SELECT coder.chat_run_user_key($1, $2)", 2, params, on_user_key);
-		return;
-	}
-	choose_key(t, NULL);
-}
-
-static void
-got_model(void *arg, const json_t *value, const char *error)
-{
-	Turn *t = arg;
-	bool was_default = t->model != NULL; /* JSON null: its own is gone */
-
-	t->wait = NULL;
-	if (error != NULL)
-	{
-		fail_plainly(t, "The server could not read the configuration of chats.");
-		return;
-	}
-	json_decref(t->model);
-	t->model = json_incref((json_t *) value);
-	if (!json_is_null(value))
-		t->wait = config_get(turn_env.config, CONFIG_PROVIDERS, "", turn_env.now_ms(), got_providers, t);
-	else if (!was_default)
-		t->wait = config_get(turn_env.config, CONFIG_DEFAULT_MODEL, "", turn_env.now_ms(), got_model, t);
+		fail_plainly(t, error);
+	else if (grant.api_key == NULL)
+		turn_end(t);
 	else
-		fail_plainly(t, "The chat's model was deleted, and there is no default.");
+		load_prompt(t);
 }
 
 void
@@ -488,8 +368,8 @@ turn_start(json_t *taken)
 		turns->link = &t->next;
 	turns = t;
 	n_turns++;
-	t->wait = config_get(turn_env.config, CONFIG_MODEL, json_string_value(json_object_get(t->chat, "last_model_config_id")),
-						 turn_env.now_ms(), got_model, t);
+	grant_find(&t->grant_wait, turn_env.config, turn_env.now_ms(),
+			   json_string_value(json_object_get(t->chat, "last_model_config_id")), t->owner, on_grant, t);
 }
 
 /* Storing --------------------------------------------------------------------- */
@@ -509,7 +389,7 @@ tool_message(const RunningTool *tool, const StreamCall *call)
 static json_t *
 step_messages(Turn *t)
 {
-	json_t *content = stream_content(&t->stream);
+	json_t *content = stream_content(&t->exchange.stream);
 	json_t *messages = json_array();
 	json_t *assistant;
 
@@ -519,14 +399,14 @@ step_messages(Turn *t)
 		return messages;
 	}
 	assistant = json_pack("{s:s, s:o, s:o, s:O, s:I}", "role", "assistant", "content", content, "usage",
-						  stream_usage_json(&t->stream), "context_limit", json_object_get(t->model, "context_limit"), "runtime_ms",
+						  stream_usage_json(&t->exchange.stream), "context_limit", json_object_get(t->grant.model, "context_limit"), "runtime_ms",
 						  (json_int_t) (turn_env.now_ms() - t->step_began));
-	if (t->stream.response_id != NULL)
-		json_object_set_new(assistant, "provider_response_id", json_string(t->stream.response_id));
+	if (t->exchange.stream.response_id != NULL)
+		json_object_set_new(assistant, "provider_response_id", json_string(t->exchange.stream.response_id));
 	json_array_append_new(messages, assistant);
 	for (int i = 0; i < t->n_running; i++)
 		if (!t->running[i].is_dynamic)
-			json_array_append_new(messages, tool_message(&t->running[i], &t->stream.calls[i]));
+			json_array_append_new(messages, tool_message(&t->running[i], &t->exchange.stream.calls[i]));
 	return messages;
 }
 
@@ -535,7 +415,7 @@ static void
 store(Turn *t, const json_t *messages, DbDone done)
 {
 	char *text = json_dumps(messages, JSON_COMPACT);
-	const char *const params[] = {turn_env.worker, t->id, json_string_value(json_object_get(t->model, "id")), text};
+	const char *const params[] = {turn_env.worker, t->id, json_string_value(json_object_get(t->grant.model, "id")), text};
 
 	t->state = TURN_STORING;
 	say_now(t);
@@ -573,7 +453,7 @@ on_step_stored(void *arg, PGresult *result)
 	json_array_extend(t->history, messages);
 	json_decref(messages);
 	close_tools(t);
-	close_stream(t);
+	exchange_free(&t->exchange);
 	t->attempt = 0;
 	ask(t);
 }
@@ -602,7 +482,7 @@ tools_done(Turn *t)
 
 		if (t->running[i].is_dynamic)
 			continue;
-		message = tool_message(&t->running[i], &t->stream.calls[i]);
+		message = tool_message(&t->running[i], &t->exchange.stream.calls[i]);
 		say_part(t, "tool", json_incref(json_array_get(json_object_get(message, "content"), 0)));
 		json_decref(message);
 	}
@@ -657,16 +537,16 @@ static void
 run_tools(Turn *t)
 {
 	t->state = TURN_TOOLS;
-	t->n_running = t->stream.n_calls;
+	t->n_running = t->exchange.stream.n_calls;
 	for (int i = 0; i < t->n_running; i++)
 	{
-		json_t *part = json_pack("{s:s, s:s, s:s, s:o, s:s}", "type", "tool-call", "tool_call_id", t->stream.calls[i].id, "tool_name",
-								 t->stream.calls[i].name, "args", stream_call_json(&t->stream.calls[i]), "created_at",
-								 t->stream.calls[i].created_at);
+		json_t *part = json_pack("{s:s, s:s, s:s, s:o, s:s}", "type", "tool-call", "tool_call_id", t->exchange.stream.calls[i].id, "tool_name",
+								 t->exchange.stream.calls[i].name, "args", stream_call_json(&t->exchange.stream.calls[i]), "created_at",
+								 t->exchange.stream.calls[i].created_at);
 
 		if (part != NULL)
 			say_part(t, "assistant", part);
-		run_tool(t, &t->running[i], &t->stream.calls[i]);
+		run_tool(t, &t->running[i], &t->exchange.stream.calls[i]);
 	}
 	if (t->n_tools_left == 0)
 		tools_done(t);
@@ -674,234 +554,30 @@ run_tools(Turn *t)
 
 /* Asking ---------------------------------------------------------------------- */
 
-static size_t
-on_body(char *data, size_t size, size_t n, void *arg)
-{
-	Turn *t = arg;
-	long status = 0;
-	size_t len = size * n;
-
-	curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);
-	if (status == 200)
-		return sse_feed(&t->sse, data, len) && !t->stream.too_long ? len : 0;
-	if (t->error_len + len <= MAX_ERROR_BODY)
-	{
-		char *grown = realloc(t->error_body, t->error_len + len + 1);
-
-		if (grown == NULL)
-			return 0;
-		t->error_body = grown;
-		memcpy(grown + t->error_len, data, len);
-		t->error_len += len;
-		grown[t->error_len] = '\0';
-	}
-	return len;
-}
-
-/* "Retry-After: 5" or "retry-after-ms: 500" */
-static size_t
-on_header(char *data, size_t size, size_t n, void *arg)
-{
-	Turn *t = arg;
-	char line[128];
-
-	snprintf(line, sizeof(line), "%.*s", (int) (size * n), data);
-	if (strncasecmp(line, "retry-after-ms:", 15) == 0)
-		t->retry_after_ms = atol(line + 15);
-	else if (strncasecmp(line, "retry-after:", 12) == 0 && t->retry_after_ms == 0)
-		t->retry_after_ms = atol(line + 12) * 1000;
-	return size * n;
-}
-
-static void
-on_event(void *arg, const char *name, const char *data, size_t len)
-{
-	Turn *t = arg;
-
-	t->format->event(&t->stream, name, data, len);
-	if (t->stream.began)
-		t->first_part_by = 0;
-}
-
-/* Calls without a result would be refused: each gets one that says so. */
-static json_t *
-complete_history(const json_t *history)
-{
-	json_t *out = json_array();
-	json_t *open = json_object();
-	size_t i;
-	size_t j;
-	json_t *m;
-	json_t *part;
-	const char *id;
-	json_t *name;
-
-	for (i = 0; i <= json_array_size(history); i++)
-	{
-		const char *role;
-
-		m = json_array_get(history, i);
-		role = json_string_value(json_object_get(m, "role"));
-		if (role == NULL || strcmp(role, "tool") != 0)
-		{
-			json_object_foreach(open, id, name)
-			{
-				json_array_append_new(out, json_pack("{s:s, s:[{s:s, s:s, s:O, s:{s:s}}]}", "role", "tool", "content", "type", "tool-result",
-													 "tool_call_id", id, "tool_name", name, "result", "error",
-													 "tool call was interrupted before it produced a result"));
-			}
-			json_object_clear(open);
-		}
-		if (m == NULL)
-			break;
-		json_array_append(out, m);
-		json_array_foreach(json_object_get(m, "content"), j, part)
-		{
-			const char *type = json_string_value(json_object_get(part, "type"));
-			const char *call = json_string_value(json_object_get(part, "tool_call_id"));
-
-			if (type == NULL || call == NULL || json_is_true(json_object_get(part, "provider_executed")))
-				continue;
-			if (strcmp(type, "tool-call") == 0)
-				json_object_set(open, call, json_object_get(part, "tool_name"));
-			else if (strcmp(type, "tool-result") == 0)
-				json_object_del(open, call);
-		}
-	}
-	json_decref(open);
-	return out;
-}
-
-static bool
-add_header(Turn *t, const char *name, const char *value)
-{
-	char line[512];
-	struct curl_slist *grown;
-
-	if (value == NULL)
-		return true;
-	snprintf(line, sizeof(line), "%s: %s", name, value);
-	grown = curl_slist_append(t->headers, line);
-	if (grown != NULL)
-		t->headers = grown;
-	return grown != NULL;
-}
-
-static void
-add_headers(Turn *t)
-{
-	const char *parent = json_string_value(json_object_get(t->chat, "parent_chat_id"));
-
-	for (int i = 0; i < t->request.n_headers; i++)
-	{
-		struct curl_slist *grown = curl_slist_append(t->headers, t->request.headers[i]);
-
-		if (grown != NULL)
-			t->headers = grown;
-	}
-	add_header(t, "Content-Type", "application/json");
-	add_header(t, "Accept", "text/event-stream");
-	add_header(t, "Expect", "");
-	add_header(t, "X-Coder-Owner-Id", t->owner);
-	add_header(t, "X-Coder-Chat-Id", parent != NULL ? parent : t->id);
-	add_header(t, "X-Coder-Subchat-Id", parent != NULL ? t->id : NULL);
-	add_header(t, "X-Coder-Workspace-Id", json_string_value(json_object_get(t->chat, "workspace_id")));
-}
-
-static bool
-open_transfer(Turn *t)
-{
-	CURL *easy = curl_easy_init();
-
-	if (easy == NULL)
-		return false;
-	t->easy = easy;
-	add_headers(t);
-	curl_easy_setopt(easy, CURLOPT_URL, t->request.url);
-	curl_easy_setopt(easy, CURLOPT_POSTFIELDS, t->request.body);
-	curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) strlen(t->request.body));
-	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, t->headers);
-	curl_easy_setopt(easy, CURLOPT_USERAGENT, "coder-agents/" GW_VERSION " (linux/amd64)");
-	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
-	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
-	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
-	curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
-	curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, STALL_SECONDS);
-	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
-	curl_easy_setopt(easy, CURLOPT_WRITEDATA, t);
-	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
-	curl_easy_setopt(easy, CURLOPT_HEADERDATA, t);
-	curl_easy_setopt(easy, CURLOPT_PRIVATE, t);
-	if (turn_env.ca_file != NULL)
-		curl_easy_setopt(easy, CURLOPT_CAINFO, turn_env.ca_file);
-	return curl_multi_add_handle(turn_env.multi, easy) == CURLM_OK;
-}
-
-/* "provider:model" and "provider/model" name a model of that provider. */
-static const char *
-model_name(const Turn *t)
-{
-	const char *model = json_string_value(json_object_get(t->model, "model"));
-	const char *provider = json_string_value(json_object_get(t->model, "provider"));
-	size_t len = strlen(provider);
-
-	if (strncmp(model, provider, len) == 0 && (model[len] == ':' || model[len] == '/'))
-		return model + len + 1;
-	return model;
-}
-
 static void
 ask(Turn *t)
 {
-	json_t *history;
-	ProviderAsk wanted = {0};
+	ExchangeAsk wanted = {.grant = &t->grant, .chat = t->chat, .history = t->history};
 	const char *error = NULL;
-	bool ok;
 
 	if (t->tools == NULL)
 	{
 		t->tools = tool_list(t->chat);
 		add_user_prompt(t, json_string_value(json_object_get(t->taken, "user_prompt")));
 	}
-	wanted.provider = json_string_value(json_object_get(t->provider, "provider"));
-	wanted.model = model_name(t);
-	wanted.base_url = json_string_value(json_object_get(t->provider, "base_url"));
-	wanted.api_key = t->api_key;
-	wanted.options = json_object_get(t->model, "options");
 	wanted.tools = t->tools;
-	t->format = provider_format(wanted.provider, wanted.model);
-	if (t->format == NULL)
-	{
-		fail_plainly(t, "This provider cannot be used yet.");
-		return;
-	}
-	history = complete_history(t->history);
-	wanted.history = history;
-	ok = t->format->request(&wanted, &t->request, &error);
-	json_decref(history);
-	if (!ok)
-	{
-		fail_plainly(t, error);
-		return;
-	}
 	t->state = TURN_ASKING;
 	t->step_began = turn_env.now_ms();
 	t->first_part_by = t->step_began + TURN_FIRST_PART_MS;
-	t->retry_after_ms = 0;
-	sse_init(&t->sse, on_event, t);
-	stream_init(&t->stream, on_part, t);
-	t->stream_open = true;
-	if (!open_transfer(t))
-		fail_plainly(t, "The request cannot be sent.");
+	if (!exchange_begin(&t->exchange, turn_env.multi, turn_env.ca_file, &wanted, on_part, on_answered, t, &error))
+		fail_plainly(t, error);
 }
 
 static void
 ask_failed(Turn *t, Failure failure)
 {
 	char message[512];
-	const char *name = json_string_value(json_object_get(t->provider, "provider"));
+	const char *name = json_string_value(json_object_get(t->grant.provider, "provider"));
 	const char *provider = name != NULL ? provider_display_name(name) : NULL;
 	int64_t delay;
 	json_t *retry;
@@ -914,7 +590,7 @@ ask_failed(Turn *t, Failure failure)
 		return;
 	}
 	t->attempt++;
-	delay = failure_delay_ms(t->attempt, t->retry_after_ms);
+	delay = failure_delay_ms(t->attempt, t->exchange.retry_after_ms);
 	failure_retry_message(&failure, provider, message, sizeof(message));
 	{
 		time_t when = time(NULL) + (time_t) (delay / 1000);
@@ -928,57 +604,23 @@ ask_failed(Turn *t, Failure failure)
 	if (failure.status > 0)
 		json_object_set_new(retry, "status_code", json_integer(failure.status));
 	say(t, json_pack("{s:s, s:o}", "type", "retry", "retry", retry));
-	close_transfer(t);
-	close_stream(t);
+	exchange_free(&t->exchange);
 	t->state = TURN_WAITING;
 	t->retry_at = turn_env.now_ms() + delay;
 }
 
-static Failure
-transfer_failure(Turn *t, CURLcode code, long status)
+static void
+on_answered(void *arg, const Failure *failure)
 {
-	char *text;
-	Failure failure;
+	Turn *t = arg;
 
-	if (status != 0 && status != 200)
+	if (failure != NULL)
 	{
-		text = provider_error_text(t->error_body != NULL ? t->error_body : "", t->error_len);
-		failure = failure_of((int) status, text);
-		gw_log(GW_INFO, "chat %s: the provider answered %ld", t->id, status);
-		free(text);
-		return failure;
-	}
-	if (t->stream.error != NULL)
-		return failure_of(t->stream.error_status, t->stream.error);
-	if (t->stream.too_long || t->sse.broken)
-		return (Failure){FAILURE_GENERIC, false, 0};
-	if (code == CURLE_OPERATION_TIMEDOUT)
-		return failure_of(0, "timeout");
-	if (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST)
-		return failure_of(0, "connection refused");
-	if (code == CURLE_OK || code == CURLE_PARTIAL_FILE || code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR || code == CURLE_GOT_NOTHING)
-		return failure_of(0, "eof");
-	return failure_of(0, curl_easy_strerror(code));
-}
-
-void
-turn_transfer_done(CURL *easy, CURLcode code)
-{
-	Turn *t = NULL;
-	long status = 0;
-
-	curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &t);
-	curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
-	if (t == NULL)
-		return;
-	if (code != CURLE_OK || status != 200 || t->stream.error != NULL || t->stream.end == STREAM_OPEN)
-	{
-		ask_failed(t, transfer_failure(t, code, status));
+		ask_failed(t, *failure);
 		return;
 	}
-	close_transfer(t);
 	t->attempt = 0;
-	if (t->stream.n_calls > 0)
+	if (t->exchange.stream.n_calls > 0)
 		run_tools(t);
 	else
 		store_step(t);
@@ -1006,10 +648,10 @@ interrupt(Turn *t)
 		t->interrupted = true;
 		return;
 	}
-	close_transfer(t);
-	if (t->stream_open)
+	exchange_stop(&t->exchange);
+	if (t->exchange.stream_open)
 	{
-		for (int i = 0; i < t->stream.n_calls; i++)
+		for (int i = 0; i < t->exchange.stream.n_calls; i++)
 		{
 			RunningTool *tool = &t->running[i];
 
@@ -1021,7 +663,7 @@ interrupt(Turn *t)
 			if (tool->result == NULL)
 				give_error(tool, json_string("tool call was interrupted before it produced a result"));
 		}
-		t->n_running = t->stream.n_calls;
+		t->n_running = t->exchange.stream.n_calls;
 		t->n_tools_left = 0;
 		messages = step_messages(t);
 		if (json_array_size(messages) > 0)
@@ -1115,7 +757,7 @@ turn_tick(int64_t most)
 			ask(t);
 		else if (t->state == TURN_WAITING && t->retry_at - now < most)
 			most = t->retry_at - now;
-		else if (t->state == TURN_ASKING && t->first_part_by != 0 && t->first_part_by <= now)
+		else if (t->state == TURN_ASKING && !t->exchange.stream.began && t->first_part_by <= now)
 			ask_failed(t, (Failure){FAILURE_STARTUP_TIMEOUT, true, 0});
 	}
 	return most > 0 ? most : 0;

@@ -45,9 +45,6 @@ char *turn_ids(void);
 
 int turn_count(void);
 
-/* A transfer has ended. */
-void turn_transfer_done(CURL *easy, CURLcode code);
-
 /* Sends what is due to be said, and asks again where a wait is over; ms until the next such time, at most most. */
 int64_t turn_tick(int64_t most);
 

@@ -1,0 +1,299 @@
+/*
+ * exchange.c -- libcurl's side of a question to a model.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "exchange.h"
+#include "gateway.h"
+
+#define MAX_ERROR_BODY 65536
+#define STALL_SECONDS 300L
+#define CONNECT_MS 10000L
+
+void
+exchange_stop(Exchange *x)
+{
+	if (x->easy != NULL)
+	{
+		curl_multi_remove_handle(x->multi, x->easy);
+		curl_easy_cleanup(x->easy);
+		x->easy = NULL;
+	}
+	curl_slist_free_all(x->headers);
+	x->headers = NULL;
+	provider_request_free(&x->request);
+	free(x->error_body);
+	x->error_body = NULL;
+	x->error_len = 0;
+}
+
+void
+exchange_free(Exchange *x)
+{
+	exchange_stop(x);
+	if (!x->stream_open)
+		return;
+	sse_free(&x->sse);
+	stream_free(&x->stream);
+	x->stream_open = false;
+}
+
+/* The answer ------------------------------------------------------------------ */
+
+static size_t
+on_body(char *data, size_t size, size_t n, void *arg)
+{
+	Exchange *x = arg;
+	long status = 0;
+	size_t len = size * n;
+
+	curl_easy_getinfo(x->easy, CURLINFO_RESPONSE_CODE, &status);
+	if (status == 200)
+		return sse_feed(&x->sse, data, len) && !x->stream.too_long ? len : 0;
+	if (x->error_len + len <= MAX_ERROR_BODY)
+	{
+		char *grown = realloc(x->error_body, x->error_len + len + 1);
+
+		if (grown == NULL)
+			return 0;
+		x->error_body = grown;
+		memcpy(grown + x->error_len, data, len);
+		x->error_len += len;
+		grown[x->error_len] = '\0';
+	}
+	return len;
+}
+
+/* "Retry-After: 5" or "retry-after-ms: 500" */
+static size_t
+on_header(char *data, size_t size, size_t n, void *arg)
+{
+	Exchange *x = arg;
+	char line[128];
+
+	snprintf(line, sizeof(line), "%.*s", (int) (size * n), data);
+	if (strncasecmp(line, "retry-after-ms:", 15) == 0)
+		x->retry_after_ms = atol(line + 15);
+	else if (strncasecmp(line, "retry-after:", 12) == 0 && x->retry_after_ms == 0)
+		x->retry_after_ms = atol(line + 12) * 1000;
+	return size * n;
+}
+
+static void
+on_event(void *arg, const char *name, const char *data, size_t len)
+{
+	Exchange *x = arg;
+
+	x->format->event(&x->stream, name, data, len);
+}
+
+static Failure
+transfer_failure(Exchange *x, CURLcode code, long status)
+{
+	char *text;
+	Failure failure;
+
+	if (status != 0 && status != 200)
+	{
+		text = provider_error_text(x->error_body != NULL ? x->error_body : "", x->error_len);
+		failure = failure_of((int) status, text);
+		free(text);
+		return failure;
+	}
+	if (x->stream.error != NULL)
+		return failure_of(x->stream.error_status, x->stream.error);
+	if (x->stream.too_long || x->sse.broken)
+		return (Failure){FAILURE_GENERIC, false, 0};
+	if (code == CURLE_OPERATION_TIMEDOUT)
+		return failure_of(0, "timeout");
+	if (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST)
+		return failure_of(0, "connection refused");
+	if (code == CURLE_OK || code == CURLE_PARTIAL_FILE || code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR || code == CURLE_GOT_NOTHING)
+		return failure_of(0, "eof");
+	return failure_of(0, curl_easy_strerror(code));
+}
+
+void
+exchange_transfer_done(CURL *easy, CURLcode code)
+{
+	Exchange *x = NULL;
+	long status = 0;
+	Failure failure;
+
+	curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &x);
+	curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+	if (x == NULL)
+		return;
+	if (code != CURLE_OK || status != 200 || x->stream.error != NULL || x->stream.end == STREAM_OPEN)
+	{
+		failure = transfer_failure(x, code, status);
+		exchange_stop(x);
+		x->done(x->arg, &failure);
+		return;
+	}
+	exchange_stop(x);
+	x->done(x->arg, NULL);
+}
+
+/* The request ----------------------------------------------------------------- */
+
+/* Calls without a result would be refused: each gets one that says so. */
+static json_t *
+complete_history(const json_t *history)
+{
+	json_t *out = json_array();
+	json_t *open = json_object();
+	size_t i;
+	size_t j;
+	json_t *m;
+	json_t *part;
+	const char *id;
+	json_t *name;
+
+	for (i = 0; i <= json_array_size(history); i++)
+	{
+		const char *role;
+
+		m = json_array_get(history, i);
+		role = json_string_value(json_object_get(m, "role"));
+		if (role == NULL || strcmp(role, "tool") != 0)
+		{
+			json_object_foreach(open, id, name)
+			{
+				json_array_append_new(out, json_pack("{s:s, s:[{s:s, s:s, s:O, s:{s:s}}]}", "role", "tool", "content", "type", "tool-result",
+													 "tool_call_id", id, "tool_name", name, "result", "error",
+													 "tool call was interrupted before it produced a result"));
+			}
+			json_object_clear(open);
+		}
+		if (m == NULL)
+			break;
+		json_array_append(out, m);
+		json_array_foreach(json_object_get(m, "content"), j, part)
+		{
+			const char *type = json_string_value(json_object_get(part, "type"));
+			const char *call = json_string_value(json_object_get(part, "tool_call_id"));
+
+			if (type == NULL || call == NULL || json_is_true(json_object_get(part, "provider_executed")))
+				continue;
+			if (strcmp(type, "tool-call") == 0)
+				json_object_set(open, call, json_object_get(part, "tool_name"));
+			else if (strcmp(type, "tool-result") == 0)
+				json_object_del(open, call);
+		}
+	}
+	json_decref(open);
+	return out;
+}
+
+static void
+add_line(Exchange *x, const char *line)
+{
+	struct curl_slist *grown = curl_slist_append(x->headers, line);
+
+	if (grown != NULL)
+		x->headers = grown;
+}
+
+static void
+add_header(Exchange *x, const char *name, const char *value)
+{
+	char line[512];
+
+	if (value == NULL)
+		return;
+	snprintf(line, sizeof(line), "%s: %s", name, value);
+	add_line(x, line);
+}
+
+static void
+add_headers(Exchange *x, const json_t *chat)
+{
+	const char *id = json_string_value(json_object_get(chat, "id"));
+	const char *parent = json_string_value(json_object_get(chat, "parent_chat_id"));
+
+	for (int i = 0; i < x->request.n_headers; i++)
+		add_line(x, x->request.headers[i]);
+	add_header(x, "Content-Type", "application/json");
+	add_header(x, "Accept", "text/event-stream");
+	add_header(x, "Expect", "");
+	add_header(x, "X-Coder-Owner-Id", json_string_value(json_object_get(chat, "owner_id")));
+	add_header(x, "X-Coder-Chat-Id", parent != NULL ? parent : id);
+	add_header(x, "X-Coder-Subchat-Id", parent != NULL ? id : NULL);
+	add_header(x, "X-Coder-Workspace-Id", json_string_value(json_object_get(chat, "workspace_id")));
+}
+
+static bool
+open_transfer(Exchange *x, CURLM *multi, const char *ca_file, const ExchangeAsk *ask)
+{
+	CURL *easy = curl_easy_init();
+
+	if (easy == NULL)
+		return false;
+	x->easy = easy;
+	add_headers(x, ask->chat);
+	curl_easy_setopt(easy, CURLOPT_URL, x->request.url);
+	curl_easy_setopt(easy, CURLOPT_POSTFIELDS, x->request.body);
+	curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) strlen(x->request.body));
+	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, x->headers);
+	curl_easy_setopt(easy, CURLOPT_USERAGENT, "coder-agents/" GW_VERSION " (linux/amd64)");
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
+	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
+	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, ask->limit_ms);
+	curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
+	curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, STALL_SECONDS);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
+	curl_easy_setopt(easy, CURLOPT_WRITEDATA, x);
+	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+	curl_easy_setopt(easy, CURLOPT_HEADERDATA, x);
+	curl_easy_setopt(easy, CURLOPT_PRIVATE, x);
+	if (ca_file != NULL)
+		curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file);
+	return curl_multi_add_handle(multi, easy) == CURLM_OK;
+}
+
+bool
+exchange_begin(Exchange *x, CURLM *multi, const char *ca_file, const ExchangeAsk *ask, StreamPart part, ExchangeDone done, void *arg,
+			   const char **error)
+{
+	const Grant *grant = ask->grant;
+	ProviderAsk wanted = {0};
+	json_t *history;
+	bool ok;
+
+	wanted.provider = json_string_value(json_object_get(grant->provider, "provider"));
+	wanted.model = grant_model_name(grant);
+	wanted.base_url = json_string_value(json_object_get(grant->provider, "base_url"));
+	wanted.api_key = grant->api_key;
+	wanted.options = json_object_get(grant->model, "options");
+	wanted.tools = ask->tools;
+	wanted.tool_choice = ask->tool_choice;
+	wanted.max_output = ask->max_output;
+	x->format = provider_format(wanted.provider, wanted.model);
+	x->multi = multi;
+	x->done = done;
+	x->arg = arg;
+	x->retry_after_ms = 0;
+	*error = "This provider cannot be used yet.";
+	if (x->format == NULL)
+		return false;
+	history = complete_history(ask->history);
+	wanted.history = history;
+	ok = x->format->request(&wanted, &x->request, error);
+	json_decref(history);
+	if (!ok)
+		return false;
+	*error = "The request cannot be sent.";
+	sse_init(&x->sse, on_event, x);
+	stream_init(&x->stream, part, arg);
+	x->stream_open = true;
+	return open_transfer(x, multi, ca_file, ask);
+}

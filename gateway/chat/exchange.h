@@ -1,0 +1,62 @@
+/*
+ * exchange.h -- one request to a model and its streamed answer.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef GATEWAY_CHAT_EXCHANGE_H
+#define GATEWAY_CHAT_EXCHANGE_H
+
+#include <curl/curl.h>
+
+#include "failure.h"
+#include "grant.h"
+#include "provider.h"
+#include "sse.h"
+#include "stream.h"
+
+/* All borrowed, until exchange_begin returns. */
+typedef struct ExchangeAsk
+{
+	const Grant *grant;
+	const json_t *chat; /* id, owner_id, parent_chat_id, workspace_id: told in headers */
+	const json_t *history;
+	const json_t *tools;
+	const char *tool_choice; /* the tool that must be called, NULL: as the model likes */
+	int64_t max_output;		 /* tokens; 0: as the model is configured */
+	long limit_ms;			 /* for the whole exchange; 0: none */
+} ExchangeAsk;
+
+/* failure: NULL where the answer is whole; it is in exchange->stream until exchange_free. */
+typedef void (*ExchangeDone)(void *arg, const Failure *failure);
+
+typedef struct Exchange
+{
+	CURLM *multi;
+	CURL *easy;
+	struct curl_slist *headers;
+	ProviderRequest request;
+	const ProviderFormat *format;
+	Sse sse;
+	Stream stream;
+	bool stream_open;
+	char *error_body;
+	size_t error_len;
+	int64_t retry_after_ms; /* as the provider asked */
+	ExchangeDone done;
+	void *arg;
+} Exchange;
+
+/* exchange: zeroed, or freed.  False: the request cannot be made; error says why (static text). */
+bool exchange_begin(Exchange *exchange, CURLM *multi, const char *ca_file, const ExchangeAsk *ask, StreamPart part, ExchangeDone done,
+					void *arg, const char **error);
+
+/* Ends the transfer; what has come is kept. */
+void exchange_stop(Exchange *exchange);
+
+/* Ends the transfer and drops all. */
+void exchange_free(Exchange *exchange);
+
+/* A transfer of libcurl has ended. */
+void exchange_transfer_done(CURL *easy, CURLcode code);
+
+#endif
