@@ -17,6 +17,13 @@
 #include "varatt.h"
 #endif
 
+/* The number of this transaction in this backend; "storage/proc.h" must come before. */
+#if PG_VERSION_NUM >= 170000
+#define CODER_LOCAL_TRANSACTION (MyProc->vxid.lxid)
+#else
+#define CODER_LOCAL_TRANSACTION (MyProc->lxid)
+#endif
+
 /* The columns that a query reads of a table. */
 static inline Bitmapset *
 coder_selected_columns(Query *query, RangeTblEntry *rte)

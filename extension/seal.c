@@ -17,8 +17,8 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
-#include "utils/array.h"
 #include "storage/proc.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
@@ -343,7 +343,7 @@ remember_sealed(const text *value, const char *id)
 {
 	Sealed *sealed = &just_sealed[next_sealed++ % MAX_RECENT];
 
-	sealed->transaction = MyProc->lxid;
+	sealed->transaction = CODER_LOCAL_TRANSACTION;
 	hash_text(value, sealed->hash);
 	strlcpy(sealed->id, id, sizeof(sealed->id));
 }
@@ -356,7 +356,7 @@ find_sealed(const text *value)
 
 	hash_text(value, hash);
 	for (int i = 0; i < MAX_RECENT; i++)
-		if (just_sealed[i].transaction == MyProc->lxid && memcmp(just_sealed[i].hash, hash, 16) == 0)
+		if (just_sealed[i].transaction == CODER_LOCAL_TRANSACTION && memcmp(just_sealed[i].hash, hash, 16) == 0)
 			return just_sealed[i].id;
 	return NULL;
 }
