@@ -14,6 +14,7 @@
 
 #include "db.h"
 #include "event.h"
+#include "outbound/outbound.h"
 #include "reply.h"
 #include "stream/coordinator.h"
 #include "request.h"
@@ -141,6 +142,7 @@ gw_metrics_serve(GwRequest *request)
 	size_t len = 0;
 	FILE *out = open_memstream(&text, &len);
 	CoordStats coordinator;
+	GwOutboundStats outbound;
 	h2o_iovec_t body;
 
 	fprintf(out, "# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes %lu\n"
@@ -167,6 +169,12 @@ gw_metrics_serve(GwRequest *request)
 				(unsigned long long) stats.lost, i, (unsigned long long) stats.reconnects, i,
 				gw_event_count(gw_server.loops[i]));
 	}
+	gw_outbound_stats(&outbound);
+	fprintf(out,
+			"# TYPE coder_gateway_outbound_running gauge\ncoder_gateway_outbound_running %d\n"
+			"# TYPE coder_gateway_outbound_total counter\n"
+			"coder_gateway_outbound_total{result=\"answered\"} %llu\ncoder_gateway_outbound_total{result=\"failed\"} %llu\n",
+			outbound.running, (unsigned long long) outbound.answered, (unsigned long long) outbound.failed);
 	coord_stats(&coordinator);
 	fprintf(out, "# TYPE coder_gateway_tailnet_peers gauge\ncoder_gateway_tailnet_peers %zu\n"
 				 "# TYPE coder_gateway_tailnet_tunnels gauge\ncoder_gateway_tailnet_tunnels %zu\n",

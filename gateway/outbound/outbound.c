@@ -55,7 +55,9 @@ static struct
 	GwFetch *queue; /* under the lock; the newest first */
 	bool stopping;	/* under the lock */
 	Transfer *running;
-	int n_running;
+	atomic_int n_running;
+	atomic_ullong answered;
+	atomic_ullong failed;
 } outbound = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* Ending --------------------------------------------------------------------- */
@@ -90,6 +92,7 @@ static void
 fail_request(OutboundRequest *request, const char *error, const char *text)
 {
 	request->error = error;
+	atomic_fetch_add(&outbound.failed, 1);
 	snprintf(request->error_text, sizeof(request->error_text), "%s", text);
 }
 
@@ -134,7 +137,10 @@ end_transfer(Transfer *transfer, const char *error, const char *text)
 	if (error != NULL)
 		fail_request(request, error, text);
 	else
+	{
 		curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &request->status);
+		atomic_fetch_add(&outbound.answered, 1);
+	}
 	curl_multi_remove_handle(outbound.multi, transfer->easy);
 	curl_easy_cleanup(transfer->easy);
 	curl_slist_free_all(transfer->headers);
@@ -403,6 +409,14 @@ gw_outbound_cancel(GwFetch *fetch)
 {
 	atomic_store(&fetch->cancelled, true);
 	curl_multi_wakeup(outbound.multi);
+}
+
+void
+gw_outbound_stats(GwOutboundStats *stats)
+{
+	stats->running = atomic_load(&outbound.n_running);
+	stats->answered = atomic_load(&outbound.answered);
+	stats->failed = atomic_load(&outbound.failed);
 }
 
 bool

@@ -24,6 +24,16 @@ GwFetch *gw_outbound_fetch(GwLoop *loop, OutboundPlan *plan, GwFetchDone done, v
 /* Nobody waits any more: no callback.  On the loop's thread. */
 void gw_outbound_cancel(GwFetch *fetch);
 
+/* Requests under way, and since the start: answered (whatever the status), failed. */
+typedef struct GwOutboundStats
+{
+	int running;
+	uint64_t answered;
+	uint64_t failed;
+} GwOutboundStats;
+
+void gw_outbound_stats(GwOutboundStats *stats);
+
 /* Once per process before the loops run, and after. */
 bool gw_outbound_start(void);
 void gw_outbound_stop(void);

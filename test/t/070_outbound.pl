@@ -149,6 +149,11 @@ $began = time;
 is(($client->get('/api/v2/test-wait'))[1], 12, 'a function may wait, more often than it may fetch');
 cmp_ok(time - $began, '>', 0.5, 'and time goes by');
 
+my ($answered) = $client->get('/metrics') =~ /^coder_gateway_outbound_total\{result="answered"\} (\d+)$/m;
+my ($failed) = $client->get('/metrics') =~ /^coder_gateway_outbound_total\{result="failed"\} (\d+)$/m;
+cmp_ok($answered, '>=', 20, 'the metrics count what was answered');
+cmp_ok($failed, '>=', 9, 'and what failed');
+
 # While many wait, others are served, and no transaction is open.
 my @waiting = map {
 	my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $gateway->{port}) or die $!;

@@ -4,6 +4,7 @@ use warnings FATAL => 'all';
 use Coder::Browser;
 use Coder::Gateway;
 use Coder::OidcDouble;
+use POSIX ();
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -54,6 +55,15 @@ is((browser()->get($back))[0], 401, 'nor in another browser');
 
 $first->get("$callback?oidc_merge_state=known");
 isnt($first->cookie('oauth_state'), 'known', 'nobody chooses another\'s state');
+
+SKIP:
+{
+	my $cli = $ENV{CODER_OFFICIAL_CLI};
+	skip 'CODER_OFFICIAL_CLI is not set', 2 unless $cli && -x $cli;
+	local %ENV = (PATH => $ENV{PATH}, HOME => $gateway->{dir}, CODER_URL => $gateway->url, CODER_SESSION_TOKEN => $first->cookie('coder_session_token'));
+	like(`$cli users oidc-claims -o json`, qr/"preferred_username": "dora"/, 'the reference\'s client shows the claims');
+	like(`$cli whoami`, qr/dora/, 'and who it is');
+}
 
 # The second half on its own.
 my $stranger = browser();
@@ -218,6 +228,15 @@ is(($browser->get('/api/v2/users/me'))[0], 200, 'a token that has ended is renew
 is_deeply([ map { $_->{form}{grant_type} } grep { $_->{path} eq '/token' } $idp->requests ], ['refresh_token'], 'with the refresh token, once');
 is(($browser->get('/api/v2/users/me/login-type'))[0], 200, 'then the session goes on');
 ok($gateway->sql("SELECT oauth_expiry > now() + interval '50 minutes' FROM coder.user_links WHERE user_id = '$tico'"), 'with a new end');
+$ends->('');
+$idp->forget;
+my @askers = map {
+	my $pid = fork // die $!;
+	if ($pid == 0) { POSIX::_exit(($gateway->client($browser->cookie('coder_session_token'))->get('/api/v2/users/me'))[0] == 200 ? 0 : 1) }
+	$pid;
+} 1 .. 8;
+is(scalar(grep { waitpid $_, 0; $? != 0 } @askers), 0, 'eight requests at once all go on');
+is(scalar(grep { $_->{path} eq '/token' } $idp->requests), 1, 'and one of them renews it');
 $ends->('');
 $idp->mode(fail => '/token');
 my ($renewed, $why) = $browser->get('/api/v2/users/me');
