@@ -91,6 +91,10 @@ coder_subject(void)
  * the action. */
 extern int coder_object_of_args(FunctionCallInfo fcinfo, int first, RbacObject *object);
 
+/* lock.c */
+#define CODER_LOCK_CLASS 3 /* objsubid of pg_locks */
+extern bool coder_lock_key(uint64 key, bool session, bool wait); /* false: somebody holds it */
+
 /* guard.c */
 extern void coder_guard_init(void);
 

@@ -139,17 +139,12 @@ run_job(void (*job)(const char *), const char *arg)
 static void
 check_singleton(const char *arg)
 {
-	bool isnull;
-
 	if (!OidIsValid(get_extension_oid("coder", true)))
 		proc_exit(0);
 	if (!OidIsValid(coder_namespace()))
 		proc_exit(0);
-	SPI_connect();
-	if (SPI_execute(arg, false, 1) == SPI_OK_SELECT && SPI_processed == 1 &&
-		!DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)))
+	if (!coder_lock_key(LOCK_KEY, true, false))
 		proc_exit(0);
-	SPI_finish();
 }
 
 static void
@@ -162,8 +157,6 @@ check_extension(const char *arg)
 void
 coder_worker_main(Datum arg)
 {
-	char lock[96];
-
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
@@ -171,9 +164,7 @@ coder_worker_main(Datum arg)
 		BackgroundWorkerInitializeConnection(MyBgworkerEntry->bgw_extra, NULL, 0);
 	else
 		BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
-	snprintf(
-		lock, sizeof(lock), "SELECT pg_catalog.pg_try_advisory_lock(%lld)", (long long) LOCK_KEY);
-	run_job(check_singleton, lock);
+	run_job(check_singleton, "");
 	for (;;)
 	{
 		(void) WaitLatch(
@@ -210,10 +201,11 @@ coder_ensure_worker(PG_FUNCTION_ARGS)
 		sql,
 		sizeof(sql),
 		"SELECT pg_catalog.bool_or(true) FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory'"
-		" AND l.database = %u AND l.classid = %u AND l.objid = %u AND l.granted",
+		" AND l.database = %u AND l.classid = %u AND l.objid = %u AND l.objsubid = %d AND l.granted",
 		MyDatabaseId,
 		(uint32) (LOCK_KEY >> 32),
-		(uint32) LOCK_KEY);
+		(uint32) LOCK_KEY,
+		CODER_LOCK_CLASS);
 	SPI_connect();
 	if (SPI_execute(sql, true, 1) == SPI_OK_SELECT && SPI_processed == 1)
 	{

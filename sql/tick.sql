@@ -242,7 +242,7 @@ DECLARE
 	v_done integer := 0;
 BEGIN
 	-- One at a time; who comes second has nothing to do.
-	IF NOT pg_try_advisory_xact_lock(hashtextextended('coder.tick', 0)) THEN
+	IF NOT coder.try_lock('coder.tick') THEN
 		RETURN 0;
 	END IF;
 	v_done := coder.tick_workspaces(at) + coder.tick_agents(at) + coder.put_back_jobs(at) + coder.reap_jobs(at)

@@ -415,7 +415,7 @@ BEGIN
 	IF EXISTS (SELECT 1 FROM coder.site_configs c WHERE c.key = 'deployment_id') THEN
 		RETURN;
 	END IF;
-	PERFORM pg_advisory_xact_lock(hashtextextended('coder.seed', 0));
+	PERFORM coder.lock('coder.seed');
 	INSERT INTO coder.site_configs (key, value) VALUES ('deployment_id', gen_random_uuid()::text)
 	ON CONFLICT DO NOTHING;
 	IF NOT FOUND THEN

@@ -559,7 +559,7 @@ RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM pg_advisory_xact_lock(hashtextextended('coder.chat_pin:' || c.owner_id, 0));
+	PERFORM coder.lock('coder.chat_pin:' || c.owner_id);
 	UPDATE coder.chats x SET pin_order = o.n
 	  FROM (SELECT y.id, row_number() OVER (ORDER BY
 				CASE WHEN y.id <> c.id THEN y.pin_order + 0.0 WHEN c.pin_order = 0 THEN 1e9

@@ -320,7 +320,7 @@ BEGIN
 	m.options := '{}';
 	m := coder.chat_model_apply(m, coder.body(req));
 	-- One at a time: two firsts would both be the default.
-	PERFORM pg_advisory_xact_lock(hashtextextended('coder.chat_default_model', 0));
+	PERFORM coder.lock('coder.chat_default_model');
 	first := NOT EXISTS (SELECT FROM coder.chat_model_configs x WHERE NOT x.deleted);
 	IF m.is_default OR first THEN
 		UPDATE coder.chat_model_configs x SET is_default = false, updated_at = now() WHERE x.is_default AND NOT x.deleted;
@@ -368,7 +368,7 @@ DECLARE
 	m coder.chat_model_configs;
 BEGIN
 	PERFORM coder.chat_admin('update');
-	PERFORM pg_advisory_xact_lock(hashtextextended('coder.chat_default_model', 0));
+	PERFORM coder.lock('coder.chat_default_model');
 	m := coder.chat_model_apply(coder.param_chat_model(req), coder.body(req));
 	IF m.is_default THEN
 		UPDATE coder.chat_model_configs x SET is_default = false, updated_at = now() WHERE x.is_default AND NOT x.deleted AND x.id <> m.id;
@@ -395,7 +395,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	PERFORM coder.chat_admin('update');
-	PERFORM pg_advisory_xact_lock(hashtextextended('coder.chat_default_model', 0));
+	PERFORM coder.lock('coder.chat_default_model');
 	UPDATE coder.chat_model_configs x SET deleted = true, deleted_at = now(), enabled = false, is_default = false, updated_at = now(),
 		updated_by = coder.subject_id()
 	 WHERE x.id = (coder.param_chat_model(req)).id;

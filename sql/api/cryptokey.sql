@@ -44,7 +44,7 @@ DECLARE
 	v_done integer := 0;
 	v_rows integer;
 BEGIN
-	PERFORM pg_advisory_xact_lock(hashtextextended('coder.crypto_keys', 0));
+	PERFORM coder.lock('coder.crypto_keys');
 	UPDATE coder.crypto_keys k SET secret = NULL, secret_key_id = NULL WHERE k.deletes_at <= at AND k.secret IS NOT NULL;
 	GET DIAGNOSTICS v_rows = ROW_COUNT;
 	FOREACH v_feature IN ARRAY enum_range(NULL::coder.crypto_key_feature) LOOP

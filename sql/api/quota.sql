@@ -66,7 +66,7 @@ BEGIN
 		RETURN jsonb_build_object('ok', true, 'budget', budget);
 	END IF;
 	IF budget >= 0 THEN
-		PERFORM pg_advisory_xact_lock(hashtextextended(format('coder.quota:%s:%s', b.owner_id, b.organization_id), 0));
+		PERFORM coder.lock(format('coder.quota:%s:%s', b.owner_id, b.organization_id));
 	END IF;
 	cost := least(greatest(cost, 0), 2147483647);
 	consumed := coder.quota_consumed(b.owner_id, b.organization_id, b.workspace_id);

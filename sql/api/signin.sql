@@ -262,7 +262,7 @@ DECLARE
 	org uuid;
 BEGIN
 	PERFORM coder.seed();
-	PERFORM pg_advisory_xact_lock(hashtextextended('coder.first_user', 0));
+	PERFORM coder.lock('coder.first_user');
 	SELECT o.id INTO org FROM coder.organizations o WHERE o.is_default;
 	INSERT INTO coder.users (email, username, name, avatar_url, login_type, status, rbac_roles)
 	VALUES (who->>'email', coder.username_free(who->>'username'), left(btrim(coalesce(who->>'name', '')), 128),

@@ -271,7 +271,7 @@ BEGIN
 	END IF;
 	PERFORM coder.raise_validations(broken);
 	PERFORM coder.seed();
-	PERFORM pg_advisory_xact_lock(hashtextextended('coder.first_user', 0));
+	PERFORM coder.lock('coder.first_user');
 	IF coder.users_exist() THEN
 		PERFORM coder.raise(409, 'The initial user has already been created.');
 	END IF;

@@ -35,7 +35,7 @@ DECLARE
 	pair bytea[];
 BEGIN
 	IF coder.site_config('webpush_vapid_public_key') IS NULL THEN
-		PERFORM pg_advisory_xact_lock(hashtextextended('coder.seed', 0));
+		PERFORM coder.lock('coder.seed');
 		IF NOT EXISTS (SELECT 1 FROM coder.site_configs c WHERE c.key = 'webpush_vapid_public_key') THEN
 			pair := coder.p256_keypair();
 			INSERT INTO coder.site_configs (key, value) VALUES ('webpush_vapid_private_key', coder.base64url(pair[1])),

@@ -203,6 +203,14 @@ RETURNS bool LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'coder_
 CREATE FUNCTION coder.rbac_role(role text, org bool)
 RETURNS text LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_rbac_role';
 
+-- A lock by name until the transaction ends, which only the extension can take: anybody may take an advisory lock.
+CREATE FUNCTION coder.lock(name text)
+RETURNS void LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'coder_lock';
+
+-- The same without waiting; false where somebody holds it.
+CREATE FUNCTION coder.try_lock(name text)
+RETURNS bool LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'coder_try_lock';
+
 -- Letters and digits from the system's randomness.
 CREATE FUNCTION coder.random_key(length int4)
 RETURNS text LANGUAGE C VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'coder_random_key';

@@ -93,7 +93,7 @@ BEGIN
 		RETURN NEW;
 	END IF;
 	-- Two insertions at once would not see one another.
-	PERFORM pg_advisory_xact_lock(hashtextextended('workspace_agent_name:' || v_build, 0));
+	PERFORM coder.lock('workspace_agent_name:' || v_build);
 	IF EXISTS (SELECT FROM coder.workspace_agents a
 				 JOIN coder.workspace_resources r ON r.id = a.resource_id
 				 JOIN coder.workspace_builds b ON b.job_id = r.job_id

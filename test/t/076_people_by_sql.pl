@@ -106,6 +106,13 @@ $heard = ask($listener, 'SELECT 1');
 like($heard, qr/^1\n?(?:Asynchronous notification "\w+" (?:with payload "[0-9a-f-]{36}" )?received[^\n]*\n?)*$/, 'listeners hear ids of jobs, no names');
 $listener->quit;
 
+# Locks that anybody may take stop nothing.
+ask($ann, "SELECT pg_advisory_lock(hashtextextended('coder.tick', 0)), pg_advisory_lock(7165055919044454763)");
+is($node->safe_psql('postgres', q{SELECT coder.try_lock('coder.tick')}), 't', 'the lock of what is due by time is the extension\'s own');
+is($node->safe_psql('postgres', 'SELECT coder.ensure_worker()'), 't', 'and so is that');
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 3 AND granted}), 'of the background worker');
+ask($ann, 'SELECT pg_advisory_unlock_all()');
+
 # ---- administrators ----
 my $adm = session('adm');
 is(ask($adm, $mine), 'broken dev waiting', 'an administrator sees all');
