@@ -27,6 +27,7 @@
 #include "tcop/pquery.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -470,6 +471,7 @@ hold(const Login *login)
 	MemoryContext old;
 	Oid user;
 	int security;
+	int settings;
 
 	if (held.context == NULL)
 		held.context = AllocSetContextCreate(TopMemoryContext, "coder login", ALLOCSET_SMALL_SIZES);
@@ -478,9 +480,14 @@ hold(const Login *login)
 	/* Given back by the end of the (sub)transaction where it fails. */
 	GetUserIdAndSecContext(&user, &security);
 	SetUserIdAndSecContext(tables_owner(), security | SECURITY_LOCAL_USERID_CHANGE);
+	/* Off, it is one of the signs of a dump being restored, which triggers stand aside for. */
+	settings = NewGUCNestLevel();
+	(void) set_config_option(
+		"row_security", "on", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	old = MemoryContextSwitchTo(held.context);
 	held.subject = load_or_raise(login);
 	MemoryContextSwitchTo(old);
+	AtEOXact_GUC(false, settings);
 	SetUserIdAndSecContext(user, security);
 	held.generation = before;
 	held.of_transaction = TransactionIdIsValid(GetTopTransactionIdIfAny());

@@ -302,6 +302,10 @@ SELECT throws_ok($$CREATE TRIGGER t BEFORE UPDATE ON triggered FOR EACH ROW EXEC
 	'functions of triggers serve no other table');
 RESET SESSION AUTHORIZATION;
 
+SELECT is((SELECT u.username || ' ' || l.database_role || ' ' || (l.token_id IS NOT NULL) FROM coder.audit_logs l JOIN coder.users u ON u.id = l.user_id
+	WHERE l.resource_type = 'workspace' AND l.action = 'write' AND l.diff->'name'->>'new' = 'mine2'), 'member1 sql_user true',
+	'the audit log knows who changed a row by SQL: user, role of the database, token');
+
 -- ---- secrets ----
 SELECT is_empty($$SELECT a.attrelid::regclass || '.' || a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
 	 WHERE c.relnamespace = 'coder'::regnamespace AND c.relkind IN ('r', 'v') AND a.attnum > 0 AND NOT a.attisdropped
