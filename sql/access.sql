@@ -203,7 +203,7 @@ SELECT coder.policy('chats', coder.policy_rows('read', 'chat', 'organization_id'
 SELECT coder.policy('chat_messages', $q$chat_id IN (SELECT p.id FROM coder.chats p)
 	AND (visibility <> 'model' OR (SELECT coder.row_all('update', 'deployment_config')))$q$);
 SELECT coder.policy(t, 'chat_id IN (SELECT p.id FROM coder.chats p)', secret)
-  FROM (VALUES ('chat_queued_messages', '{}'::text[]), ('chat_stream_events', '{}'), ('chat_file_links', '{}'), ('chat_diff_statuses', '{}'),
+  FROM (VALUES ('chat_queued_messages', '{}'::text[]), ('chat_stream_events', '{}'), ('chat_title_requests', '{}'), ('chat_file_links', '{}'), ('chat_diff_statuses', '{}'),
 	('chat_debug_runs', '{}'), ('chat_debug_steps', '{normalized_request, normalized_response}')) AS x (t, secret);
 SELECT coder.policy('chat_files', coder.policy_rows('read', 'chat', 'organization_id', 'owner_id'), '{data}');
 SELECT coder.policy('chat_providers', coder.policy_rows('read', 'deployment_config', NULL), '{api_key}');

@@ -23,6 +23,7 @@
 #include "db.h"
 #include "exchange.h"
 #include "gateway.h"
+#include "title.h"
 #include "turn.h"
 
 #define HEARTBEAT_MS 30000
@@ -155,6 +156,7 @@ on_up(void *arg)
 	runner.beating = false;
 	gw_log(GW_INFO, "the chat runner is ready");
 	acquire();
+	title_claim();
 }
 
 static void
@@ -162,6 +164,7 @@ on_down(void *arg)
 {
 	(void) arg;
 	turn_drop_all();
+	title_drop_all();
 	config_invalidate_all(turn_env.config);
 }
 
@@ -173,6 +176,8 @@ on_event(void *arg, const char *channel, const char *payload)
 	(void) arg;
 	if (strcmp(channel, "chat:pending") == 0)
 		acquire();
+	else if (strcmp(channel, "chat:title") == 0)
+		title_claim();
 	else if (*payload != '\0' && strncmp(channel, prefix, sizeof(prefix) - 1) == 0)
 		turn_status(channel + sizeof(prefix) - 1, payload);
 }
@@ -183,6 +188,7 @@ on_events_lost(void *arg)
 	(void) arg;
 	heartbeat();
 	acquire();
+	title_claim();
 }
 
 static void
@@ -316,6 +322,7 @@ chat_main(int argc, char **argv)
 	db_start(conninfo, begin, &hooks);
 	run();
 	turn_hand_over();
+	title_drop_all();
 	db_drain(DRAIN_MS);
 	db_stop();
 	config_free(turn_env.config);

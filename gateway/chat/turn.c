@@ -18,6 +18,7 @@
 #include "failure.h"
 #include "gateway.h"
 #include "grant.h"
+#include "title.h"
 #include "tool.h"
 #include "turn.h"
 
@@ -269,6 +270,26 @@ fail_plainly(Turn *t, const char *message)
 
 /* Configuration and history --------------------------------------------------- */
 
+/* Has the user spoken once, and nobody else yet? */
+static bool
+is_first_word(const json_t *history)
+{
+	int users = 0;
+	size_t i;
+	json_t *m;
+
+	json_array_foreach(history, i, m)
+	{
+		const char *role = json_string_value(json_object_get(m, "role"));
+
+		if (role == NULL || strcmp(role, "system") == 0)
+			continue;
+		if (strcmp(role, "user") != 0 || ++users > 1)
+			return false;
+	}
+	return users == 1;
+}
+
 static void
 on_history(void *arg, PGresult *result)
 {
@@ -282,6 +303,8 @@ on_history(void *arg, PGresult *result)
 		fail_plainly(t, "The history of the chat cannot be read.");
 		return;
 	}
+	if (is_first_word(t->history))
+		title_first(t->chat);
 	ask(t);
 }
 

@@ -1270,6 +1270,7 @@ SELECT 'chat', r.method, '/api/experimental/chats' || r.path, r.function, 262144
 	('POST', '/{chat}/queue/{queuedMessage}/promote', 'chat_queue_promote'),
 	('POST', '/{chat}/interrupt', 'chat_interrupt'),
 	('POST', '/{chat}/tool-results', 'chat_tool_results'),
+	('POST', '/{chat}/title/regenerate', 'chat_title_regenerate'),
 	('GET', '/{chat}/stream', 'chat_stream'),
 	('GET', '/{chat}/diff', 'chat_diff')
   ) AS r (method, path, function);

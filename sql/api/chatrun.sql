@@ -240,6 +240,7 @@ DECLARE
 	chats int4;
 	files int4;
 BEGIN
+	DELETE FROM coder.chat_title_requests r WHERE r.created_at < at - interval '1 hour';
 	IF days = 0 THEN
 		RETURN 0;
 	END IF;
@@ -254,6 +255,67 @@ BEGIN
 END
 $$;
 
+-- A title as it is stored: one line, no quotes around it, at most eight words and eighty characters; NULL where nothing is left.
+CREATE OR REPLACE FUNCTION coder.chat_clean_title(title text)
+RETURNS text LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN nullif(left(array_to_string((regexp_split_to_array(trim(E' \t\n"\'`.' FROM coder.chat_clean_prompt(title)), '\s+'))[:8], ' '), 80), '');
+END
+$$;
+
+-- The words of a message's parts.
+CREATE OR REPLACE FUNCTION coder.chat_words(content jsonb)
+RETURNS text LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coalesce((SELECT string_agg(p.v->>'text', ' ' ORDER BY p.n) FROM jsonb_array_elements(content) WITH ORDINALITY p (v, n)
+		WHERE p.v->>'type' = 'text'), '');
+END
+$$;
+
+-- What the first title of a chat is to be made of: {"old", "text"}; NULL where it does not want one: somebody has named it,
+-- or more has been said than one message of the user.
+CREATE OR REPLACE FUNCTION coder.chat_title_task(chat uuid)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	said CONSTANT jsonb[] := ARRAY(SELECT CASE m.role WHEN 'user' THEN m.content END FROM coder.chat_messages m
+		WHERE m.chat_id = chat AND m.role <> 'system' AND NOT m.deleted AND m.visibility <> 'model' ORDER BY m.id LIMIT 2);
+	old text;
+BEGIN
+	SELECT c.title INTO old FROM coder.chats c WHERE c.id = chat;
+	IF cardinality(said) <> 1 OR said[1] IS NULL OR old <> coder.chat_first_title(said[1]) OR coder.chat_words(said[1]) = '' THEN
+		RETURN NULL;
+	END IF;
+	RETURN jsonb_build_object('old', old, 'text', left(coder.chat_words(said[1]), 6000));
+END
+$$;
+
+-- What a new title of a chat is to be made of: what the user first asked for, and the last three things that were said.
+CREATE OR REPLACE FUNCTION coder.chat_title_text(chat uuid)
+RETURNS text LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	first bigint;
+	answer text;
+BEGIN
+	SELECT min(m.id) INTO first FROM coder.chat_messages m
+	 WHERE m.chat_id = chat AND m.role = 'user' AND NOT m.deleted AND m.visibility <> 'model' AND NOT m.compressed;
+	SELECT string_agg(format('%s: %s', t.role, t.words), E'\n\n' ORDER BY t.id) INTO answer FROM (
+		SELECT m.id, m.role, left(coder.chat_words(m.content), CASE m.role WHEN 'user' THEN 1000 ELSE 2000 END) AS words
+		  FROM coder.chat_messages m
+		 WHERE m.id = first
+		    OR m.id IN (SELECT x.id FROM coder.chat_messages x WHERE x.chat_id = chat AND x.role IN ('user', 'assistant') AND NOT x.deleted
+				AND x.visibility <> 'model' AND NOT x.compressed AND coder.chat_words(x.content) <> '' ORDER BY x.id DESC LIMIT 3)) t;
+	RETURN left(coalesce(answer, ''), 6000);
+END
+$$;
+
 -- A better title, unless the chat has got another meanwhile.
 CREATE OR REPLACE FUNCTION coder.chat_retitle(chat uuid, old text, new_title text)
 RETURNS bool LANGUAGE plpgsql
@@ -262,12 +324,130 @@ AS $$
 DECLARE
 	c coder.chats;
 BEGIN
-	UPDATE coder.chats x SET title = new_title WHERE x.id = chat AND x.title = old RETURNING x.* INTO c;
+	UPDATE coder.chats x SET title = coder.chat_clean_title(new_title)
+	 WHERE x.id = chat AND x.title = old AND coder.chat_clean_title(new_title) IS NOT NULL RETURNING x.* INTO c;
 	IF NOT FOUND THEN
 		RETURN false;
 	END IF;
 	PERFORM coder.chat_tell_owner(c, 'title_change');
 	RETURN true;
+END
+$$;
+
+-- The worker that stands for a title that is being made, in chats.worker_id of a chat that does not run.
+CREATE OR REPLACE FUNCTION coder.chat_title_worker()
+RETURNS uuid LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN '00000000-0000-0000-0000-000000000001';
+END
+$$;
+
+-- Titles that were asked for and that this worker makes now: {"request", "chat" (the row), "text"} each.
+CREATE OR REPLACE FUNCTION coder.chat_title_claim(worker uuid)
+RETURNS SETOF jsonb LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN QUERY WITH mine AS (UPDATE coder.chat_title_requests r SET worker_id = worker
+			WHERE r.id IN (SELECT x.id FROM coder.chat_title_requests x WHERE x.worker_id IS NULL AND x.done_at IS NULL
+				AND x.created_at > clock_timestamp() - interval '1 minute' ORDER BY x.created_at LIMIT 20 FOR UPDATE SKIP LOCKED)
+			RETURNING r.id, r.chat_id)
+		SELECT jsonb_build_object('request', m.id, 'chat', to_jsonb(c), 'text', coder.chat_title_text(c.id))
+		  FROM mine m JOIN coder.chats c ON c.id = m.chat_id;
+END
+$$;
+
+-- A title that was asked for is made (new_title), or cannot be (error).  What it cost is a message that nobody sees.
+CREATE OR REPLACE FUNCTION coder.chat_title_done(request uuid, model jsonb, new_title text, usage jsonb, error text)
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	chat CONSTANT uuid := (SELECT r.chat_id FROM coder.chat_title_requests r WHERE r.id = request);
+	clean CONSTANT text := coder.chat_clean_title(new_title);
+	c coder.chats;
+BEGIN
+	SELECT x.* INTO c FROM coder.chats x WHERE x.id = chat FOR UPDATE;
+	IF NOT FOUND THEN
+		RETURN;
+	END IF;
+	UPDATE coder.chat_title_requests r SET done_at = clock_timestamp(), error = CASE WHEN clean IS NULL THEN coalesce($5, 'the model gave no title') END
+	 WHERE r.id = request;
+	IF usage IS NOT NULL THEN
+		INSERT INTO coder.chat_messages (chat_id, model_config_id, role, content, visibility, deleted, input_tokens, output_tokens, total_tokens,
+			reasoning_tokens, cache_creation_tokens, cache_read_tokens, total_cost_micros)
+		VALUES (chat, coalesce((model->>'id')::uuid, c.last_model_config_id), 'assistant', '[]', 'model', true,
+			nullif((usage->>'input_tokens')::bigint, 0), nullif((usage->>'output_tokens')::bigint, 0),
+			nullif((usage->>'total_tokens')::bigint, 0), nullif((usage->>'reasoning_tokens')::bigint, 0),
+			nullif((usage->>'cache_creation_tokens')::bigint, 0), nullif((usage->>'cache_read_tokens')::bigint, 0),
+			coder.chat_message_cost(coalesce(model->'options', '{}'), usage));
+	END IF;
+	IF clean IS NOT NULL AND clean <> c.title THEN
+		UPDATE coder.chats x SET title = clean WHERE x.id = chat RETURNING x.* INTO c;
+		PERFORM coder.chat_tell_owner(c, 'title_change');
+	END IF;
+	PERFORM coder.chat_title_unlock(chat);
+END
+$$;
+
+-- Nobody makes a title of this chat any more.
+CREATE OR REPLACE FUNCTION coder.chat_title_unlock(chat uuid)
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	UPDATE coder.chats c SET worker_id = NULL, started_at = NULL WHERE c.id = chat AND c.worker_id = coder.chat_title_worker() AND c.status <> 'running';
+END
+$$;
+
+-- POST /chats/{chat}/title/regenerate: a runner makes it, the request waits for it.
+CREATE OR REPLACE FUNCTION coder.chat_title_regenerate(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	c CONSTANT coder.chats := coder.param_chat_locked(req, 'update');
+	over coder.response;
+	request uuid;
+BEGIN
+	IF c.status = 'pending' OR c.worker_id = coder.chat_title_worker() AND (c.status = 'running' OR c.started_at > clock_timestamp() - interval '1 minute') THEN
+		PERFORM coder.raise(409, 'Title regeneration already in progress for this chat.');
+	END IF;
+	over := coder.chat_over_limit(c.owner_id, c.organization_id);
+	IF over.status IS NOT NULL THEN
+		RETURN over;
+	END IF;
+	IF c.status <> 'running' THEN
+		UPDATE coder.chats x SET worker_id = coder.chat_title_worker(), started_at = clock_timestamp() WHERE x.id = c.id;
+	END IF;
+	INSERT INTO coder.chat_title_requests (chat_id) VALUES (c.id) RETURNING id INTO request;
+	PERFORM coder.emit('chat:title');
+	RETURN coder.wait('chat_title_wait', jsonb_build_object('request', request, 'round', 1), 200);
+END
+$$;
+
+-- Goes on with chat_title_regenerate: is it made by now?
+CREATE OR REPLACE FUNCTION coder.chat_title_wait(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	waits CONSTANT int4[] := '{200, 400, 900, 2000, 5000, 9000, 10000, 10000}';
+	state CONSTANT jsonb := (coder.fetched(req)).state;
+	n CONSTANT int4 := (state->>'round')::int4;
+	c CONSTANT coder.chats := coder.param_chat(req, 'update');
+	r coder.chat_title_requests;
+BEGIN
+	SELECT x.* INTO r FROM coder.chat_title_requests x WHERE x.id = (state->>'request')::uuid AND x.chat_id = c.id;
+	IF r.done_at IS NOT NULL AND r.error IS NULL THEN
+		RETURN coder.reply(200, coder.chat_json(c));
+	ELSIF r.id IS NOT NULL AND r.done_at IS NULL AND n < cardinality(waits) THEN
+		RETURN coder.wait('chat_title_wait', jsonb_build_object('request', r.id, 'round', n + 1), waits[n + 1]);
+	END IF;
+	PERFORM coder.chat_title_unlock(c.id);
+	RETURN coder.reply(500, jsonb_build_object('message', 'Failed to regenerate chat title.', 'detail', coalesce(r.error, 'no chat runner made it in time')));
 END
 $$;
 

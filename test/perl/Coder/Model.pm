@@ -2,7 +2,7 @@
 #
 # It answers with the user's words in reverse order, one a piece.  In a message: "slow:MS" waits so long before each
 # piece, "fail:CODE" is answered with that status, "once:CODE" the first time, "cut" ends the first answer in the middle,
-# "hang" says nothing, "tool:NAME {json}" calls a tool once.
+# "hang" says nothing, "tool:NAME {json}" calls a tool once.  Asked for a title, it names the last of the words it read.
 #
 # SPDX-License-Identifier: MIT
 package Coder::Model;
@@ -37,13 +37,18 @@ sub start
 
 sub url { return "http://127.0.0.1:$_[0]{port}/v1" }
 
-# What was asked so far: [{authorization, body}, ...]
-sub requests
+# What was asked so far: [{authorization, body}, ...], without titles; and those.
+sub requests { return [grep { !wants_title($_->{body}) } @{ all_requests($_[0]) }] }
+sub title_requests { return [grep { wants_title($_->{body}) } @{ all_requests($_[0]) }] }
+
+sub all_requests
 {
 	my ($self) = @_;
 	open my $in, '<', $self->{log}->filename or die;
 	return [map { JSON::PP::decode_json($_) } <$in>];
 }
+
+sub wants_title { return (($_[0]{tool_choice} // {})->{function}{name} // '') eq 'propose_title' }
 
 sub note_request
 {
@@ -81,9 +86,12 @@ sub serve
 	print $client "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
 	my ($slow) = $content =~ /slow:(\d+)/;
 	my $say = sub { print $client 'data: ' . JSON::PP::encode_json($_[0]) . "\n\n" };
-	if ($last->{role} eq 'user' && $content =~ /^tool:(\S+) (.*)/)
+	my @call = $last->{role} eq 'user' && $content =~ /^tool:(\S+) (.*)/ ? ($1, $2) : ();
+	@call = ('propose_title', JSON::PP::encode_json({ title => '"About ' . ($content =~ /(\S+)\s*$/)[0] . '."' })) if wants_title($asked);
+	if (@call)
 	{
-		$say->({ choices => [{ index => 0, delta => { tool_calls => [{ index => 0, id => 'call_1', type => 'function', function => { name => $1, arguments => $2 } }] } }] });
+		Time::HiRes::sleep($slow / 1000) if $slow;
+		$say->({ choices => [{ index => 0, delta => { tool_calls => [{ index => 0, id => 'call_1', type => 'function', function => { name => $call[0], arguments => $call[1] } }] } }] });
 		$say->({ choices => [{ index => 0, delta => {}, finish_reason => 'tool_calls' }] });
 	}
 	else
