@@ -25,6 +25,7 @@ SQL_SCHEMA = \
 	schema/workspaceagent.sql \
 	schema/app.sql \
 	schema/tailnet.sql \
+	schema/boundary.sql \
 	schema/chat.sql \
 	schema/change.sql \
 	schema/audited.sql
@@ -62,6 +63,7 @@ SQL_API = \
 	api/workspace.sql \
 	api/quota.sql \
 	api/workspaceagent.sql \
+	api/boundary.sql \
 	api/tailnet.sql \
 	api/connectionlog.sql \
 	api/externalauth.sql \

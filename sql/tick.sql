@@ -199,7 +199,7 @@ BEGIN
 		GET DIAGNOSTICS v_rows = ROW_COUNT;
 		v_done := v_done + v_rows;
 	END IF;
-	v_done := v_done + coder.audit_purge() + coder.chat_purge(at);
+	v_done := v_done + coder.audit_purge() + coder.chat_purge(at) + coder.boundary_purge(at);
 	IF v_keys > 0 THEN
 		PERFORM coder.audit_as('purge', false);
 		DELETE FROM coder.api_keys k WHERE k.id IN
@@ -246,7 +246,7 @@ BEGIN
 		RETURN 0;
 	END IF;
 	v_done := coder.tick_workspaces(at) + coder.tick_agents(at) + coder.put_back_jobs(at) + coder.reap_jobs(at)
-		+ coder.chat_recover(at);
+		+ coder.chat_recover(at) + coder.tick_boundary(at);
 	IF coder.tick_due('purge', interval '10 minutes', at) THEN
 		v_done := v_done + coder.tick_purge(at);
 	END IF;
@@ -259,7 +259,7 @@ BEGIN
 	IF coder.tick_due('template_build_times', interval '1 hour', at) THEN
 		PERFORM coder.refresh_template_build_times();
 	END IF;
-	RETURN v_done;
+	RETURN v_done + coder.tick_boundary_period(at);
 END
 $$;
 COMMENT ON FUNCTION coder.tick(timestamptz) IS

@@ -1,0 +1,383 @@
+-- SPDX-License-Identifier: MIT
+--
+-- boundary.sql
+--   Boundary usage: reports of agents, the end of a period, what was used.
+--
+-- Only the database's clock counts.  A time never goes back behind the start of
+-- its period, and a period ends behind the last report in it, whatever the clock does.
+
+CREATE OR REPLACE FUNCTION coder.boundary_lock(alone boolean) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	-- What was committed while this waited must be seen.
+	IF current_setting('transaction_isolation') <> 'read committed' THEN
+		RAISE EXCEPTION USING ERRCODE = 'active_sql_transaction',
+			MESSAGE = 'boundary usage is counted in READ COMMITTED transactions only';
+	ELSIF alone THEN
+		PERFORM pg_advisory_xact_lock(hashtextextended('coder.boundary_period', 0));
+	ELSE
+		PERFORM pg_advisory_xact_lock_shared(hashtextextended('coder.boundary_period', 0));
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION coder.boundary_lock(boolean) IS
+	'Until the transaction ends the open period stays as it is; alone: nobody counts either. Errors: 25001 where a snapshot is older than the lock.';
+
+CREATE OR REPLACE FUNCTION coder.boundary_period(alone boolean) RETURNS coder.boundary_usage_periods
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v coder.boundary_usage_periods;
+BEGIN
+	PERFORM coder.boundary_lock(alone);
+	SELECT * INTO v FROM coder.boundary_usage_periods p WHERE p.closed_at IS NULL;
+	IF NOT FOUND THEN
+		INSERT INTO coder.boundary_usage_periods (period, opened_at)
+		SELECT coalesce(max(p.period), 0) + 1, clock_timestamp() FROM coder.boundary_usage_periods p ON CONFLICT DO NOTHING;
+		SELECT * INTO STRICT v FROM coder.boundary_usage_periods p WHERE p.closed_at IS NULL;
+	END IF;
+	RETURN v;
+END
+$$;
+COMMENT ON FUNCTION coder.boundary_period(boolean) IS
+	'The open period, which stays open until the transaction ends; the very first begins here. Errors: 25001.';
+
+CREATE OR REPLACE FUNCTION coder.boundary_shard() RETURNS uuid
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN ('00000000-0000-4000-8000-' || lpad(to_hex(pg_backend_pid() % 64), 12, '0'))::uuid;
+END
+$$;
+COMMENT ON FUNCTION coder.boundary_shard() IS 'The row of boundary_usage_stats that this backend adds to.';
+
+CREATE OR REPLACE FUNCTION coder.boundary_check(VARIADIC counts bigint[]) RETURNS void
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF (0 <= ALL (counts) AND 1000000000000 >= ALL (counts)) IS NOT TRUE THEN
+		RAISE EXCEPTION USING ERRCODE = 'ZC400', MESSAGE = 'counts of a boundary must be between 0 and 1000000000000';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION coder.boundary_check(bigint[]) IS
+	'Errors: ZC400 for counts that nobody can have; as each is small, no sum of them ever is too large.';
+
+CREATE OR REPLACE FUNCTION coder.boundary_add(workspace uuid, owner uuid, template uuid, organization uuid,
+	allowed bigint, denied bigint, ignored bigint DEFAULT 0, skewed bigint DEFAULT 0)
+RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_counted CONSTANT bigint := (allowed + denied > 0)::integer;
+	v_open coder.boundary_usage_periods;
+	v_period bigint;
+	v_at timestamptz;
+BEGIN
+	PERFORM coder.boundary_check(allowed, denied, ignored, skewed);
+	IF allowed + denied + ignored = 0 THEN
+		RETURN;
+	END IF;
+	v_open := coder.boundary_period(false);
+	v_period := v_open.period;
+	v_at := greatest(v_open.opened_at, clock_timestamp());
+	WITH new_workspace AS (
+		INSERT INTO coder.boundary_usage_workspaces SELECT v_period, workspace WHERE v_counted = 1
+		ON CONFLICT DO NOTHING RETURNING 1
+	), new_user AS (
+		INSERT INTO coder.boundary_usage_users SELECT v_period, owner WHERE v_counted = 1
+		ON CONFLICT DO NOTHING RETURNING 1
+	), report AS (
+		INSERT INTO coder.boundary_reports SELECT v_at, workspace, owner, template, organization, allowed, denied WHERE v_counted = 1
+	)
+	INSERT INTO coder.boundary_usage_stats AS s
+		(replica_id, unique_workspaces_count, unique_users_count, allowed_requests, denied_requests, window_start, updated_at,
+		 reports, ignored_requests, skewed_requests)
+	SELECT coder.boundary_shard(), (SELECT count(*) FROM new_workspace), (SELECT count(*) FROM new_user), allowed, denied, v_at, v_at,
+		   v_counted, ignored, skewed
+	ON CONFLICT (replica_id) DO UPDATE
+	   SET unique_workspaces_count = s.unique_workspaces_count + excluded.unique_workspaces_count,
+		   unique_users_count = s.unique_users_count + excluded.unique_users_count,
+		   allowed_requests = s.allowed_requests + excluded.allowed_requests,
+		   denied_requests = s.denied_requests + excluded.denied_requests,
+		   updated_at = greatest(s.updated_at, excluded.updated_at), reports = s.reports + excluded.reports,
+		   ignored_requests = s.ignored_requests + excluded.ignored_requests,
+		   skewed_requests = s.skewed_requests + excluded.skewed_requests;
+END
+$$;
+COMMENT ON FUNCTION coder.boundary_add(uuid, uuid, uuid, uuid, bigint, bigint, bigint, bigint) IS
+	'Counts a report in the open period and remembers who and where; errors: ZC400 for negative or huge counts.';
+
+CREATE OR REPLACE FUNCTION coder.boundary_batch_is_new(agent uuid, batch uuid) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	-- Who sends the same at the same time waits here for the other's end.
+	INSERT INTO coder.boundary_batches VALUES (agent, batch, clock_timestamp()) ON CONFLICT DO NOTHING;
+	IF FOUND THEN
+		RETURN true;
+	END IF;
+	PERFORM coder.boundary_period(false);
+	INSERT INTO coder.boundary_usage_stats AS s (replica_id, repeated_reports) VALUES (coder.boundary_shard(), 1)
+	ON CONFLICT (replica_id) DO UPDATE SET repeated_reports = s.repeated_reports + 1;
+	RETURN false;
+END
+$$;
+COMMENT ON FUNCTION coder.boundary_batch_is_new(uuid, uuid) IS 'Is this batch of an agent not counted yet? It is then taken as counted.';
+
+CREATE OR REPLACE FUNCTION coder.rpc_report_boundary_logs(agent uuid, request jsonb) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_workspace uuid;
+	v_owner uuid;
+	v_template uuid;
+	v_organization uuid;
+	v_version uuid;
+	v_logs CONSTANT jsonb := coalesce(request -> 'logs', '[]');
+	v_early CONSTANT text := coder.ts(clock_timestamp() - interval '1 hour');
+	v_late CONSTANT text := coder.ts(clock_timestamp() + interval '1 hour');
+	v_allowed bigint;
+	v_http bigint;
+	v_all bigint;
+	v_skewed bigint;
+BEGIN
+	SELECT w.id, w.owner_id, w.template_id, w.organization_id, b.template_version_id
+	  INTO v_workspace, v_owner, v_template, v_organization, v_version
+	  FROM coder.workspace_agents a
+	  JOIN coder.workspace_resources r ON r.id = a.resource_id
+	  JOIN coder.workspace_builds b ON b.job_id = r.job_id
+	  JOIN coder.workspaces w ON w.id = b.workspace_id
+	 WHERE a.id = agent AND NOT a.deleted AND NOT w.deleted
+	   AND (w.latest_build_id = b.id OR coder.agent_build_current(b));
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'ZC401', MESSAGE = 'Workspace agent not authorized.';
+	ELSIF jsonb_array_length(v_logs) > 100000 THEN
+		RAISE EXCEPTION USING ERRCODE = 'ZC400', MESSAGE = 'too many entries in one report';
+	END IF;
+	IF coalesce(request ->> 'batch_id', '') <> ''
+		AND NOT coder.boundary_batch_is_new(agent, coder.rpc_id(request ->> 'batch_id')) THEN
+		RETURN '{}';
+	END IF;
+	SELECT count(*), count(*) FILTER (WHERE h), count(*) FILTER (WHERE h AND l @> '{"allowed": true}'),
+		   count(*) FILTER (WHERE h AND (l ->> 'time') COLLATE "C" NOT BETWEEN v_early AND v_late)
+	  INTO v_all, v_http, v_allowed, v_skewed
+	  FROM jsonb_array_elements(v_logs) l, LATERAL (SELECT jsonb_typeof(l -> 'http_request') IS NOT DISTINCT FROM 'object' AS h) x;
+	PERFORM coder.boundary_add(v_workspace, v_owner, v_template, v_organization, v_allowed, v_http - v_allowed, v_all - v_http, v_skewed);
+	RETURN '{}';
+END
+$$;
+COMMENT ON FUNCTION coder.rpc_report_boundary_logs(uuid, jsonb) IS
+	'Agent RPC ReportBoundaryLogs: counted once, in the transaction that acknowledges it. Who and where come of the agent, not of the message. Errors: ZC401 when the agent''s build is over, ZC400.';
+
+-- ---- the reference's statements ----
+
+CREATE OR REPLACE FUNCTION coder.boundary_usage_upsert(replica uuid, delta_workspaces bigint, delta_users bigint,
+	workspaces bigint, users bigint, allowed bigint, denied bigint)
+RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_now timestamptz;
+	v_new boolean;
+BEGIN
+	PERFORM coder.boundary_check(delta_workspaces, delta_users, workspaces, users, allowed, denied);
+	v_now := greatest((coder.boundary_period(false)).opened_at, clock_timestamp());
+	INSERT INTO coder.boundary_usage_stats AS s
+		(replica_id, unique_workspaces_count, unique_users_count, allowed_requests, denied_requests, window_start, updated_at)
+	VALUES (replica, delta_workspaces, delta_users, allowed, denied, v_now, v_now)
+	ON CONFLICT (replica_id) DO UPDATE
+	   SET unique_workspaces_count = boundary_usage_upsert.workspaces, unique_users_count = boundary_usage_upsert.users,
+		   allowed_requests = s.allowed_requests + excluded.allowed_requests,
+		   denied_requests = s.denied_requests + excluded.denied_requests,
+		   updated_at = greatest(s.updated_at, excluded.updated_at)
+	RETURNING s.xmax = 0 INTO v_new;
+	RETURN v_new;
+END
+$$;
+COMMENT ON FUNCTION coder.boundary_usage_upsert(uuid, bigint, bigint, bigint, bigint, bigint, bigint) IS
+	'Numbers of a replica that counts for itself: the deltas where it has no row yet (true), else the totals instead of its old ones (false); requests are added. Errors: ZC400.';
+
+CREATE OR REPLACE FUNCTION coder.boundary_usage_close() RETURNS coder.boundary_usage_periods
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v coder.boundary_usage_periods;
+BEGIN
+	PERFORM coder.boundary_period(true);
+	WITH gone AS (
+		DELETE FROM coder.boundary_usage_stats s RETURNING s.*
+	), total AS (
+		SELECT coalesce(sum(g.unique_workspaces_count), 0) AS workspaces, coalesce(sum(g.unique_users_count), 0) AS users,
+			   coalesce(sum(g.allowed_requests), 0) AS allowed, coalesce(sum(g.denied_requests), 0) AS denied,
+			   coalesce(sum(g.reports), 0) AS reports, max(g.updated_at) + interval '1 microsecond' AS last
+		  FROM gone g
+	)
+	UPDATE coder.boundary_usage_periods p
+	   SET closed_at = greatest(clock_timestamp(), t.last, p.opened_at + interval '1 microsecond'),
+		   unique_workspaces = t.workspaces, unique_users = t.users, allowed_requests = t.allowed, denied_requests = t.denied,
+		   reports = t.reports
+	  FROM total t
+	 WHERE p.closed_at IS NULL
+	RETURNING p.* INTO STRICT v;
+	INSERT INTO coder.boundary_usage_periods (period, opened_at) VALUES (v.period + 1, v.closed_at);
+	RETURN v;
+END
+$$;
+COMMENT ON FUNCTION coder.boundary_usage_close() IS
+	'Ends the open period at this instant and opens the next; the sealed sums of the one that ended. Reports that race it are in exactly one of the two.';
+
+-- ---- what is told to others ----
+
+CREATE OR REPLACE FUNCTION coder.boundary_usage_unsent() RETURNS SETOF coder.boundary_usage_periods
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN QUERY SELECT * FROM coder.boundary_usage_periods p
+	 WHERE p.closed_at IS NOT NULL AND p.sent_at IS NULL
+	   AND p.unique_users + p.unique_workspaces + p.allowed_requests + p.denied_requests > 0
+	 ORDER BY p.period;
+END
+$$;
+COMMENT ON FUNCTION coder.boundary_usage_unsent() IS
+	'Sealed periods that nobody has taken yet, oldest first; a period''s number tells whether it was sent before. Empty ones are not told.';
+
+CREATE OR REPLACE FUNCTION coder.boundary_usage_sent(period bigint) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	UPDATE coder.boundary_usage_periods p SET sent_at = greatest(clock_timestamp(), p.closed_at)
+	 WHERE p.period = boundary_usage_sent.period AND p.closed_at IS NOT NULL AND p.sent_at IS NULL;
+	RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION coder.boundary_usage_sent(bigint) IS 'A sealed period was accepted by its receiver; false if it was before.';
+
+CREATE OR REPLACE FUNCTION coder.boundary_usage_summary(p coder.boundary_usage_periods) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN jsonb_build_object('unique_workspaces', p.unique_workspaces, 'unique_users', p.unique_users,
+		'allowed_requests', p.allowed_requests, 'denied_requests', p.denied_requests, 'period_start', coder.ts(p.opened_at),
+		'period_duration_ms', round(extract(epoch FROM p.closed_at - p.opened_at) * 1000)::bigint);
+END
+$$;
+COMMENT ON FUNCTION coder.boundary_usage_summary(coder.boundary_usage_periods) IS
+	'A sealed period as telemetry''s boundary_usage_summary; its window is the real one.';
+
+-- ---- what was used ----
+
+CREATE OR REPLACE FUNCTION coder.boundary_usage_check_window(border timestamptz) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF isfinite(border) AND EXISTS (SELECT FROM coder.boundary_usage_quarters q
+									 WHERE q.quarter < border AND q.quarter > border - interval '15 minutes') THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+			MESSAGE = format('%s is inside a quarter of an hour that is kept as one', border),
+			HINT = 'Older usage is kept by quarter of an hour: let the window begin and end with one.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION coder.boundary_usage_check_window(timestamptz) IS
+	'Errors: 22023 where a window with this border would cut a folded quarter of an hour, which nobody could answer exactly.';
+
+CREATE OR REPLACE FUNCTION coder.boundary_usage("from" timestamptz, "to" timestamptz, zone text DEFAULT 'UTC')
+RETURNS TABLE (day date, organization_id uuid, template_id uuid, workspace_id uuid, user_id uuid,
+			   reports bigint, allowed bigint, denied bigint)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	PERFORM coder.boundary_usage_check_window(boundary_usage."from"), coder.boundary_usage_check_window(boundary_usage."to");
+	RETURN QUERY
+	SELECT (u.at AT TIME ZONE boundary_usage.zone)::date, u.organization_id, u.template_id, u.workspace_id, u.user_id,
+		   sum(u.reports)::bigint, sum(u.allowed)::bigint, sum(u.denied)::bigint
+	  FROM (SELECT r.at, r.organization_id, r.template_id, r.workspace_id, r.user_id, 1::bigint AS reports, r.allowed, r.denied
+			  FROM coder.boundary_reports r
+			 WHERE r.at >= boundary_usage."from" AND r.at < boundary_usage."to"
+			 UNION ALL
+			SELECT q.quarter, q.organization_id, q.template_id, q.workspace_id, q.user_id, q.reports, q.allowed, q.denied
+			  FROM coder.boundary_usage_quarters q
+			 WHERE q.quarter >= boundary_usage."from" AND q.quarter < boundary_usage."to") u
+	 GROUP BY 1, 2, 3, 4, 5
+	 ORDER BY 1, 2, 3, 4, 5;
+END
+$$;
+COMMENT ON FUNCTION coder.boundary_usage(timestamptz, timestamptz, text) IS
+	'What boundaries reported from a time (inclusive) to another (exclusive), by day of a time zone, organization, template, workspace and owner: count(DISTINCT user_id) is the unique users. Errors: 22023 (see boundary_usage_check_window).';
+
+-- ---- by time ----
+
+CREATE OR REPLACE FUNCTION coder.boundary_fold(before timestamptz, most integer DEFAULT 20000) RETURNS integer
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_rows integer;
+BEGIN
+	WITH gone AS (
+		DELETE FROM coder.boundary_reports r
+		 WHERE r.ctid = ANY (ARRAY(SELECT o.ctid FROM coder.boundary_reports o WHERE o.at < before ORDER BY o.at LIMIT most
+									 FOR UPDATE SKIP LOCKED))
+		RETURNING r.*
+	), folded AS (
+		INSERT INTO coder.boundary_usage_quarters AS q
+		SELECT date_bin('15 minutes', g.at, '2000-01-01 00:00:00+00'), g.workspace_id, g.user_id, g.template_id, g.organization_id,
+			   count(*), sum(g.allowed), sum(g.denied)
+		  FROM gone g GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
+		ON CONFLICT (quarter, workspace_id, user_id, template_id, organization_id) DO UPDATE
+		   SET reports = q.reports + excluded.reports, allowed = q.allowed + excluded.allowed, denied = q.denied + excluded.denied
+	)
+	SELECT count(*) INTO v_rows FROM gone;
+	RETURN v_rows;
+END
+$$;
+COMMENT ON FUNCTION coder.boundary_fold(timestamptz, integer) IS
+	'Folds reports before a time into quarters of an hour; how many. No report is ever in both or in none.';
+
+CREATE OR REPLACE FUNCTION coder.boundary_purge(at timestamptz) RETURNS integer
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_retention CONSTANT bigint := coder.setting_seconds('boundary_usage_retention', 180 * 86400);
+	v_done integer := 0;
+	v_rows integer;
+BEGIN
+	IF v_retention > 0 THEN
+		DELETE FROM coder.boundary_usage_quarters q WHERE q.quarter < at - v_retention * interval '1 second';
+		GET DIAGNOSTICS v_rows = ROW_COUNT;
+		v_done := v_rows;
+		DELETE FROM coder.boundary_usage_periods p WHERE p.closed_at < at - v_retention * interval '1 second';
+		GET DIAGNOSTICS v_rows = ROW_COUNT;
+		v_done := v_done + v_rows;
+	END IF;
+	RETURN v_done;
+END
+$$;
+COMMENT ON FUNCTION coder.boundary_purge(timestamptz) IS
+	'Deletes usage and sealed periods older than boundary_usage_retention (180 days; 0: never); how many.';
+
+CREATE OR REPLACE FUNCTION coder.tick_boundary(at timestamptz) RETURNS integer
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_open bigint := (SELECT p.period FROM coder.boundary_usage_periods p WHERE p.closed_at IS NULL);
+	v_done integer := coder.boundary_fold(at - coder.setting_seconds('boundary_usage_detail', 3600) * interval '1 second');
+BEGIN
+	-- The sums of closed periods are sealed: their sets have served.
+	DELETE FROM coder.boundary_usage_workspaces w
+	 WHERE w.ctid = ANY (ARRAY(SELECT o.ctid FROM coder.boundary_usage_workspaces o WHERE o.period < v_open LIMIT 20000));
+	DELETE FROM coder.boundary_usage_users u
+	 WHERE u.ctid = ANY (ARRAY(SELECT o.ctid FROM coder.boundary_usage_users o WHERE o.period < v_open LIMIT 20000));
+	DELETE FROM coder.boundary_batches b
+	 WHERE b.ctid = ANY (ARRAY(SELECT o.ctid FROM coder.boundary_batches o WHERE o.at < tick_boundary.at - interval '1 day'
+								ORDER BY o.at LIMIT 20000));
+	RETURN v_done;
+END
+$$;
+COMMENT ON FUNCTION coder.tick_boundary(timestamptz) IS
+	'Folds reports older than boundary_usage_detail (an hour), drops the sets of closed periods and batch ids older than a day, some at a time; how many reports.';
+
+CREATE OR REPLACE FUNCTION coder.tick_boundary_period(at timestamptz) RETURNS integer
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_timeout CONSTANT text := current_setting('lock_timeout');
+BEGIN
+	IF coder.tick_due('boundary_usage', interval '30 minutes', at) THEN
+		-- Reports wait while this waits: it does not wait long.
+		PERFORM set_config('lock_timeout', '500ms', true);
+		PERFORM coder.boundary_usage_close();
+		PERFORM set_config('lock_timeout', v_timeout, true);
+		RETURN 1;
+	END IF;
+	RETURN 0;
+EXCEPTION WHEN lock_not_available THEN
+	RETURN 0;
+END
+$$;
+COMMENT ON FUNCTION coder.tick_boundary_period(timestamptz) IS
+	'Ends the period every 30 minutes; 1 if it did. The last thing of a transaction, as reports wait for it.';

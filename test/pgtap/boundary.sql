@@ -1,0 +1,195 @@
+-- Boundary usage: every acknowledged report counts once, in one period; sets are sets. Names like B4 and Q3 are the cases of the
+-- specification of boundary usage.
+BEGIN;
+SELECT no_plan();
+\i api.psql
+\set n 4
+\i workspaces.psql
+SET LOCAL session_replication_role = origin;
+
+-- Agents 0 to 3 (0 to 3 run) of four workspaces of one owner; workspace 2 gets another owner.
+INSERT INTO coder.users (id, username, email, login_type, status)
+VALUES ('00000000-0000-4000-8000-00000000000b', 'bob', 'bob@example.com', 'password', 'active');
+SET LOCAL session_replication_role = replica;
+UPDATE coder.workspaces SET owner_id = '00000000-0000-4000-8000-00000000000b' WHERE name = 'workspace-2';
+SET LOCAL session_replication_role = origin;
+
+-- A report of an agent as the gateway gives it.
+CREATE FUNCTION pg_temp.logs(allowed int, denied int, at text DEFAULT coder.ts(clock_timestamp())) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT coalesce(jsonb_agg(jsonb_build_object('allowed', i <= allowed, 'time', at, 'http_request',
+					  jsonb_build_object('method', 'GET', 'url', 'https://a.example/' || i))), '[]')
+	  FROM generate_series(1, allowed + denied) i
+$$;
+CREATE FUNCTION pg_temp.report(agent int, allowed int, denied int, batch text DEFAULT NULL) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT coder.agent_rpc(pg_temp.id('agent', agent), 'ReportBoundaryLogs',
+						   jsonb_strip_nulls(jsonb_build_object('logs', pg_temp.logs(allowed, denied), 'batch_id', batch)))
+$$;
+-- Workspaces, users, allowed, denied of the period, which ends.
+CREATE FUNCTION pg_temp.reset() RETURNS text LANGUAGE sql AS $$
+	SELECT concat_ws(' ', c.unique_workspaces, c.unique_users, c.allowed_requests, c.denied_requests) FROM coder.boundary_usage_close() c
+$$;
+
+SELECT is(pg_temp.reset(), '0 0 0 0', 'B8 B12: nothing was reported: zeros');
+SELECT is((SELECT count(*) FROM coder.boundary_usage_stats), 0::bigint, 'B8: and no row');
+SELECT is(pg_temp.report(0, 5, 2), '{}', 'a report is acknowledged');
+SELECT is(pg_temp.reset(), '1 1 5 2', 'B2');
+SELECT is(pg_temp.reset(), '0 0 0 0', 'B15: a reset leaves nothing');
+SELECT pg_temp.report(0, 3, 1), pg_temp.report(0, 4, 2), pg_temp.report(0, 2, 0);
+SELECT is(pg_temp.reset(), '1 1 9 3', 'B3 B6: one workspace and user, sums of all its reports');
+SELECT pg_temp.report(0, 1, 0), pg_temp.report(1, 2, 1), pg_temp.report(2, 3, 2);
+SELECT is(pg_temp.reset(), '3 2 6 3', 'B4: three workspaces, two users');
+SELECT pg_temp.report(0, 10, 5);
+SELECT is(pg_temp.reset(), '1 1 10 5', 'B7: what was');
+SELECT pg_temp.report(2, 3, 1);
+SELECT is(pg_temp.reset(), '1 1 3 1', 'B7: and only what is new');
+
+-- Sets grow only.
+SELECT pg_temp.report(0, 1, 0), pg_temp.report(1, 1, 0);
+SELECT pg_temp.report(2, 1, 0);
+SELECT pg_temp.report(0, 1, 0), pg_temp.report(3, 1, 0);
+SELECT is(pg_temp.reset(), '4 2 5 0', 'Q3 S2: who came in any report of the period is counted, once');
+
+-- The statements of replicas that count for themselves.
+CREATE FUNCTION pg_temp.upsert(k int, dw int, du int, w int, u int, a bigint, d bigint) RETURNS bool LANGUAGE sql AS $$
+	SELECT coder.boundary_usage_upsert(('00000000-0000-4000-9000-00000000000' || k)::uuid, dw, du, w, u, a, d)
+$$;
+SELECT is(pg_temp.upsert(1, 5, 3, 999, 999, 0, 0), true, 'B9: a replica''s first row of a period');
+SELECT is((SELECT concat_ws(' ', unique_workspaces_count, unique_users_count) FROM coder.boundary_usage_stats), '5 3', 'B9: has the deltas');
+SELECT is(pg_temp.upsert(1, 1, 1, 8, 5, 200, 20), false, 'B10: the next');
+SELECT is(pg_temp.upsert(1, 0, 0, 8, 5, 100, 10), false, 'B10: and the next');
+SELECT is(pg_temp.reset(), '8 5 300 30', 'B10: replace the totals and add the requests');
+SELECT pg_temp.upsert(1, 10, 5, 0, 0, 100, 10), pg_temp.upsert(2, 15, 8, 0, 0, 150, 15), pg_temp.upsert(3, 20, 12, 0, 0, 200, 20);
+SELECT is(pg_temp.reset(), '45 25 450 45', 'B11: replicas are added up');
+SELECT count(pg_temp.upsert(i, i, i, 0, 0, 10 * i, 0)) FROM generate_series(1, 5) i;
+SELECT is(pg_temp.reset(), '15 15 150 0', 'B13: five replicas');
+SELECT is(pg_temp.reset(), '0 0 0 0', 'B13: once');
+SELECT pg_temp.upsert(1, 1, 1, 1, 1, 10, 0);
+UPDATE coder.boundary_usage_stats SET window_start = window_start - interval '61 min';
+SELECT pg_temp.upsert(1, 1, 1, 1, 1, 5, 0);
+SELECT is(pg_temp.reset(), '1 1 15 0', 'Q8: an old row keeps its traffic');
+
+-- Windows.
+SELECT is((SELECT count(*) FROM (SELECT opened_at, lag(closed_at) OVER (ORDER BY period) AS before FROM coder.boundary_usage_periods) p
+			WHERE opened_at <> before), 0::bigint, 'Q5: windows touch');
+SELECT is((SELECT count(*) FROM coder.boundary_usage_periods WHERE closed_at IS NULL), 1::bigint, 'one period is open');
+UPDATE coder.boundary_usage_periods SET opened_at = clock_timestamp() + interval '1 day' WHERE closed_at IS NULL;
+SELECT pg_temp.report(0, 7, 0);
+SELECT is((SELECT count(*) FROM coder.boundary_reports r, coder.boundary_usage_periods p WHERE p.closed_at IS NULL AND r.at >= p.opened_at AND r.allowed = 7),
+		  1::bigint, 'Q7: after the clock went back a day a report is in its period''s window');
+SELECT is((SELECT count(*) FROM coder.boundary_reports r, coder.boundary_usage_close() p WHERE r.at >= p.opened_at AND r.at < p.closed_at),
+		  1::bigint, 'Q7: which ends behind it');
+DELETE FROM coder.boundary_reports WHERE at > now() + interval '1 hour';
+DELETE FROM coder.boundary_usage_periods WHERE opened_at > now() + interval '1 hour' AND closed_at IS NOT NULL;
+UPDATE coder.boundary_usage_periods SET opened_at = clock_timestamp() WHERE closed_at IS NULL;
+SELECT throws_ok($$UPDATE coder.boundary_usage_stats SET denied_requests = -1; INSERT INTO coder.boundary_usage_stats (replica_id, denied_requests) VALUES (gen_random_uuid(), -1)$$,
+	'23514', NULL, 'no sum is negative');
+
+-- Sealed periods are told until they are taken.
+SELECT pg_temp.report(0, 10, 2), pg_temp.report(1, 5, 1), pg_temp.report(2, 3, 0);
+CREATE TEMP TABLE sealed AS SELECT * FROM coder.boundary_usage_close();
+SELECT is((SELECT coder.boundary_usage_summary(u) - 'period_start' - 'period_duration_ms' FROM coder.boundary_usage_unsent() u ORDER BY period DESC LIMIT 1),
+	'{"unique_workspaces": 3, "unique_users": 2, "allowed_requests": 18, "denied_requests": 3}', 'B18: the summary');
+SELECT is((SELECT (coder.boundary_usage_summary(p) ->> 'period_start', (coder.boundary_usage_summary(p) ->> 'period_duration_ms')::int)::text FROM sealed JOIN coder.boundary_usage_periods p USING (period)),
+	(SELECT (coder.ts(opened_at), round(extract(epoch FROM closed_at - opened_at) * 1000)::int)::text FROM sealed), 'B18 S10: its window is the real one');
+SELECT is((SELECT count(*) FROM coder.boundary_usage_unsent() u JOIN sealed USING (period)), 1::bigint, 'Q6: it is told');
+SELECT is((SELECT count(*) FROM coder.boundary_usage_unsent() u JOIN sealed USING (period)), 1::bigint, 'Q6: and again');
+SELECT is((SELECT coder.boundary_usage_sent(period) FROM sealed), true, 'Q6: until it is taken');
+SELECT is((SELECT coder.boundary_usage_sent(period) FROM sealed), false, 'Q6: which happens once');
+SELECT is((SELECT count(*) FROM coder.boundary_usage_unsent() u JOIN sealed USING (period)), 0::bigint, 'B19 B20: then no more');
+SELECT coder.boundary_add(pg_temp.id('workspace', 0), pg_temp.id('user', 0), pg_temp.id('template', 0), :'org', 0, 1);
+SELECT pg_temp.reset();
+SELECT is((SELECT denied_requests FROM coder.boundary_usage_unsent() ORDER BY period DESC LIMIT 1), 1::bigint, 'S11: one denied request is told');
+
+-- A batch that comes again.
+SELECT pg_temp.report(0, 4, 1, '000102030405060708090a0b0c0d0e0f'), pg_temp.report(0, 4, 1, '000102030405060708090a0b0c0d0e0f'),
+	   pg_temp.report(1, 4, 1, '000102030405060708090a0b0c0d0e0f');
+SELECT is((SELECT sum(repeated_reports) FROM coder.boundary_usage_stats), 1::numeric, 'S13: what was repeated is known');
+SELECT is(pg_temp.reset(), '2 1 8 2', 'S13: a batch is counted once; another agent may have the same id');
+SELECT throws_ok($$SELECT pg_temp.report(0, 1, 0, 'xyz')$$, 'ZC400', NULL, 'a batch id that is none is refused');
+
+-- Bad input.
+SELECT is(coder.agent_rpc(pg_temp.id('agent', 0), 'ReportBoundaryLogs',
+	'{"logs": [{"allowed": true}, {"allowed": false, "dns_request": {}}, {"allowed": true, "http_request": null}, {"allowed": true, "http_request": {"method": "GET"}},
+			   {"http_request": {}}, {"http_request": {}, "time": "0001-01-01T00:00:00.000000000Z"}]}'), '{}', 'entries of an unknown kind are acknowledged');
+SELECT is((SELECT concat_ws(' ', sum(ignored_requests), sum(skewed_requests)) FROM coder.boundary_usage_stats), '3 1', 'and not counted, but as such');
+SELECT is(pg_temp.reset(), '1 1 1 2', 'the others are');
+SELECT coder.agent_rpc(pg_temp.id('agent', 0), 'ReportBoundaryLogs', '{"logs": [{"allowed": true}]}');
+SELECT is((SELECT concat_ws(' ', reports, ignored_requests, unique_users_count) FROM coder.boundary_usage_stats), '0 1 0', 'with nothing else in it a report names nobody');
+SELECT is(coder.agent_rpc(pg_temp.id('agent', 0), 'ReportBoundaryLogs', '{}'), '{}', 'an empty report');
+SELECT is(pg_temp.reset(), '0 0 0 0', 'is nothing');
+SELECT coder.agent_rpc(pg_temp.id('agent', 0), 'ReportBoundaryLogs', jsonb_build_object('logs',
+	pg_temp.logs(1, 0, coder.ts(now() + interval '1 day')) || pg_temp.logs(0, 1, coder.ts(now() - interval '1 day')) || pg_temp.logs(1, 0)));
+SELECT is((SELECT skewed_requests FROM coder.boundary_usage_stats), 2::bigint, 'clocks a day off are noticed');
+SELECT is((SELECT concat_ws(' ', c.allowed_requests, c.denied_requests, (SELECT sum(u.allowed) FROM coder.boundary_usage(c.opened_at, c.closed_at) u)) FROM coder.boundary_usage_close() c),
+	'2 1 2', 'and move nothing: it is the database''s clock');
+SELECT pg_temp.report(0, 9999, 1);
+SELECT is(pg_temp.reset(), '1 1 9999 1', 'ten thousand entries in one report');
+SELECT throws_ok($$SELECT pg_temp.report(0, 100001, 0)$$, 'ZC400', NULL, 'a hundred thousand are refused');
+SELECT throws_ok($$SELECT coder.boundary_add(pg_temp.id('workspace', 0), pg_temp.id('user', 0), pg_temp.id('template', 0), gen_random_uuid(), -1, 2)$$, 'ZC400', NULL, 'negative counts are refused');
+SELECT throws_ok($$SELECT pg_temp.upsert(1, 1, 1, 1, 1, 9223372036854775807, 0)$$, 'ZC400', NULL, 'so are huge ones');
+SELECT throws_ok($$SELECT pg_temp.upsert(1, 1, 1, 1, 1, NULL, 0)$$, 'ZC400', NULL, 'and none');
+SELECT is(pg_temp.reset(), '0 0 0 0', 'nothing of what was refused is counted');
+SELECT throws_ok($$SELECT coder.agent_rpc(gen_random_uuid(), 'ReportBoundaryLogs', '{}')$$, 'ZC401', NULL, 'an agent that there is not is refused');
+SET LOCAL session_replication_role = replica;
+UPDATE coder.workspaces SET latest_build_id = gen_random_uuid() WHERE name = 'workspace-1';
+UPDATE coder.workspaces SET deleted = true WHERE name = 'workspace-2';
+UPDATE coder.workspace_agents SET deleted = true WHERE id = pg_temp.id('agent', 3);
+SET LOCAL session_replication_role = origin;
+SELECT throws_ok(format($$SELECT pg_temp.report(%s, 1, 1)$$, i), 'ZC401', NULL, 'so is one of a ' || what)
+  FROM (VALUES (1, 'workspace that has a newer build'), (2, 'deleted workspace'), (3, 'resource that lost it')) v(i, what);
+SELECT is(pg_temp.reset(), '0 0 0 0', 'and nothing is counted for them');
+
+-- Windows on usage, before and after folding.
+DELETE FROM coder.boundary_reports;
+INSERT INTO coder.boundary_reports
+SELECT t, pg_temp.id('workspace', w), pg_temp.id('user', 0), pg_temp.id('template', 0), :'org', 1, 2
+  FROM (VALUES (timestamptz '2026-03-01 10:00:00+00', 0), ('2026-03-01 10:14:59.999999+00', 0), ('2026-03-01 10:15:00+00', 1),
+			   ('2026-03-01 22:59:59+00', 0), ('2026-03-01 23:00:00+00', 0)) v(t, w);
+CREATE FUNCTION pg_temp.used(a timestamptz, b timestamptz) RETURNS text LANGUAGE sql AS $$
+	SELECT concat_ws(' ', sum(reports), sum(allowed), sum(denied), count(DISTINCT workspace_id)) FROM coder.boundary_usage(a, b)
+$$;
+SELECT is(pg_temp.used('2026-03-01 10:00+00', '2026-03-01 10:15+00'), '2 2 4 1', 'a window includes its start, not its end');
+SELECT is(pg_temp.used('2026-03-01 10:14:59.999999+00', '2026-03-01 10:15:00.000001+00'), '2 2 4 2', 'to the microsecond');
+SELECT is(pg_temp.used('-infinity', 'infinity'), '5 5 10 2', 'windows may be open');
+SELECT is((SELECT string_agg(day || ':' || n, ' ' ORDER BY day) FROM (SELECT day, sum(reports) n FROM coder.boundary_usage('-infinity', 'infinity', 'Europe/Berlin') GROUP BY 1) d),
+	'2026-03-01:4 2026-03-02:1', 'days are those of the zone');
+SELECT is(coder.boundary_fold('2026-03-01 22:59:59.5+00', 3), 3, 'older reports are folded, some at a time');
+SELECT is(pg_temp.used('-infinity', 'infinity'), '5 5 10 2', 'which changes no sum');
+SELECT is(coder.boundary_fold('2026-03-01 22:59:59.5+00'), 1, 'and the rest');
+SELECT is(pg_temp.used('2026-03-01 10:00+00', '2026-03-01 10:15+00'), '2 2 4 1', 'nor that of a quarter of an hour');
+SELECT is((SELECT string_agg(day || ':' || n, ' ' ORDER BY day) FROM (SELECT day, sum(reports) n FROM coder.boundary_usage('-infinity', 'infinity', 'Europe/Berlin') GROUP BY 1) d),
+	'2026-03-01:4 2026-03-02:1', 'nor that of a day');
+SELECT throws_ok($$SELECT * FROM coder.boundary_usage('2026-03-01 10:07+00', 'infinity')$$, '22023', NULL, 'a window that cuts what is folded is refused, not guessed');
+SELECT lives_ok($$SELECT * FROM coder.boundary_usage('2026-03-01 23:07+00', 'infinity')$$, 'one that cuts nothing is not');
+SELECT results_eq($$SELECT organization_id, template_id, workspace_id, user_id FROM coder.boundary_usage('2026-03-01 10:15+00', '2026-03-01 10:30+00')$$,
+	$$SELECT (SELECT id FROM coder.organizations WHERE is_default), pg_temp.id('template', 0), pg_temp.id('workspace', 1), pg_temp.id('user', 0)$$, 'who and where');
+
+-- By time.
+INSERT INTO coder.boundary_batches SELECT gen_random_uuid(), gen_random_uuid(), now() - h * interval '1 hour' FROM (VALUES (25), (23)) v(h);
+DELETE FROM coder.tick_state WHERE name = 'boundary_usage';
+SELECT pg_temp.report(0, 1, 1);
+SELECT is(coder.tick_boundary_period(now()), 1, 'S9: a period ends by itself');
+SELECT is(coder.tick_boundary_period(now() + interval '29 min'), 0, 'not again before half an hour is over');
+SELECT is((SELECT unique_workspaces FROM coder.boundary_usage_periods WHERE closed_at IS NOT NULL ORDER BY period DESC LIMIT 1), 1::bigint, 'with its sums');
+SELECT coder.tick_boundary(now());
+SELECT is((SELECT count(*) FROM coder.boundary_usage_workspaces) + (SELECT count(*) FROM coder.boundary_usage_users), 0::bigint, 'the sets of closed periods go');
+SELECT is((SELECT count(*) FROM coder.boundary_batches WHERE at < now() - interval '24 h'), 0::bigint, 'B28: so do batch ids after a day');
+SELECT isnt((SELECT count(*) FROM coder.boundary_batches), 0::bigint, 'B28: not before');
+SELECT ok(coder.boundary_purge(now() + interval '181 days') > 0, 'old usage goes');
+SELECT is((SELECT count(*) FROM coder.boundary_usage_quarters) + (SELECT count(*) FROM coder.boundary_usage_periods WHERE closed_at IS NOT NULL), 0::bigint, 'all of it');
+
+-- B21: who may.
+CREATE FUNCTION pg_temp.may(role text, action text) RETURNS bool LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM coder.set_subject_roles('00000000-0000-4000-8000-00000000000b', ARRAY[role]);
+	RETURN coder.can(action, 'boundary_usage');
+END
+$$;
+SELECT is(pg_temp.may(r, a), false, 'B21: ' || r || ' may not ' || a)
+  FROM unnest('{owner,member,template-admin,user-admin,auditor}'::text[]) r, unnest('{read,update,delete}'::text[]) a;
+SET LOCAL ROLE coder_admin;
+SELECT throws_ok('SELECT * FROM coder.boundary_usage(''-infinity'', ''infinity'')', '42501', NULL, 'B21: nor by SQL');
+SELECT throws_ok('SELECT * FROM coder.boundary_usage_stats', '42501', NULL, 'B21: nor read the table');
+RESET ROLE;
+SELECT * FROM finish();
+ROLLBACK;
