@@ -62,7 +62,9 @@ SQL_API = \
 	api/build.sql \
 	api/workspace.sql \
 	api/quota.sql \
+	api/resource.sql \
 	api/workspaceagent.sql \
+	api/agentrpc.sql \
 	api/boundary.sql \
 	api/tailnet.sql \
 	api/connectionlog.sql \

@@ -1,6 +1,6 @@
 -- sql/api/connectionlog.sql -- who connected to which workspace, by which way
 --
--- Table: sql/schema/app.sql.  Agents report sessions (coder.rpc_report_connection, sql/api/workspaceagent.sql); the web's
+-- Table: sql/schema/app.sql.  Agents report sessions (coder.rpc_report_connection, sql/api/agentrpc.sql); the web's
 -- ways to an agent are noted here.
 
 -- A request for an app, a port or the terminal of an agent, answered with a status: one row an hour for each user,
