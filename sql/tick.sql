@@ -256,6 +256,9 @@ BEGIN
 	IF coder.tick_due('crypto_keys', interval '10 minutes', at) THEN
 		v_done := v_done + coder.crypto_keys_rotate(at);
 	END IF;
+	IF coder.tick_due('usage', interval '5 minutes', at) THEN
+		v_done := v_done + coder.rollup_usage(at);
+	END IF;
 	IF coder.tick_due('template_build_times', interval '1 hour', at) THEN
 		PERFORM coder.refresh_template_build_times();
 	END IF;

@@ -55,6 +55,7 @@ BEGIN
 			jsonb_build_array(coder.validation('reconnect', 'Query param "reconnect" is required and must be a valid uuid')));
 	END IF;
 	PERFORM coder.connection_web(c.workspace, (c.agent).id, NULL, 'terminal', 200, req);
+	PERFORM coder.app_used(c.workspace, (c.agent).id, '', 'terminal');
 	RETURN coder.reply(101, jsonb_build_object('format', 'pty', 'agent_id', (c.agent).id,
 		'reconnect', v_reconnect, 'width', coder.query_size(req, 'width'), 'height', coder.query_size(req, 'height'),
 		'command', coalesce(req.query ->> 'command', ''), 'container', coalesce(req.query ->> 'container', ''),
@@ -191,11 +192,14 @@ DECLARE
 BEGIN
 	PERFORM coder.connection_web(w, t.agent_id, NULL, slug,
 		coalesce((v_answer.body::jsonb ->> 'status')::integer, 200), req);
+	IF v_answer.body::jsonb ? 'agent_id' THEN
+		PERFORM coder.app_used(w, t.agent_id, slug, CASE WHEN host THEN 'subdomain' ELSE 'path' END);
+	END IF;
 	RETURN v_answer;
 END
 $$;
 COMMENT ON FUNCTION coder.app_open_noted(coder.request, coder.workspaces, coder.app_target, text, boolean) IS
-	'The same, with a row of the connection log for each session.';
+	'The same, with a row of the connection log for each session, and counted as use.';
 
 CREATE OR REPLACE FUNCTION coder.app_not_open(req coder.request, w coder.workspaces, t coder.app_target, slug text) RETURNS coder.response
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$

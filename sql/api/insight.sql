@@ -1,6 +1,4 @@
--- sql/api/insight.sql -- figures over time
---
--- Those of templates and workspaces need statistics of agents and are not built yet (sql/api/unbuilt.sql).
+-- sql/api/insight.sql -- figures of users over time; those of templates and workspaces are in sql/api/usage.sql
 
 -- The zone of a request's days: timezone (IANA) or tz_offset (hours); UTC where neither is given.
 CREATE OR REPLACE FUNCTION coder.query_zone(req coder.request)
