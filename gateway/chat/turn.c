@@ -56,6 +56,7 @@ struct Turn
 	const char *id;		 /* of chat */
 	const char *owner;	 /* of chat */
 	bool armed;			 /* our own "running" was seen */
+	bool beaten;		 /* it was in the last heartbeat */
 	bool interrupted;	 /* while a step is being stored */
 	Grant grant;
 	GrantWait *grant_wait;
@@ -371,6 +372,64 @@ on_grant(void *arg, Grant grant, const char *error)
 		load_prompt(t);
 }
 
+/*
+ * News may overtake the answer that gives the chat: the last leases that were told, and what was told of each since.
+ */
+typedef struct Lease
+{
+	char chat[40];
+	char began[48];
+	char since[24]; /* "": nothing */
+} Lease;
+
+static Lease leases[256];
+static unsigned n_leases; /* ever; the slot is its remainder */
+
+static Lease *
+find_lease(const char *chat, const char *began)
+{
+	unsigned have = n_leases < 256 ? n_leases : 256;
+
+	for (unsigned i = 1; i <= have; i++)
+	{
+		Lease *lease = &leases[(n_leases - i) % 256];
+
+		if (strcmp(lease->chat, chat) == 0)
+			return began == NULL || strcmp(lease->began, began) == 0 ? lease : NULL;
+	}
+	return NULL;
+}
+
+static void
+note_lease(const char *chat, const char *status)
+{
+	Lease *lease;
+
+	if (strncmp(status, "running ", 8) != 0)
+	{
+		lease = find_lease(chat, NULL);
+		if (lease != NULL)
+			snprintf(lease->since, sizeof(lease->since), "%s", status);
+		return;
+	}
+	lease = &leases[n_leases++ % 256];
+	snprintf(lease->chat, sizeof(lease->chat), "%s", chat);
+	snprintf(lease->began, sizeof(lease->began), "%s", status + 8);
+	lease->since[0] = '\0';
+}
+
+/* What was told of this lease before the turn was there. */
+static void
+heed_early_news(Turn *t)
+{
+	const char *began = json_string_value(json_object_get(t->chat, "started_at"));
+	const Lease *lease = began != NULL ? find_lease(t->id, began) : NULL;
+
+	t->armed = lease != NULL;
+	if (lease != NULL && lease->since[0] != '\0')
+		turn_status(t->id, lease->since);
+}
+
 void
 turn_start(json_t *taken)
 {
@@ -393,6 +452,9 @@ turn_start(json_t *taken)
 	n_turns++;
 	grant_find(&t->grant_wait, turn_env.config, turn_env.now_ms(),
 			   json_string_value(json_object_get(t->chat, "last_model_config_id")), t->owner, on_grant, t);
+	/* The configuration may have been at hand, and the turn may have failed already. */
+	if (turns == t)
+		heed_early_news(t);
 }
 
 /* Storing --------------------------------------------------------------------- */
@@ -713,11 +775,13 @@ void
 turn_status(const char *chat, const char *status)
 {
 	Turn *t = find_turn(chat);
+	const char *began = t != NULL ? json_string_value(json_object_get(t->chat, "started_at")) : NULL;
 
+	note_lease(chat, status);
 	if (t == NULL)
 		return;
-	if (strcmp(status, "running") == 0)
-		t->armed = true;
+	if (strncmp(status, "running ", 8) == 0)
+		t->armed |= began != NULL && strcmp(status + 8, began) == 0;
 	else if (!t->armed || t->state == TURN_FINISHING)
 		return;
 	else if (strcmp(status, "waiting") == 0)
@@ -734,7 +798,7 @@ turn_keep_only(const char *ids)
 	for (Turn *t = turns; t != NULL; t = next)
 	{
 		next = t->next;
-		if (strstr(ids, t->id) == NULL && t->armed && t->state != TURN_FINISHING)
+		if (strstr(ids, t->id) == NULL && t->beaten && t->state != TURN_FINISHING)
 			interrupt(t);
 	}
 }
@@ -749,7 +813,10 @@ turn_ids(void)
 		return NULL;
 	*p++ = '{';
 	for (Turn *t = turns; t != NULL; t = t->next)
+	{
 		p += sprintf(p, "%s%s", t == turns ? "" : ",", t->id);
+		t->beaten = true;
+	}
 	strcpy(p, "}");
 	return text;
 }

@@ -17,7 +17,7 @@ BEGIN
 			  WHERE x.id IN (SELECT y.id FROM coder.chats y WHERE y.status = 'pending' ORDER BY y.updated_at LIMIT n FOR UPDATE SKIP LOCKED)
 			 RETURNING x.* LOOP
 		DELETE FROM coder.chat_stream_events e WHERE e.chat_id = c.id;
-		PERFORM coder.chat_tell_stream(c.id, 'running');
+		PERFORM coder.chat_tell_stream(c.id, 'running ' || (to_jsonb(c)->>'started_at'));
 		RETURN NEXT jsonb_build_object('chat', to_jsonb(c), 'owner', (SELECT jsonb_build_object('id', u.id, 'username', u.username,
 			'name', u.name, 'email', u.email) FROM coder.users u WHERE u.id = c.owner_id));
 	END LOOP;
