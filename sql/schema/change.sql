@@ -9,7 +9,7 @@ AS 'MODULE_PATHNAME', 'coder_row_changed';
 COMMENT ON FUNCTION coder.row_changed() IS
 	'Trigger: kept answers that were made of rows with the ids in these columns are not given any more once the transaction commits; without columns the pages of the list of workspaces; TRUNCATE: all.';
 
--- The columns by which extension/workspace.c reads each table (tables[] there: a table read by two
+-- The columns by which extension/workspacetree.c reads each table (tables[] there: a table read by two
 -- columns has both).  ALWAYS: also where session_replication_role keeps other triggers from firing.
 DO $$
 DECLARE
