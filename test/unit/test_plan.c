@@ -59,7 +59,7 @@ resource(const json_t *mapped, const char *name)
 
 	json_array_foreach(json_object_get(mapped, "resources"),
 					   i,
-					   item) if (strcmp(str(item, "name"), name) == 0) return item;
+					   item) if (strcmp(plan_str(item, "name"), name) == 0) return item;
 	return NULL;
 }
 
@@ -84,12 +84,12 @@ test_plan_time(void **state)
 	(void) state;
 	assert_null(error);
 	assert_int_equal(json_array_size(json_object_get(m, "resources")), 2);
-	assert_string_equal(str(agent, "name"), "main");
-	assert_string_equal(str(app, "sharing_level"), "PUBLIC");
-	assert_string_equal(str(app, "open_in"), "TAB");
-	assert_string_equal(str(app, "display_name"), "web");
-	assert_int_equal(num(ws, "daily_cost"), 7);
-	assert_string_equal(str(json_array_get(json_object_get(ws, "metadata"), 0), "key"), "k");
+	assert_string_equal(plan_str(agent, "name"), "main");
+	assert_string_equal(plan_str(app, "sharing_level"), "PUBLIC");
+	assert_string_equal(plan_str(app, "open_in"), "TAB");
+	assert_string_equal(plan_str(app, "display_name"), "web");
+	assert_int_equal(plan_num(ws, "daily_cost"), 7);
+	assert_string_equal(plan_str(json_array_get(json_object_get(ws, "metadata"), 0), "key"), "k");
 	assert_int_equal(json_array_size(json_object_get(resource(m, "home"), "agents")), 0);
 	json_decref(m);
 }
@@ -111,7 +111,7 @@ test_apply_time(void **state)
 	const json_t *agent = json_array_get(json_object_get(resource(m, "ws"), "agents"), 0);
 
 	(void) state;
-	assert_string_equal(str(agent, "token"), "T");
+	assert_string_equal(plan_str(agent, "token"), "T");
 	assert_int_equal(json_array_size(json_object_get(agent, "apps")), 0);
 	assert_int_equal(json_array_size(json_object_get(agent, "scripts")), 2);
 	json_decref(m);
@@ -161,9 +161,9 @@ test_parameters(void **state)
 	const json_t *p = json_array_get(json_object_get(m, "parameters"), 0);
 
 	(void) state;
-	assert_string_equal(str(p, "form_type"), "SLIDER");
-	assert_false(flag(p, "required"));
-	assert_int_equal(num(p, "validation_min"), 1);
+	assert_string_equal(plan_str(p, "form_type"), "SLIDER");
+	assert_false(plan_flag(p, "required"));
+	assert_int_equal(plan_num(p, "validation_min"), 1);
 	assert_null(json_object_get(p, "validation_max"));
 	json_decref(m);
 }
