@@ -45,6 +45,7 @@
 typedef struct EventShared
 {
 	ConditionVariable committed;
+	int64 history; /* another one each time shared memory is made: at start and behind a crash */
 } EventShared;
 
 static EventShared *shared;
@@ -52,6 +53,7 @@ static bool emitted; /* by the current transaction */
 
 PG_FUNCTION_INFO_V1(coder_emit);
 PG_FUNCTION_INFO_V1(coder_events_after);
+PG_FUNCTION_INFO_V1(coder_events_history);
 
 void
 coder_event_shmem_request(void)
@@ -67,7 +69,11 @@ coder_event_shmem_startup(void)
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	shared = ShmemInitStruct("coder events", sizeof(EventShared), &found);
 	if (!found)
+	{
 		ConditionVariableInit(&shared->committed);
+		if (!pg_strong_random(&shared->history, sizeof(shared->history)))
+			shared->history = GetCurrentTimestamp();
+	}
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -233,4 +239,18 @@ coder_events_after(PG_FUNCTION_ARGS)
 	if (shared != NULL)
 		ConditionVariableCancelSleep();
 	return (Datum) 0;
+}
+
+/*
+ * coder.events_history() RETURNS bigint
+ *
+ * While it is the same, positions mean the same.  A crash may take transaction ids
+ * back whose records had not reached the disk: they are given out anew, so that a
+ * position of before may be behind events that a reader has not had.  Without shared
+ * memory of our own only a new start of the server is told.
+ */
+Datum
+coder_events_history(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64(shared != NULL ? shared->history : PgStartTime);
 }

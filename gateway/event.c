@@ -79,6 +79,7 @@ static struct
 	bool starting; /* the statement asks for it */
 	bool stopping;
 	uint64_t after;	 /* the database's position: a transaction */
+	int64_t history; /* in which it has a meaning */
 	int64_t number;	 /* of the last event that was posted */
 	GwTimer timer;
 } poller;
@@ -330,11 +331,11 @@ poller_ask(void)
 	const char *values[] = {after};
 	int ok;
 
-	/* Each start compares with where the database stands: what went back is another history. */
+	/* Each start asks where the database stands: what went back, or has crashed, is another history. */
 	poller.starting = !poller.starting && PQtransactionStatus(poller.pg) == PQTRANS_IDLE && poller.sock == NULL;
 	snprintf(after, sizeof(after), "%llu", (unsigned long long) poller.after);
 	if (poller.starting)
-		ok = PQsendQuery(poller.pg, "SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())");
+		ok = PQsendQuery(poller.pg, "SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()), coder.events_history()");
 	else
 		ok = PQsendQueryParams(poller.pg,
 							   "SELECT e.next, e.channel, e.payload FROM coder.events_after($1::pg_catalog.xid8, " POLL_MS ") e",
@@ -347,12 +348,14 @@ static void
 take_start(PGresult *result)
 {
 	uint64_t position = strtoull(PQgetvalue(result, 0, 0), NULL, 10);
+	int64_t history = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
 
-	if (!poller.started || position < poller.after)
+	if (!poller.started || position < poller.after || history != poller.history)
 	{
 		if (poller.started)
 			post_reset();
 		poller.after = position;
+		poller.history = history;
 		poller.started = true;
 	}
 }

@@ -21,3 +21,7 @@ RETURNS bigint LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'coder_emit';
 CREATE FUNCTION coder.events_after("position" xid8, timeout_ms int4)
 RETURNS TABLE (next xid8, seq bigint, channel text, payload text)
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'coder_events_after';
+
+-- While it is the same, positions mean the same; a reader whose position is of another history begins anew.
+CREATE FUNCTION coder.events_history()
+RETURNS bigint LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'coder_events_history';

@@ -138,6 +138,18 @@ $node->safe_psql('postgres', "INSERT INTO coder.events (channel, created_at) VAL
 ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM coder.events'), 'it goes on after a round that failed');
 $one->quit;
 $two->quit;
+
+# A crash is another history: positions of before mean nothing any more.
+my $history = $node->safe_psql('postgres', 'SELECT coder.events_history()');
+is($node->safe_psql('postgres', 'SELECT coder.events_history()'), $history, 'the history goes on');
+$node->append_conf('postgresql.conf', 'restart_after_crash = on');
+$node->reload;
+ok($node->poll_query_until('postgres', 'SHOW restart_after_crash', 'on'), 'the server starts again behind a crash');
+my $victim = $node->background_psql('postgres');
+chomp(my $backend = $victim->query('SELECT pg_backend_pid()'));
+kill KILL => $backend;
+ok($node->poll_query_until('postgres', "SELECT coder.events_history() <> $history"), 'a crash begins another');
+eval { $victim->quit };
 $node->safe_psql('postgres', 'DROP EXTENSION coder CASCADE');
 ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'coder worker'"), 'it ends with the extension');
 done_testing();
