@@ -65,32 +65,31 @@ CREATE OR REPLACE FUNCTION coder.boundary_add(workspace uuid, owner uuid, templa
 RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	v_counted CONSTANT bigint := (allowed + denied > 0)::integer;
+	v_shard CONSTANT uuid := coder.boundary_shard();
+	v_counted bigint := 0;
+	v_workspaces bigint := 0;
+	v_users bigint := 0;
 	v_open coder.boundary_usage_periods;
-	v_period bigint;
 	v_at timestamptz;
 BEGIN
 	PERFORM coder.boundary_check(allowed, denied, ignored, skewed);
-	IF allowed + denied + ignored = 0 THEN
+	v_open := coder.boundary_period(false);
+	v_at := greatest(v_open.opened_at, clock_timestamp());
+	IF allowed + denied > 0 THEN
+		v_counted := 1;
+		INSERT INTO coder.boundary_usage_workspaces VALUES (v_open.period, workspace) ON CONFLICT DO NOTHING;
+		v_workspaces := FOUND::integer;
+		INSERT INTO coder.boundary_usage_users VALUES (v_open.period, owner) ON CONFLICT DO NOTHING;
+		v_users := FOUND::integer;
+		INSERT INTO coder.boundary_reports VALUES (v_at, workspace, owner, template, organization, allowed, denied);
+	ELSIF ignored = 0 THEN
 		RETURN;
 	END IF;
-	v_open := coder.boundary_period(false);
-	v_period := v_open.period;
-	v_at := greatest(v_open.opened_at, clock_timestamp());
-	WITH new_workspace AS (
-		INSERT INTO coder.boundary_usage_workspaces SELECT v_period, workspace WHERE v_counted = 1
-		ON CONFLICT DO NOTHING RETURNING 1
-	), new_user AS (
-		INSERT INTO coder.boundary_usage_users SELECT v_period, owner WHERE v_counted = 1
-		ON CONFLICT DO NOTHING RETURNING 1
-	), report AS (
-		INSERT INTO coder.boundary_reports SELECT v_at, workspace, owner, template, organization, allowed, denied WHERE v_counted = 1
-	)
+	-- The shard's row last: it is locked until the transaction ends.
 	INSERT INTO coder.boundary_usage_stats AS s
 		(replica_id, unique_workspaces_count, unique_users_count, allowed_requests, denied_requests, window_start, updated_at,
 		 reports, ignored_requests, skewed_requests)
-	SELECT coder.boundary_shard(), (SELECT count(*) FROM new_workspace), (SELECT count(*) FROM new_user), allowed, denied, v_at, v_at,
-		   v_counted, ignored, skewed
+	VALUES (v_shard, v_workspaces, v_users, allowed, denied, v_at, v_at, v_counted, ignored, skewed)
 	ON CONFLICT (replica_id) DO UPDATE
 	   SET unique_workspaces_count = s.unique_workspaces_count + excluded.unique_workspaces_count,
 		   unique_users_count = s.unique_users_count + excluded.unique_users_count,
