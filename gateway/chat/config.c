@@ -54,6 +54,9 @@ struct ConfigCache
 	Entry *oldest; /* prompts */
 	Entry *newest;
 	int n_prompts;
+	int64_t confirmed; /* when all entries were known to hold; 0: never */
+	int64_t seen[CONFIG_SEEN_CHANGES]; /* numbers of the latest changes */
+	int n_seen;
 	ConfigStats stats;
 };
 
@@ -145,6 +148,19 @@ drop_kind(ConfigCache *cache, ConfigKind kind)
 	}
 }
 
+static int64_t
+life_of(ConfigKind kind)
+{
+	return kind == CONFIG_PROMPT ? CONFIG_PROMPT_MS : kind == CONFIG_MODEL ? CONFIG_MODEL_MS : CONFIG_PROVIDERS_MS;
+}
+
+/* Does it hold: by its own age, or by the word that nothing has changed since? */
+static bool
+holds(const ConfigCache *cache, const Entry *e, int64_t now_ms)
+{
+	return e->until > now_ms || (cache->confirmed != 0 && cache->confirmed + life_of(e->kind) > now_ms);
+}
+
 static void
 store(ConfigCache *cache, ConfigKind kind, const char *key, json_t *value, int64_t until)
 {
@@ -229,7 +245,7 @@ config_get(ConfigCache *cache, ConfigKind kind, const char *key, int64_t now_ms,
 	ConfigWait *wait;
 	bool begun = false;
 
-	if (*link != NULL && (*link)->until > now_ms)
+	if (*link != NULL && holds(cache, *link, now_ms))
 	{
 		Entry *e = *link;
 		json_t *value = json_incref(e->value);
@@ -275,12 +291,10 @@ config_filled(ConfigFill *fill, json_t *value, const char *error, int64_t now_ms
 {
 	ConfigCache *cache = fill->cache;
 	bool missing_model = json_is_null(value) && fill->kind == CONFIG_MODEL;
-	int64_t life = fill->kind == CONFIG_PROMPT ? CONFIG_PROMPT_MS : fill->kind == CONFIG_MODEL ? CONFIG_MODEL_MS
-																								: CONFIG_PROVIDERS_MS;
 
 	/* Who asks from a callback must find the entry, or begin a fill of its own. */
 	if (value != NULL && !fill->stale && !missing_model)
-		store(cache, fill->kind, fill->key, value, now_ms + life);
+		store(cache, fill->kind, fill->key, value, now_ms + life_of(fill->kind));
 	else if (value != NULL && fill->stale)
 		cache->stats.dropped++;
 	fill->stale = true;
@@ -329,28 +343,69 @@ config_invalidate_prompt(ConfigCache *cache, const char *user)
 	overtake(cache, CONFIG_PROMPT, NULL);
 }
 
-void
-config_invalidate_all(ConfigCache *cache)
+/* Of all users. */
+static void
+config_invalidate_prompts(ConfigCache *cache)
 {
-	config_invalidate_providers(cache);
+	cache->stats.invalidations++;
 	drop_kind(cache, CONFIG_PROMPT);
 	overtake(cache, CONFIG_PROMPT, NULL);
 }
 
 void
+config_invalidate_all(ConfigCache *cache)
+{
+	cache->confirmed = 0;
+	config_invalidate_providers(cache);
+	config_invalidate_prompts(cache);
+}
+
+/* Has a change of this number come before? */
+static bool
+seen(ConfigCache *cache, int64_t number)
+{
+	int n = cache->n_seen < CONFIG_SEEN_CHANGES ? cache->n_seen : CONFIG_SEEN_CHANGES;
+
+	for (int i = 0; i < n; i++)
+		if (cache->seen[i] == number)
+			return true;
+	cache->seen[cache->n_seen % CONFIG_SEEN_CHANGES] = number;
+	cache->n_seen = cache->n_seen == 2 * CONFIG_SEEN_CHANGES - 1 ? CONFIG_SEEN_CHANGES : cache->n_seen + 1;
+	return false;
+}
+
+void
+config_changed(ConfigCache *cache, const json_t *change)
+{
+	const char *kind = json_string_value(json_object_get(change, "kind"));
+	const char *id = json_string_value(json_object_get(change, "entity_id"));
+	const json_t *number = json_object_get(change, "change");
+
+	if (kind == NULL || (json_is_integer(number) && seen(cache, json_integer_value(number))))
+		return;
+	if (strcmp(kind, "providers") == 0)
+		config_invalidate_providers(cache);
+	else if (id != NULL && strcmp(kind, "model_config") == 0)
+		config_invalidate_model(cache, id);
+	else if (id != NULL && strcmp(kind, "user_prompt") == 0)
+		config_invalidate_prompt(cache, id);
+	else if (strcmp(kind, "user_prompts") == 0)
+		config_invalidate_prompts(cache);
+}
+
+void
 config_notified(ConfigCache *cache, const char *payload)
 {
-	json_t *root = json_loads(payload, 0, NULL);
-	const char *kind = json_string_value(json_object_get(root, "kind"));
-	const char *id = json_string_value(json_object_get(root, "entity_id"));
+	json_t *change = json_loads(payload, 0, NULL);
 
-	if (kind != NULL && strcmp(kind, "providers") == 0)
-		config_invalidate_providers(cache);
-	else if (kind != NULL && id != NULL && strcmp(kind, "model_config") == 0)
-		config_invalidate_model(cache, id);
-	else if (kind != NULL && id != NULL && strcmp(kind, "user_prompt") == 0)
-		config_invalidate_prompt(cache, id);
-	json_decref(root);
+	config_changed(cache, change);
+	json_decref(change);
+}
+
+void
+config_confirmed(ConfigCache *cache, int64_t now_ms)
+{
+	cache->confirmed = now_ms;
 }
 
 const ConfigStats *
@@ -365,7 +420,7 @@ config_free(ConfigCache *cache)
 	if (cache == NULL)
 		return;
 	while (cache->fills != NULL)
-		end_fill(cache->fills);
+		config_filled(cache->fills, NULL, "canceled", 0);
 	for (int i = 0; i < BUCKETS; i++)
 		while (cache->buckets[i] != NULL)
 			drop(cache, &cache->buckets[i]);

@@ -6,6 +6,10 @@
  * those who waited for it and is not kept, and who asks afterwards does not join it.  Lifetimes are a second net: ten
  * seconds, five for prompts.  Nothing here is written by those who read: they get a reference and must not change it.
  *
+ * A change comes here twice: by a notification, and with the answer that gives this process its chats (coder.chat_take), so
+ * that no turn begins before what was committed before it is known.  The number of a change tells that it is the same.  An
+ * answer without changes says that all entries still hold: their lifetimes begin anew (config_confirmed).
+ *
  * No I/O and no clock: the owner passes both.  One thread.
  *
  * SPDX-License-Identifier: MIT
@@ -30,6 +34,7 @@ typedef enum ConfigKind
 #define CONFIG_MODEL_MS 10000
 #define CONFIG_PROMPT_MS 5000
 #define CONFIG_MAX_PROMPTS 65536
+#define CONFIG_SEEN_CHANGES 1024
 
 typedef struct ConfigCache ConfigCache;
 typedef struct ConfigFill ConfigFill;
@@ -50,6 +55,7 @@ typedef struct ConfigStats
 } ConfigStats;
 
 ConfigCache *config_new(ConfigLoad load, void *arg);
+/* Who still waits is answered with an error. */
 void config_free(ConfigCache *cache);
 
 /*
@@ -64,8 +70,15 @@ void config_cancel(ConfigWait *wait);
 /* The answer of a read: value (JSON null: none) is taken over; NULL with an error, which is never kept. */
 void config_filled(ConfigFill *fill, json_t *value, const char *error, int64_t now_ms);
 
-/* A payload of chat:config_change: {"kind": "providers" | "model_config" | "user_prompt", "entity_id"}; others are ignored. */
-void config_notified(ConfigCache *cache, const char *payload);
+/*
+ * A change: {"kind": "providers" | "model_config" | "user_prompt" | "user_prompts" (all), "entity_id", "change"?: number}; others are ignored, and
+ * one whose number has come before.
+ */
+void config_changed(ConfigCache *cache, const json_t *change);
+void config_notified(ConfigCache *cache, const char *payload); /* the same as text, from chat:config_change */
+
+/* All changes that were committed before this moment have come. */
+void config_confirmed(ConfigCache *cache, int64_t now_ms);
 
 void config_invalidate_providers(ConfigCache *cache); /* and all models and the default */
 void config_invalidate_model(ConfigCache *cache, const char *id); /* and the default */

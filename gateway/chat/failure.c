@@ -19,6 +19,7 @@ static const char *const timeouts[] = {"timeout", "timed out", "unavailable", "c
 static const char *const config[] = {"invalid model", "model not found", "model_not_found", "unsupported model",
 									 "context length exceeded", "context_exceeded", "maximum context length", "malformed config", NULL};
 static const char *const generic[] = {"server error", "internal server error", NULL};
+static const char *const deadline[] = {"deadline exceeded", NULL};
 static const char *const interrupted[] = {"chat interrupted", "request interrupted", "operation interrupted", NULL};
 
 static bool
@@ -30,24 +31,48 @@ says(const char *text, const char *const *words)
 	return false;
 }
 
-/* "status 503" or "http 503" in a text; 0 where there is none. */
+static int
+three_digits(const char *at)
+{
+	for (int i = 0; i < 3; i++)
+		if (!isdigit((unsigned char) at[i]))
+			return 0;
+	return isdigit((unsigned char) at[3]) ? 0 : (at[0] - '0') * 100 + (at[1] - '0') * 10 + (at[2] - '0');
+}
+
+/* A status that stands by itself, as no port does. */
+static int
+bare_status(const char *text)
+{
+	static const int known[] = {401, 403, 408, 429, 500, 502, 503, 504, 529};
+
+	for (const char *at = text; *at != '\0'; at++)
+	{
+		int status = three_digits(at);
+
+		if (at > text && (isalnum((unsigned char) at[-1]) || at[-1] == ':'))
+			continue;
+		for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+			if (status == known[i] && !isalnum((unsigned char) at[3]))
+				return status;
+	}
+	return 0;
+}
+
+/* "status 503", "http 503" or a status by itself in a text; 0 where there is none. */
 static int
 status_in(const char *text)
 {
 	static const char *const marks[] = {"status ", "http "};
 
 	for (int i = 0; i < 2; i++)
-	{
-		const char *at = strcasestr(text, marks[i]);
-
-		if (at == NULL)
-			continue;
-		at += strlen(marks[i]);
-		if (isdigit((unsigned char) at[0]) && isdigit((unsigned char) at[1]) && isdigit((unsigned char) at[2]) &&
-			!isdigit((unsigned char) at[3]))
-			return (at[0] - '0') * 100 + (at[1] - '0') * 10 + (at[2] - '0');
-	}
-	return 0;
+		for (const char *at = text; (at = strcasestr(at, marks[i])) != NULL;)
+		{
+			at += strlen(marks[i]);
+			if (three_digits(at) != 0)
+				return three_digits(at);
+		}
+	return bare_status(text);
 }
 
 Failure
@@ -70,6 +95,8 @@ failure_of(int status, const char *text)
 		f.kind = FAILURE_AUTH;
 	else if (!is_config && (f.status == 429 || says(text, rate_limit)))
 		f = (Failure){FAILURE_RATE_LIMIT, true, f.status};
+	else if (says(text, deadline))
+		f.kind = FAILURE_TIMEOUT;
 	else if (f.status == 408 || f.status == 502 || f.status == 503 || f.status == 504 || says(text, timeouts))
 		f = (Failure){FAILURE_TIMEOUT, true, f.status};
 	else if (is_config)

@@ -41,6 +41,7 @@ static struct
 	int64_t acquire_at;
 	int64_t heartbeat_at;
 	bool beating;
+	char position[24]; /* up to where changes of configuration are known; "" at the beginning */
 } runner;
 
 static void
@@ -63,22 +64,46 @@ now_ms(void)
 
 static void acquire(void);
 
+/* What was committed before these chats were taken counts for them. */
+static void
+take_changes(const json_t *answer)
+{
+	const char *next = json_string_value(json_object_get(answer, "next"));
+	size_t i;
+	json_t *change;
+
+	if (next == NULL)
+		return;
+	json_array_foreach(json_object_get(answer, "changes"), i, change)
+	{
+		config_changed(turn_env.config, change);
+	}
+	/* The first answer knows of nothing that came before it. */
+	if (runner.position[0] == '\0')
+		config_invalidate_all(turn_env.config);
+	snprintf(runner.position, sizeof(runner.position), "%s", next);
+	config_confirmed(turn_env.config, now_ms());
+}
+
 static void
 on_acquired(void *arg, PGresult *result)
 {
-	int n = result != NULL && PQresultStatus(result) == PGRES_TUPLES_OK ? PQntuples(result) : 0;
-	bool more = n >= runner.batch || runner.again;
+	bool ok = result != NULL && PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1;
+	json_t *answer = ok ? json_loads(PQgetvalue(result, 0, 0), 0, NULL) : NULL;
+	const json_t *chats = json_object_get(answer, "chats");
+	bool more = (int) json_array_size(chats) >= runner.batch || runner.again;
+	size_t i;
+	json_t *taken;
 
 	(void) arg;
 	runner.acquiring = false;
 	runner.again = false;
-	for (int i = 0; i < n; i++)
+	take_changes(answer);
+	json_array_foreach(chats, i, taken)
 	{
-		json_t *taken = json_loads(PQgetvalue(result, i, 0), 0, NULL);
-
-		if (taken != NULL)
-			turn_start(taken);
+		turn_start(json_incref(taken));
 	}
+	json_decref(answer);
 	if (more)
 		acquire();
 }
@@ -87,13 +112,13 @@ static void
 acquire(void)
 {
 	char n[16];
-	const char *const params[] = {turn_env.worker, n};
+	const char *const params[] = {turn_env.worker, n, runner.position};
 
 	runner.again = runner.acquiring;
 	if (runner.acquiring || stopping || turn_count() >= MAX_TURNS)
 		return;
 	snprintf(n, sizeof(n), "%d", runner.batch);
-	runner.acquiring = db_call("SELECT coder.chat_acquire($1, $2)", 2, params, on_acquired, NULL) != NULL;
+	runner.acquiring = db_call("SELECT coder.chat_take($1, $2, $3)", 3, params, on_acquired, NULL) != NULL;
 	runner.acquire_at = now_ms() + ACQUIRE_MS;
 }
 
@@ -165,6 +190,7 @@ on_down(void *arg)
 	(void) arg;
 	turn_drop_all();
 	title_drop_all();
+	runner.position[0] = '\0';
 	config_invalidate_all(turn_env.config);
 }
 

@@ -24,6 +24,23 @@ BEGIN
 END
 $$;
 
+-- The same, and what a runner's cache of configuration must know before it begins with them: {"chats": [...], "next":
+-- where to go on, "changes": [{kind, entity_id, change}, ...]}.  since: next of the answer before; "" at the beginning,
+-- when the cache is empty.  The changes are read behind the chats, by a younger snapshot: what was committed before a chat
+-- was taken is among them.  Those of transactions that ran then may come twice.
+CREATE OR REPLACE FUNCTION coder.chat_take(worker uuid, n int4, since text)
+RETURNS jsonb LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	chats CONSTANT jsonb := coalesce((SELECT jsonb_agg(a.v) FROM coder.chat_acquire(worker, n) a (v)), '[]');
+BEGIN
+	RETURN (SELECT jsonb_build_object('chats', chats, 'next', pg_snapshot_xmin(pg_current_snapshot())::text, 'changes', coalesce(jsonb_agg(
+			jsonb_build_object('kind', c.kind, 'entity_id', c.entity_id, 'change', c.id) ORDER BY c.id), '[]'))
+		FROM coder.chat_config_changes c WHERE since <> '' AND c.xid >= nullif(since, '')::xid8);
+END
+$$;
+
 -- What a worker had when its connection broke is to be run again; how many.
 CREATE OR REPLACE FUNCTION coder.chat_release(worker uuid)
 RETURNS int8 LANGUAGE plpgsql
@@ -241,6 +258,7 @@ DECLARE
 	files int4;
 BEGIN
 	DELETE FROM coder.chat_title_requests r WHERE r.created_at < at - interval '1 hour';
+	DELETE FROM coder.chat_config_changes c WHERE c.at < clock_timestamp() - interval '1 hour';
 	IF days = 0 THEN
 		RETURN 0;
 	END IF;

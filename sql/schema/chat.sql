@@ -347,6 +347,29 @@ END
 $$;
 CREATE TRIGGER chat_transition BEFORE UPDATE OF status ON coder.chats FOR EACH ROW EXECUTE FUNCTION coder.chat_transition();
 
+CREATE TABLE coder.chat_config_changes (
+	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+	at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	kind text NOT NULL,
+	entity_id uuid NOT NULL
+);
+COMMENT ON TABLE coder.chat_config_changes IS 'The last hour''s changes of what turns are configured by: runners read, with the chats that they take, those since the time before (coder.chat_take).';
+CREATE INDEX chat_config_changes_xid ON coder.chat_config_changes (xid);
+
+-- Tells the runners of a change of what turns are configured by: by a row, which who takes a chat after the commit reads,
+-- and by NOTIFY.  Rows, not a counter: two changes never wait for one another.
+CREATE FUNCTION coder.chat_tell_config_change(kind text, entity uuid) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	number bigint;
+BEGIN
+	INSERT INTO coder.chat_config_changes (kind, entity_id) VALUES (kind, entity) RETURNING id INTO number;
+	PERFORM pg_notify('chat:config_change', json_build_object('kind', kind, 'entity_id', entity, 'change', number)::text);
+END
+$$;
+
 -- Trigger: what turns are configured by has changed; kind is the trigger's argument.  In the transaction of the change,
 -- so that no writer can forget it (coder.chat_providers, chat_model_configs, user_configs).
 CREATE FUNCTION coder.chat_config_changed() RETURNS trigger LANGUAGE plpgsql
@@ -355,12 +378,11 @@ AS $$
 DECLARE
 	kind CONSTANT text := TG_ARGV[0];
 	changed CONSTANT jsonb := CASE TG_OP WHEN 'DELETE' THEN to_jsonb(OLD) WHEN 'TRUNCATE' THEN '{}' ELSE to_jsonb(NEW) END;
+	key CONSTANT text := CASE kind WHEN 'model_config' THEN 'id' WHEN 'user_prompt' THEN 'user_id' END;
 BEGIN
-	PERFORM pg_notify('chat:config_change', json_build_object('kind', kind, 'entity_id', coalesce(
-		CASE kind WHEN 'model_config' THEN changed->>'id' WHEN 'user_prompt' THEN changed->>'user_id' END,
-		'00000000-0000-0000-0000-000000000000'))::text);
-	IF TG_OP = 'UPDATE' AND kind = 'user_prompt' AND to_jsonb(OLD)->>'user_id' <> changed->>'user_id' THEN
-		PERFORM pg_notify('chat:config_change', json_build_object('kind', kind, 'entity_id', to_jsonb(OLD)->>'user_id')::text);
+	PERFORM coder.chat_tell_config_change(kind, coalesce((changed->>key)::uuid, '00000000-0000-0000-0000-000000000000'));
+	IF TG_OP = 'UPDATE' AND to_jsonb(OLD)->>key <> changed->>key THEN
+		PERFORM coder.chat_tell_config_change(kind, (to_jsonb(OLD)->>key)::uuid);
 	END IF;
 	RETURN NULL;
 END
@@ -380,6 +402,8 @@ CREATE TRIGGER chat_prompt_changed AFTER UPDATE ON coder.user_configs
 	EXECUTE FUNCTION coder.chat_config_changed('user_prompt');
 CREATE TRIGGER chat_prompt_deleted AFTER DELETE ON coder.user_configs
 	FOR EACH ROW WHEN (OLD.key = 'chat_custom_prompt') EXECUTE FUNCTION coder.chat_config_changed('user_prompt');
+CREATE TRIGGER chat_prompts_truncated AFTER TRUNCATE ON coder.user_configs
+	FOR EACH STATEMENT EXECUTE FUNCTION coder.chat_config_changed('user_prompts');
 
 SELECT pg_extension_config_dump('coder.chat_providers', '');
 SELECT pg_extension_config_dump('coder.chat_model_configs', '');

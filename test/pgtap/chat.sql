@@ -249,8 +249,16 @@ SELECT is(go('x', 'eve', 'GET', '/cost/me/summary?start_date=yesterday'), '400 I
 -- a change of configuration is told in its transaction: each table has its trigger
 SELECT set_eq($$SELECT tgrelid::regclass::text || ' ' || convert_from(tgargs, 'UTF8')::text FROM
 	(SELECT tgrelid, substr(tgargs, 1, length(tgargs) - 1) AS tgargs FROM pg_trigger WHERE tgfoid = 'coder.chat_config_changed'::regproc) t$$,
-	ARRAY['coder.chat_providers providers', 'coder.chat_model_configs model_config', 'coder.chat_model_configs providers', 'coder.user_configs user_prompt'],
+	ARRAY['coder.chat_providers providers', 'coder.chat_model_configs model_config', 'coder.chat_model_configs providers', 'coder.user_configs user_prompt', 'coder.user_configs user_prompts'],
 	'whatever turns are configured by tells of its changes');
+-- and who takes chats afterwards hears of it with them
+SELECT set_config('t.since', coder.chat_take('00000000-0000-4000-8000-00000000000a', 0, '')->>'next', true);
+UPDATE coder.chat_model_configs SET context_limit = context_limit + 1 WHERE id = (SELECT id FROM coder.chat_model_configs LIMIT 1);
+SELECT is(c->>'kind', 'model_config', 'a change comes with the chats')
+  FROM jsonb_array_elements(coder.chat_take('00000000-0000-4000-8000-00000000000a', 0, current_setting('t.since'))->'changes') c
+ ORDER BY (c->>'change')::int8 DESC LIMIT 1;
+SELECT is(coder.chat_take('00000000-0000-4000-8000-00000000000a', 0, '')->'changes', '[]', 'who begins knows nothing that could be old');
+SELECT is(coder.chat_take('00000000-0000-4000-8000-00000000000a', 0, '9000000000000000000')->'changes', '[]', 'nothing is told that was known');
 
 SELECT * FROM finish();
 ROLLBACK;
