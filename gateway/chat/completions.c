@@ -28,31 +28,22 @@ static json_t *
 user_part(const json_t *part)
 {
 	const char *type = json_string_value(json_object_get(part, "type"));
-	const char *media = json_string_value(json_object_get(part, "media_type"));
-	const char *data = json_string_value(json_object_get(part, "data"));
+	const char *media;
+	const char *data;
 	const char *text = json_string_value(json_object_get(part, "text"));
 	json_t *url;
 	json_t *made;
 
 	if (type == NULL)
 		return NULL;
-	if (strcmp(type, "file") == 0 && data != NULL && media != NULL)
+	if (provider_file_data(part, &media, &data))
 	{
 		url = json_sprintf("data:%s;base64,%s", media, data);
 		made = json_pack("{s:s, s:{s:o}}", "type", "image_url", "image_url", "url", url);
 		return made;
 	}
 	if (strcmp(type, "file-reference") == 0)
-	{
-		json_t *content = json_object_get(part, "content");
-
-		return json_pack("{s:s, s:o}", "type", "text", "text",
-						 json_sprintf("[file-reference] %s:%lld-%lld\n```\n%s\n```",
-									  json_string_value(json_object_get(part, "file_name")),
-									  (long long) json_integer_value(json_object_get(part, "start_line")),
-									  (long long) json_integer_value(json_object_get(part, "end_line")),
-									  json_is_string(content) ? json_string_value(content) : ""));
-	}
+		return json_pack("{s:s, s:o}", "type", "text", "text", provider_reference_text(part));
 	return text != NULL && *text != '\0' ? text_part(text) : NULL;
 }
 
@@ -190,18 +181,6 @@ tools_of(const json_t *tools)
 	return made;
 }
 
-/* Models that think count what they may say by another name, and take no temperature. */
-static bool
-is_reasoning_model(const char *model)
-{
-	static const char *const prefixes[] = {"o1", "o3", "o4-", "gpt-5", "codex-"};
-
-	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
-		if (strncmp(model, prefixes[i], strlen(prefixes[i])) == 0)
-			return strncmp(model, "gpt-5-chat", 10) != 0;
-	return false;
-}
-
 static void
 add_options(json_t *body, const ProviderAsk *ask)
 {
@@ -209,7 +188,7 @@ add_options(json_t *body, const ProviderAsk *ask)
 	const json_t *own = json_object_get(json_object_get(ask->options, "provider_options"),
 										strcmp(ask->provider, "openai-compat") == 0 ? "openaicompat" : "openai");
 	const json_t *max = json_object_get(ask->options, "max_output_tokens");
-	bool reasoning = is_reasoning_model(ask->model);
+	bool reasoning = provider_openai_thinks(ask->model);
 	const json_t *effort = json_object_get(own, "reasoning_effort");
 
 	json_object_set_new(body, reasoning ? "max_completion_tokens" : "max_tokens",
@@ -225,29 +204,14 @@ add_options(json_t *body, const ProviderAsk *ask)
 		json_object_set(body, "user", json_object_get(own, "user"));
 }
 
-static const char *
-default_base(const char *provider)
-{
-	if (strcmp(provider, "openrouter") == 0)
-		return "https://openrouter.ai/api/v1";
-	if (strcmp(provider, "vercel") == 0)
-		return "https://ai-gateway.vercel.sh/v1";
-	return "https://api.openai.com/v1";
-}
-
 static bool
 make_request(const ProviderAsk *ask, ProviderRequest *request, const char **error)
 {
-	bool azure = strcmp(ask->provider, "azure") == 0;
-	char *bearer = NULL;
 	json_t *body;
-	bool ok;
 
-	if (azure && *ask->base_url == '\0')
-	{
-		*error = "AZURE_OPENAI_BASE_URL is not set";
+	request->url = provider_openai_url(ask, "/chat/completions", error);
+	if (request->url == NULL)
 		return false;
-	}
 	body = json_pack("{s:s, s:o, s:b, s:{s:b}}", "model", ask->model, "messages", messages_of(ask->history), "stream", 1,
 					 "stream_options", "include_usage", 1);
 	if (json_array_size(ask->tools) > 0)
@@ -255,16 +219,10 @@ make_request(const ProviderAsk *ask, ProviderRequest *request, const char **erro
 	if (ask->tool_choice != NULL)
 		json_object_set_new(body, "tool_choice", json_pack("{s:s, s:{s:s}}", "type", "function", "function", "name", ask->tool_choice));
 	add_options(body, ask);
-	request->url = provider_url(strcmp(ask->provider, "openrouter") == 0 ? "" : ask->base_url, default_base(ask->provider),
-								"/chat/completions");
 	request->body = json_dumps(body, JSON_COMPACT);
 	json_decref(body);
 	*error = "The request cannot be made.";
-	ok = request->url != NULL && request->body != NULL && asprintf(&bearer, "Bearer %s", ask->api_key) > 0 &&
-		 (azure ? provider_add_header(request, "api-key", ask->api_key)
-				: provider_add_header(request, "Authorization", bearer));
-	free(bearer);
-	return ok;
+	return request->body != NULL && provider_openai_key(ask, request);
 }
 
 /* Answers -------------------------------------------------------------------- */
@@ -302,7 +260,7 @@ take_usage(Stream *stream, const json_t *usage)
 
 	if (!json_is_object(usage))
 		return;
-	u->input = prompt > cached ? prompt - cached : 0;
+	u->input = cached >= 0 && prompt > cached ? prompt - cached : 0;
 	u->cache_read = cached;
 	u->output = json_integer_value(json_object_get(usage, "completion_tokens"));
 	u->total = json_integer_value(json_object_get(usage, "total_tokens"));

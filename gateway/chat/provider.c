@@ -15,20 +15,45 @@ static const struct
 	const char *display_name;
 	const ProviderFormat *format;
 } providers[] = {
-	{"anthropic", "Anthropic", NULL},
+	{"anthropic", "Anthropic", &provider_anthropic},
 	{"azure", "Azure OpenAI", &provider_chat_completions},
-	{"bedrock", "AWS Bedrock", NULL},
-	{"google", "Google", NULL},
+	{"bedrock", "AWS Bedrock", &provider_bedrock},
+	{"google", "Google", &provider_google},
 	{"openai", "OpenAI", &provider_chat_completions},
 	{"openai-compat", "OpenAI Compatible", &provider_chat_completions},
 	{"openrouter", "OpenRouter", &provider_chat_completions},
 	{"vercel", "Vercel AI Gateway", &provider_chat_completions},
 };
 
+/* The models that OpenAI and Azure serve by the Responses API; all others speak chat completions. */
+static const char *const responses_models[] = {
+	"gpt-4.1", "gpt-4.1-mini", "gpt-4.1-nano", "gpt-4.1-2025-04-14", "gpt-4.1-mini-2025-04-14", "gpt-4.1-nano-2025-04-14",
+	"gpt-4o", "gpt-4o-2024-05-13", "gpt-4o-2024-08-06", "gpt-4o-2024-11-20", "gpt-4o-mini", "gpt-4o-mini-2024-07-18",
+	"gpt-4-turbo", "gpt-4-turbo-2024-04-09", "gpt-4-turbo-preview", "gpt-4-0125-preview", "gpt-4-1106-preview", "gpt-4",
+	"gpt-4-0613", "gpt-4.5-preview", "gpt-4.5-preview-2025-02-27", "gpt-3.5-turbo", "gpt-3.5-turbo-0125", "gpt-3.5-turbo-1106",
+	"chatgpt-4o-latest", "gpt-5-chat-latest",
+	"o1", "o1-2024-12-17", "o3-mini", "o3-mini-2025-01-31", "o3", "o3-2025-04-16", "o4-mini", "o4-mini-2025-04-16",
+	"codex-mini-latest", "gpt-5", "gpt-5-mini", "gpt-5-nano", "gpt-5-2025-08-07", "gpt-5-mini-2025-08-07",
+	"gpt-5-nano-2025-08-07", "gpt-5-codex", "gpt-5-chat", "gpt-5-pro", "gpt-5.1", "gpt-5.1-codex", "gpt-5.1-codex-max",
+	"gpt-5.1-codex-mini", "gpt-5.1-chat", "gpt-5.2", "gpt-5.2-codex", "gpt-5.3", "gpt-5.3-codex", "gpt-5.4", "gpt-5.4-pro",
+	"gpt-5.4-mini", "gpt-5.4-nano", "gpt-5.4-codex", "gpt-oss-120b"};
+
+static bool
+speaks_responses(const char *provider, const char *model)
+{
+	if (strcmp(provider, "openai") != 0 && strcmp(provider, "azure") != 0)
+		return false;
+	for (size_t i = 0; i < sizeof(responses_models) / sizeof(responses_models[0]); i++)
+		if (strcmp(responses_models[i], model) == 0)
+			return true;
+	return false;
+}
+
 const ProviderFormat *
 provider_format(const char *provider, const char *model)
 {
-	(void) model;
+	if (speaks_responses(provider, model))
+		return &provider_responses;
 	for (size_t i = 0; i < sizeof(providers) / sizeof(providers[0]); i++)
 		if (strcmp(providers[i].provider, provider) == 0)
 			return providers[i].format;
@@ -142,3 +167,109 @@ provider_error_text(const char *body, size_t len)
 	json_decref(root);
 	return text;
 }
+
+json_t *
+provider_reference_text(const json_t *part)
+{
+	const char *name = json_string_value(json_object_get(part, "file_name"));
+	const char *content = json_string_value(json_object_get(part, "content"));
+
+	return json_sprintf("[file-reference] %s:%lld-%lld\n```\n%s\n```", name != NULL ? name : "",
+						(long long) json_integer_value(json_object_get(part, "start_line")),
+						(long long) json_integer_value(json_object_get(part, "end_line")), content != NULL ? content : "");
+}
+
+bool
+provider_file_data(const json_t *part, const char **media_type, const char **data)
+{
+	const char *type = json_string_value(json_object_get(part, "type"));
+
+	*media_type = json_string_value(json_object_get(part, "media_type"));
+	*data = json_string_value(json_object_get(part, "data"));
+	return type != NULL && strcmp(type, "file") == 0 && *media_type != NULL && *data != NULL;
+}
+
+/* What OpenAI and those who follow it share --------------------------------- */
+
+bool
+provider_openai_thinks(const char *model)
+{
+	static const char *const prefixes[] = {"o1", "o3", "o4-", "gpt-5", "codex-", "gpt-oss-"};
+
+	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
+		if (strncmp(model, prefixes[i], strlen(prefixes[i])) == 0)
+			return strncmp(model, "gpt-5-chat", 10) != 0 && strncmp(model, "gpt-5.1-chat", 12) != 0;
+	return false;
+}
+
+/* https://x.openai.azure.com, with or without what follows it, as .../openai/v1; another path stays as it is. */
+static char *
+azure_url(const char *base, const char *path)
+{
+	const char *host = strstr(base, "://");
+	size_t len = strcspn(base, "?#");
+	const char *rest;
+	char *url = NULL;
+
+	host = host != NULL ? host + 3 : base;
+	while (len > 0 && base[len - 1] == '/')
+		len--;
+	rest = memchr(host, '/', len > (size_t) (host - base) ? len - (size_t) (host - base) : 0);
+	if (rest == NULL)
+		return asprintf(&url, "%.*s/openai/v1%s", (int) len, base, path) < 0 ? NULL : url;
+	if (len >= 7 && memcmp(base + len - 7, "/openai", 7) == 0)
+		return asprintf(&url, "%.*s/v1%s", (int) len, base, path) < 0 ? NULL : url;
+	return asprintf(&url, "%.*s%s", (int) len, base, path) < 0 ? NULL : url;
+}
+
+char *
+provider_openai_url(const ProviderAsk *ask, const char *path, const char **error)
+{
+	*error = "The request cannot be made.";
+	if (strcmp(ask->provider, "openrouter") == 0)
+		return provider_url("", "https://openrouter.ai/api/v1", path);
+	if (strcmp(ask->provider, "vercel") == 0)
+		return provider_url(ask->base_url, "https://ai-gateway.vercel.sh/v1", path);
+	if (strcmp(ask->provider, "azure") != 0)
+		return provider_url(ask->base_url, "https://api.openai.com/v1", path);
+	if (*ask->base_url == '\0')
+	{
+		*error = "AZURE_OPENAI_BASE_URL is not set";
+		return NULL;
+	}
+	return azure_url(ask->base_url, path);
+}
+
+bool
+provider_openai_key(const ProviderAsk *ask, ProviderRequest *request)
+{
+	char *bearer = NULL;
+	bool ok;
+
+	if (strcmp(ask->provider, "azure") == 0)
+		return provider_add_header(request, "api-key", ask->api_key);
+	ok = asprintf(&bearer, "Bearer %s", ask->api_key) > 0 && provider_add_header(request, "Authorization", bearer);
+	free(bearer);
+	return ok;
+}
+
+/* AWS's signed event streams are not built. */
+static bool
+bedrock_request(const ProviderAsk *ask, ProviderRequest *request, const char **error)
+{
+	(void) ask;
+	(void) request;
+	*error = "AWS Bedrock cannot be used by this server.";
+	return false;
+}
+
+static void
+bedrock_event(Stream *stream, const char *name, const char *data, size_t len)
+{
+	(void) name;
+	(void) data;
+	(void) len;
+	stream_fail(stream, 0, "unexpected");
+}
+
+const ProviderFormat provider_bedrock = {bedrock_request, bedrock_event};

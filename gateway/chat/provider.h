@@ -66,6 +66,21 @@ char *provider_text_of(const json_t *content);
 /* The result of a tool-result part as the text that a model reads; malloc'ed. */
 char *provider_result_text(const json_t *part);
 
+/* What a file-reference part says, as text; a new string. */
+json_t *provider_reference_text(const json_t *part);
+/* "image/png" and the data of a file part that a model can see; false: it is none. */
+bool provider_file_data(const json_t *part, const char **media_type, const char **data);
+/* Does this model of OpenAI's think before it answers?  They name some options otherwise. */
+bool provider_openai_thinks(const char *model);
+/* The URL of a path of OpenAI's, Azure's or another's API that follows them; NULL with error where there is none. */
+char *provider_openai_url(const ProviderAsk *ask, const char *path, const char **error);
+/* The header that OpenAI's and Azure's APIs know the caller by. */
+bool provider_openai_key(const ProviderAsk *ask, ProviderRequest *request);
+
 extern const ProviderFormat provider_chat_completions;
+extern const ProviderFormat provider_responses;
+extern const ProviderFormat provider_anthropic;
+extern const ProviderFormat provider_google;
+extern const ProviderFormat provider_bedrock; /* says that it is not built */
 
 #endif

@@ -26,6 +26,7 @@ stream_free(Stream *stream)
 		free(stream->calls[i].id);
 		free(stream->calls[i].name);
 		free(stream->calls[i].args.bytes);
+		free(stream->calls[i].signature);
 	}
 	free(stream->text.bytes);
 	free(stream->reasoning.bytes);
@@ -101,13 +102,21 @@ stream_reasoning(Stream *stream, const char *text, size_t len)
 }
 
 StreamCall *
-stream_call(Stream *stream, int index, const char *id, const char *name)
+stream_find_call(Stream *stream, int index)
 {
-	StreamCall *call;
-
 	for (int i = 0; i < stream->n_calls; i++)
 		if (stream->calls[i].index == index)
 			return &stream->calls[i];
+	return NULL;
+}
+
+StreamCall *
+stream_call(Stream *stream, int index, const char *id, const char *name)
+{
+	StreamCall *call = stream_find_call(stream, index);
+
+	if (call != NULL)
+		return call;
 	if (stream->n_calls == STREAM_MAX_CALLS)
 	{
 		stream->too_long = true;
@@ -137,6 +146,22 @@ stream_call_args(Stream *stream, StreamCall *call, const char *args, size_t len)
 	if (call != NULL && len > 0 && text_add(stream, &call->args, args, len))
 		tell(stream, json_pack("{s:s, s:s, s:s, s:s%}", "type", "tool-call", "tool_call_id", call->id, "tool_name",
 							   call->name, "args_delta", args, len));
+}
+
+void
+stream_sign(Stream *stream, char **signature, const char *more)
+{
+	size_t len = *signature != NULL ? strlen(*signature) : 0;
+	size_t n = strlen(more);
+	char *grown = len + n < STREAM_MAX_TEXT ? realloc(*signature, len + n + 1) : NULL;
+
+	if (grown == NULL)
+	{
+		stream->too_long = true;
+		return;
+	}
+	memcpy(grown + len, more, n + 1);
+	*signature = grown;
 }
 
 void
@@ -185,6 +210,8 @@ stream_content(const Stream *stream)
 		json_array_append_new(content, json_pack("{s:s, s:s, s:s, s:n, s:o, s:s}", "type", "tool-call", "tool_call_id", call->id,
 												 "tool_name", call->name, "mcp_server_config_id", "args",
 												 args != NULL ? args : json_object(), "created_at", call->created_at));
+		if (call->signature != NULL)
+			json_object_set_new(json_array_get(content, json_array_size(content) - 1), "signature", json_string(call->signature));
 	}
 	return content;
 }

@@ -49,6 +49,7 @@ typedef struct StreamCall
 	char *id;
 	char *name;
 	Text args;
+	char *signature; /* that the call must be shown with when it is told again, or NULL */
 	char created_at[40];
 } StreamCall;
 
@@ -62,6 +63,7 @@ typedef struct Stream
 	Text text;
 	Text reasoning;
 	char *signature;   /* of the reasoning */
+	int n_thoughts;	   /* blocks of reasoning, where the provider counts them: a signature is of one */
 	char *response_id; /* the provider's id of the answer, to go on from */
 	StreamCall calls[STREAM_MAX_CALLS];
 	int n_calls;
@@ -80,7 +82,11 @@ void stream_text(Stream *stream, const char *text, size_t len);
 void stream_reasoning(Stream *stream, const char *text, size_t len);
 /* The call of this index, begun where it is new; NULL where there are too many. */
 StreamCall *stream_call(Stream *stream, int index, const char *id, const char *name);
+/* The call of this index; NULL where none has begun. */
+StreamCall *stream_find_call(Stream *stream, int index);
 void stream_call_args(Stream *stream, StreamCall *call, const char *args, size_t len);
+/* Adds to a signature: stream->signature or a call's. */
+void stream_sign(Stream *stream, char **signature, const char *more);
 void stream_fail(Stream *stream, int status, const char *error);
 
 /* The arguments of a call as JSON; {} where it has none, NULL where they are not an object. */

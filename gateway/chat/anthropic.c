@@ -1,0 +1,369 @@
+/*
+ * anthropic.c -- Anthropic's messages.
+ *
+ *   POST <base>/v1/messages, "stream": true
+ *   message_start, then for each block content_block_start, _delta ..., _stop, then message_delta and message_stop; error
+ *
+ * Roles alternate: results of tools are the user's.  What is behind a cache marker is read from the provider's cache the next
+ * time: the system's last block and the last two messages have one.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "provider.h"
+
+#define DEFAULT_MAX_TOKENS 32000
+
+/* Requests ------------------------------------------------------------------- */
+
+static json_t *
+text_block(const char *text)
+{
+	return text != NULL && *text != '\0' ? json_pack("{s:s, s:s}", "type", "text", "text", text) : NULL;
+}
+
+static json_t *
+file_block(const char *media, const char *data)
+{
+	return json_pack("{s:s, s:{s:s, s:s, s:s}}", "type", strcmp(media, "application/pdf") == 0 ? "document" : "image", "source", "type",
+					 "base64", "media_type", media, "data", data);
+}
+
+static json_t *
+result_block(const json_t *part)
+{
+	char *text = provider_result_text(part);
+	json_t *block = json_pack("{s:s, s:O, s:s}", "type", "tool_result", "tool_use_id", json_object_get(part, "tool_call_id"), "content",
+							  text != NULL ? text : "");
+
+	free(text);
+	if (json_is_true(json_object_get(part, "is_error")))
+		json_object_set_new(block, "is_error", json_true());
+	return block;
+}
+
+/* A block without a signature would be refused. */
+static json_t *
+thinking_block(const json_t *part)
+{
+	const json_t *signature = json_object_get(part, "signature");
+
+	return json_is_string(signature)
+			   ? json_pack("{s:s, s:O, s:O}", "type", "thinking", "thinking", json_object_get(part, "text"), "signature", signature)
+			   : NULL;
+}
+
+/* What a part is told as; NULL: not at all. */
+static json_t *
+block_of(const json_t *part, bool thoughts)
+{
+	const char *type = json_string_value(json_object_get(part, "type"));
+	const char *media;
+	const char *data;
+	json_t *text;
+	json_t *block;
+
+	if (type == NULL)
+		return NULL;
+	if (strcmp(type, "text") == 0)
+		return text_block(json_string_value(json_object_get(part, "text")));
+	if (strcmp(type, "reasoning") == 0)
+		return thoughts ? thinking_block(part) : NULL;
+	if (strcmp(type, "tool-result") == 0)
+		return result_block(part);
+	if (strcmp(type, "tool-call") == 0 && !json_is_true(json_object_get(part, "provider_executed")))
+		return json_pack("{s:s, s:O, s:O, s:O}", "type", "tool_use", "id", json_object_get(part, "tool_call_id"), "name",
+						 json_object_get(part, "tool_name"), "input", json_object_get(part, "args"));
+	if (provider_file_data(part, &media, &data))
+		return file_block(media, data);
+	if (strcmp(type, "file-reference") != 0)
+		return NULL;
+	text = provider_reference_text(part);
+	block = text_block(json_string_value(text));
+	json_decref(text);
+	return block;
+}
+
+/* Adds a message's blocks; two messages of one role in a row are one. */
+static void
+add_message(json_t *messages, const char *role, const json_t *content, bool thoughts)
+{
+	json_t *last = json_array_get(messages, json_array_size(messages) - 1);
+	const char *last_role = json_string_value(json_object_get(last, "role"));
+	json_t *blocks = last_role != NULL && strcmp(last_role, role) == 0 ? json_object_get(last, "content") : NULL;
+	size_t i;
+	json_t *part;
+
+	json_array_foreach(content, i, part)
+	{
+		json_t *block = block_of(part, thoughts);
+
+		if (block == NULL)
+			continue;
+		if (blocks == NULL)
+		{
+			blocks = json_array();
+			json_array_append_new(messages, json_pack("{s:s, s:o}", "role", role, "content", blocks));
+		}
+		json_array_append_new(blocks, block);
+	}
+}
+
+static void
+mark_for_cache(json_t *blocks)
+{
+	json_t *last = json_array_get(blocks, json_array_size(blocks) - 1);
+	const char *type = json_string_value(json_object_get(last, "type"));
+
+	if (type != NULL && strcmp(type, "thinking") != 0)
+		json_object_set_new(last, "cache_control", json_pack("{s:s}", "type", "ephemeral"));
+}
+
+static void
+add_history(json_t *body, const json_t *history, bool thoughts)
+{
+	json_t *system = json_array();
+	json_t *messages = json_array();
+	size_t n;
+	size_t i;
+	json_t *m;
+
+	json_array_foreach(history, i, m)
+	{
+		const char *role = json_string_value(json_object_get(m, "role"));
+		const json_t *content = json_object_get(m, "content");
+
+		if (role != NULL && strcmp(role, "system") == 0)
+		{
+			char *text = provider_text_of(content);
+
+			json_array_append_new(system, text_block(text));
+			free(text);
+		}
+		else if (role != NULL)
+			add_message(messages, strcmp(role, "assistant") == 0 ? "assistant" : "user", content, thoughts);
+	}
+	mark_for_cache(system);
+	n = json_array_size(messages);
+	for (i = n > 2 ? n - 2 : 0; i < n; i++)
+		mark_for_cache(json_object_get(json_array_get(messages, i), "content"));
+	if (json_array_size(system) > 0)
+		json_object_set(body, "system", system);
+	json_decref(system);
+	json_object_set_new(body, "messages", messages);
+}
+
+static void
+add_tools(json_t *body, const ProviderAsk *ask, const json_t *own)
+{
+	json_t *tools = json_array();
+	size_t i;
+	json_t *tool;
+
+	json_array_foreach(ask->tools, i, tool)
+	{
+		json_array_append_new(tools, json_pack("{s:O, s:O, s:O}", "name", json_object_get(tool, "name"), "description",
+											   json_object_get(tool, "description"), "input_schema", json_object_get(tool, "input_schema")));
+	}
+	if (json_array_size(tools) > 0)
+	{
+		json_object_set(body, "tools", tools);
+		if (ask->tool_choice != NULL)
+			json_object_set_new(body, "tool_choice", json_pack("{s:s, s:s}", "type", "tool", "name", ask->tool_choice));
+		else if (json_is_true(json_object_get(own, "disable_parallel_tool_use")))
+			json_object_set_new(body, "tool_choice", json_pack("{s:s, s:b}", "type", "auto", "disable_parallel_tool_use", 1));
+	}
+	json_decref(tools);
+}
+
+/* A model that thinks takes no temperature, and cannot be forced to call a tool. */
+static void
+add_options(json_t *body, const ProviderAsk *ask, const json_t *own)
+{
+	static const char *const numbers[] = {"temperature", "top_p", "top_k"};
+	const json_t *max = json_object_get(ask->options, "max_output_tokens");
+	const json_t *budget = json_object_get(json_object_get(own, "thinking"), "budget_tokens");
+	const json_t *effort = json_object_get(own, "effort");
+	json_int_t tokens = json_is_integer(max) ? json_integer_value(max) : DEFAULT_MAX_TOKENS;
+	bool thinks = false;
+
+	if (ask->max_output > 0)
+		tokens = ask->max_output;
+	if (ask->tool_choice == NULL && json_is_integer(budget) && json_integer_value(budget) > 0)
+	{
+		thinks = true;
+		json_object_set_new(body, "thinking", json_pack("{s:s, s:O}", "type", "enabled", "budget_tokens", budget));
+		/* The thoughts count. */
+		if (tokens <= json_integer_value(budget))
+			tokens += json_integer_value(budget);
+	}
+	else if (ask->tool_choice == NULL && json_is_string(effort))
+	{
+		thinks = true;
+		json_object_set_new(body, "thinking", json_pack("{s:s}", "type", "adaptive"));
+		json_object_set_new(body, "output_config", json_pack("{s:O}", "effort", effort));
+	}
+	json_object_set_new(body, "max_tokens", json_integer(tokens));
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]) && !thinks; i++)
+		if (json_is_number(json_object_get(ask->options, numbers[i])))
+			json_object_set(body, numbers[i], json_object_get(ask->options, numbers[i]));
+}
+
+static bool
+make_request(const ProviderAsk *ask, ProviderRequest *request, const char **error)
+{
+	const json_t *own = json_object_get(json_object_get(ask->options, "provider_options"), "anthropic");
+	size_t len = strlen(ask->base_url);
+	bool versioned;
+	json_t *body = json_pack("{s:s, s:b}", "model", ask->model, "stream", 1);
+
+	while (len > 0 && ask->base_url[len - 1] == '/')
+		len--;
+	versioned = len > 3 && memcmp(ask->base_url + len - 3, "/v1", 3) == 0;
+	add_options(body, ask, own);
+	add_history(body, ask->history, !json_is_false(json_object_get(own, "send_reasoning")));
+	add_tools(body, ask, own);
+	request->url = provider_url(ask->base_url, "https://api.anthropic.com", versioned ? "/messages" : "/v1/messages");
+	request->body = json_dumps(body, JSON_COMPACT);
+	json_decref(body);
+	*error = "The request cannot be made.";
+	return request->url != NULL && request->body != NULL && provider_add_header(request, "x-api-key", ask->api_key) &&
+		   provider_add_header(request, "anthropic-version", "2023-06-01");
+}
+
+/* Answers -------------------------------------------------------------------- */
+
+static void
+take_usage(Stream *stream, const json_t *usage)
+{
+	const json_t *input = json_object_get(usage, "input_tokens");
+	const json_t *read = json_object_get(usage, "cache_read_input_tokens");
+	const json_t *written = json_object_get(usage, "cache_creation_input_tokens");
+	const json_t *output = json_object_get(usage, "output_tokens");
+	StreamUsage *u = &stream->usage;
+
+	if (json_is_integer(input))
+		u->input = json_integer_value(input);
+	if (json_is_integer(read))
+		u->cache_read = json_integer_value(read);
+	if (json_is_integer(written))
+		u->cache_creation = json_integer_value(written);
+	if (json_is_integer(output))
+		u->output = json_integer_value(output);
+	u->total = (int64_t) ((uint64_t) u->input + (uint64_t) u->output);
+}
+
+static void
+begin_block(Stream *stream, const json_t *root)
+{
+	const json_t *block = json_object_get(root, "content_block");
+	const char *type = json_string_value(json_object_get(block, "type"));
+
+	if (type == NULL)
+		return;
+	if (strcmp(type, "tool_use") == 0)
+		stream_call(stream, (int) json_integer_value(json_object_get(root, "index")), json_string_value(json_object_get(block, "id")),
+					json_string_value(json_object_get(block, "name")));
+	else if (strcmp(type, "thinking") == 0 && ++stream->n_thoughts > 1)
+	{
+		/* A signature is of one block; two that were put together have none. */
+		free(stream->signature);
+		stream->signature = NULL;
+		if (stream->reasoning.len > 0)
+			stream_reasoning(stream, "\n\n", 2);
+	}
+}
+
+static void
+take_delta(Stream *stream, const json_t *root)
+{
+	const json_t *delta = json_object_get(root, "delta");
+	const char *type = json_string_value(json_object_get(delta, "type"));
+	const json_t *text = json_object_get(delta, "text");
+	const json_t *thinking = json_object_get(delta, "thinking");
+	const json_t *json = json_object_get(delta, "partial_json");
+	const char *signature = json_string_value(json_object_get(delta, "signature"));
+
+	if (type == NULL)
+		return;
+	if (strcmp(type, "text_delta") == 0 && json_is_string(text))
+		stream_text(stream, json_string_value(text), json_string_length(text));
+	else if (strcmp(type, "thinking_delta") == 0 && json_is_string(thinking))
+		stream_reasoning(stream, json_string_value(thinking), json_string_length(thinking));
+	else if (strcmp(type, "signature_delta") == 0 && signature != NULL && stream->n_thoughts <= 1)
+		stream_sign(stream, &stream->signature, signature);
+	else if (strcmp(type, "input_json_delta") == 0 && json_is_string(json))
+		stream_call_args(stream, stream_find_call(stream, (int) json_integer_value(json_object_get(root, "index"))),
+						 json_string_value(json), json_string_length(json));
+}
+
+static void
+take_end(Stream *stream, const char *reason)
+{
+	if (stream->n_calls > 0)
+		stream->end = STREAM_TOOL_CALLS;
+	else if (reason != NULL)
+		stream->end = strcmp(reason, "max_tokens") == 0 ? STREAM_LENGTH : STREAM_STOP;
+}
+
+/* The status that an error's type stands for, were it not told in the middle of a stream. */
+static int
+status_of(const char *type)
+{
+	static const struct
+	{
+		const char *type;
+		int status;
+	} statuses[] = {{"invalid_request_error", 400}, {"authentication_error", 401}, {"permission_error", 403}, {"not_found_error", 404},
+					{"request_too_large", 413}, {"rate_limit_error", 429}, {"api_error", 500}, {"timeout_error", 504},
+					{"overloaded_error", 529}};
+
+	for (size_t i = 0; type != NULL && i < sizeof(statuses) / sizeof(statuses[0]); i++)
+		if (strcmp(type, statuses[i].type) == 0)
+			return statuses[i].status;
+	return 0;
+}
+
+static void
+take_event(Stream *stream, const char *name, const char *data, size_t len)
+{
+	json_t *root = json_loadb(data, len, 0, NULL);
+	const char *type = json_string_value(json_object_get(root, "type"));
+	const json_t *message = json_object_get(root, "message");
+	char *text;
+
+	if (root == NULL)
+	{
+		stream_fail(stream, 0, "the answer holds what is no JSON");
+		return;
+	}
+	type = type != NULL ? type : name;
+	if (strcmp(type, "message_start") == 0)
+	{
+		if (json_is_string(json_object_get(message, "id")) && stream->response_id == NULL)
+			stream->response_id = strdup(json_string_value(json_object_get(message, "id")));
+		take_usage(stream, json_object_get(message, "usage"));
+	}
+	else if (strcmp(type, "content_block_start") == 0)
+		begin_block(stream, root);
+	else if (strcmp(type, "content_block_delta") == 0)
+		take_delta(stream, root);
+	else if (strcmp(type, "message_delta") == 0)
+	{
+		take_usage(stream, json_object_get(root, "usage"));
+		take_end(stream, json_string_value(json_object_get(json_object_get(root, "delta"), "stop_reason")));
+	}
+	else if (strcmp(type, "message_stop") == 0 && stream->end == STREAM_OPEN)
+		take_end(stream, "end_turn");
+	else if (strcmp(type, "error") == 0)
+	{
+		text = provider_error_text(data, len);
+		stream_fail(stream, status_of(json_string_value(json_object_get(json_object_get(root, "error"), "type"))), text);
+		free(text);
+	}
+	json_decref(root);
+}
+
+const ProviderFormat provider_anthropic = {make_request, take_event};

@@ -1,0 +1,314 @@
+/*
+ * responses.c -- OpenAI's Responses API.
+ *
+ *   POST <base>/responses, "stream": true
+ *   data: {"type": "response.output_text.delta", "delta": ...} and the like, at the end response.completed with the usage
+ *
+ * The whole history is sent each time: a chat must go on when the provider has forgotten, and with another provider.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "provider.h"
+
+#define DEFAULT_MAX_TOKENS 32000
+
+/* Requests ------------------------------------------------------------------- */
+
+static json_t *
+user_part(const json_t *part)
+{
+	const char *type = json_string_value(json_object_get(part, "type"));
+	const char *text = json_string_value(json_object_get(part, "text"));
+	const char *media;
+	const char *data;
+
+	if (provider_file_data(part, &media, &data) && strcmp(media, "application/pdf") == 0)
+		return json_pack("{s:s, s:s, s:o}", "type", "input_file", "filename", "file.pdf", "file_data", json_sprintf("data:%s;base64,%s", media, data));
+	if (provider_file_data(part, &media, &data))
+		return json_pack("{s:s, s:o}", "type", "input_image", "image_url", json_sprintf("data:%s;base64,%s", media, data));
+	if (type != NULL && strcmp(type, "file-reference") == 0)
+		return json_pack("{s:s, s:o}", "type", "input_text", "text", provider_reference_text(part));
+	return type != NULL && strcmp(type, "text") == 0 && text != NULL && *text != '\0'
+			   ? json_pack("{s:s, s:s}", "type", "input_text", "text", text)
+			   : NULL;
+}
+
+static void
+add_user(json_t *input, const json_t *content)
+{
+	json_t *parts = json_array();
+	size_t i;
+	json_t *part;
+
+	json_array_foreach(content, i, part)
+	{
+		json_array_append_new(parts, user_part(part));
+	}
+	if (json_array_size(parts) > 0)
+		json_array_append_new(input, json_pack("{s:s, s:O}", "role", "user", "content", parts));
+	json_decref(parts);
+}
+
+static void
+add_text(json_t *input, const char *role, const json_t *content)
+{
+	char *text = provider_text_of(content);
+
+	if (text != NULL && *text != '\0')
+		json_array_append_new(input, json_pack("{s:s, s:s}", "role", role, "content", text));
+	free(text);
+}
+
+/* The calls of the assistant's and the results of a tool's message. */
+static void
+add_calls(json_t *input, const json_t *content)
+{
+	size_t i;
+	json_t *part;
+
+	json_array_foreach(content, i, part)
+	{
+		const char *type = json_string_value(json_object_get(part, "type"));
+		const json_t *id = json_object_get(part, "tool_call_id");
+		char *text;
+
+		if (type == NULL || json_is_true(json_object_get(part, "provider_executed")))
+			continue;
+		if (strcmp(type, "tool-call") == 0)
+		{
+			text = json_dumps(json_object_get(part, "args"), JSON_COMPACT | JSON_ENCODE_ANY);
+			json_array_append_new(input, json_pack("{s:s, s:O, s:O, s:s}", "type", "function_call", "call_id", id, "name",
+												   json_object_get(part, "tool_name"), "arguments", text != NULL ? text : "{}"));
+			free(text);
+		}
+		else if (strcmp(type, "tool-result") == 0)
+		{
+			text = provider_result_text(part);
+			json_array_append_new(input, json_pack("{s:s, s:O, s:s}", "type", "function_call_output", "call_id", id, "output",
+												   text != NULL ? text : ""));
+			free(text);
+		}
+	}
+}
+
+static json_t *
+input_of(const json_t *history, bool thinks)
+{
+	json_t *input = json_array();
+	size_t i;
+	json_t *m;
+
+	json_array_foreach(history, i, m)
+	{
+		const char *role = json_string_value(json_object_get(m, "role"));
+		const json_t *content = json_object_get(m, "content");
+
+		if (role == NULL)
+			continue;
+		if (strcmp(role, "system") == 0)
+			add_text(input, thinks ? "developer" : "system", content);
+		else if (strcmp(role, "user") == 0)
+			add_user(input, content);
+		else
+		{
+			if (strcmp(role, "assistant") == 0)
+				add_text(input, "assistant", content);
+			add_calls(input, content);
+		}
+	}
+	return input;
+}
+
+static void
+add_tools(json_t *body, const ProviderAsk *ask)
+{
+	json_t *tools = json_array();
+	size_t i;
+	json_t *tool;
+
+	json_array_foreach(ask->tools, i, tool)
+	{
+		json_array_append_new(tools, json_pack("{s:s, s:O, s:O, s:O, s:b}", "type", "function", "name", json_object_get(tool, "name"),
+											   "description", json_object_get(tool, "description"), "parameters",
+											   json_object_get(tool, "input_schema"), "strict", 0));
+	}
+	if (json_array_size(tools) > 0)
+		json_object_set(body, "tools", tools);
+	json_decref(tools);
+	if (ask->tool_choice != NULL)
+		json_object_set_new(body, "tool_choice", json_pack("{s:s, s:s}", "type", "function", "name", ask->tool_choice));
+}
+
+static void
+add_options(json_t *body, const ProviderAsk *ask, bool thinks)
+{
+	static const char *const numbers[] = {"temperature", "top_p"};
+	static const char *const same[] = {"include", "instructions", "max_tool_calls", "parallel_tool_calls", "user", "metadata",
+									   "prompt_cache_key", "safety_identifier", "service_tier", "store"};
+	const json_t *own = json_object_get(json_object_get(ask->options, "provider_options"), "openai");
+	const json_t *max = json_object_get(ask->options, "max_output_tokens");
+	const json_t *effort = json_object_get(own, "reasoning_effort");
+	const json_t *summary = json_object_get(own, "reasoning_summary");
+	const json_t *verbosity = json_object_get(own, "text_verbosity");
+	json_t *reasoning = json_object();
+
+	json_object_set_new(body, "max_output_tokens", json_integer(ask->max_output > 0 ? ask->max_output : json_is_integer(max)
+													? json_integer_value(max) : DEFAULT_MAX_TOKENS));
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]) && !thinks; i++)
+		if (json_is_number(json_object_get(ask->options, numbers[i])))
+			json_object_set(body, numbers[i], json_object_get(ask->options, numbers[i]));
+	for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++)
+		if (json_object_get(own, same[i]) != NULL && !json_is_null(json_object_get(own, same[i])))
+			json_object_set(body, same[i], json_object_get(own, same[i]));
+	if (thinks && json_is_string(effort))
+		json_object_set(reasoning, "effort", (json_t *) effort);
+	if (thinks && json_is_string(summary))
+		json_object_set(reasoning, "summary", (json_t *) summary);
+	if (json_object_size(reasoning) > 0)
+		json_object_set(body, "reasoning", reasoning);
+	json_decref(reasoning);
+	if (json_is_string(verbosity))
+		json_object_set_new(body, "text", json_pack("{s:O}", "verbosity", verbosity));
+}
+
+static bool
+make_request(const ProviderAsk *ask, ProviderRequest *request, const char **error)
+{
+	bool thinks = provider_openai_thinks(ask->model);
+	json_t *body;
+
+	request->url = provider_openai_url(ask, "/responses", error);
+	if (request->url == NULL)
+		return false;
+	body = json_pack("{s:s, s:o, s:b, s:b}", "model", ask->model, "input", input_of(ask->history, thinks), "stream", 1, "store", 1);
+	add_tools(body, ask);
+	add_options(body, ask, thinks);
+	request->body = json_dumps(body, JSON_COMPACT);
+	json_decref(body);
+	*error = "The request cannot be made.";
+	return request->body != NULL && provider_openai_key(ask, request);
+}
+
+/* Answers -------------------------------------------------------------------- */
+
+static void
+take_usage(Stream *stream, const json_t *usage)
+{
+	int64_t cached = json_integer_value(json_object_get(json_object_get(usage, "input_tokens_details"), "cached_tokens"));
+	int64_t input = json_integer_value(json_object_get(usage, "input_tokens"));
+	StreamUsage *u = &stream->usage;
+
+	if (!json_is_object(usage))
+		return;
+	u->input = cached >= 0 && input > cached ? input - cached : 0;
+	u->cache_read = cached;
+	u->output = json_integer_value(json_object_get(usage, "output_tokens"));
+	u->total = json_integer_value(json_object_get(usage, "total_tokens"));
+	u->reasoning = json_integer_value(json_object_get(json_object_get(usage, "output_tokens_details"), "reasoning_tokens"));
+}
+
+/* A call as it begins, and as it is when it is whole: some send no deltas. */
+static void
+take_item(Stream *stream, const json_t *root, bool whole)
+{
+	const json_t *item = json_object_get(root, "item");
+	const char *type = json_string_value(json_object_get(item, "type"));
+	const json_t *args = json_object_get(item, "arguments");
+	StreamCall *call;
+
+	if (type == NULL || strcmp(type, "function_call") != 0)
+		return;
+	call = stream_call(stream, (int) json_integer_value(json_object_get(root, "output_index")),
+					   json_string_value(json_object_get(item, "call_id")), json_string_value(json_object_get(item, "name")));
+	if (whole && call != NULL && call->args.len == 0 && json_is_string(args))
+		stream_call_args(stream, call, json_string_value(args), json_string_length(args));
+}
+
+static void
+take_end(Stream *stream, const json_t *response, bool whole)
+{
+	const char *reason = json_string_value(json_object_get(json_object_get(response, "incomplete_details"), "reason"));
+
+	take_usage(stream, json_object_get(response, "usage"));
+	if (stream->n_calls > 0)
+		stream->end = STREAM_TOOL_CALLS;
+	else
+		stream->end = !whole && reason != NULL && strcmp(reason, "max_output_tokens") == 0 ? STREAM_LENGTH : STREAM_STOP;
+}
+
+static void
+take_failure(Stream *stream, const json_t *error)
+{
+	const char *message = json_string_value(json_object_get(error, "message"));
+	const char *code = json_string_value(json_object_get(error, "code"));
+	json_t *text = json_sprintf("%s (%s)", message != NULL ? message : "", code != NULL ? code : "error");
+
+	stream_fail(stream, 0, json_string_value(text));
+	json_decref(text);
+}
+
+static void
+take_delta(Stream *stream, const char *type, const json_t *root)
+{
+	const json_t *delta = json_object_get(root, "delta");
+	const char *text = json_string_value(delta);
+	size_t len = json_string_length(delta);
+
+	if (text == NULL)
+		return;
+	if (strcmp(type, "response.output_text.delta") == 0 || strcmp(type, "response.refusal.delta") == 0)
+		stream_text(stream, text, len);
+	else if (strcmp(type, "response.reasoning_summary_text.delta") == 0)
+		stream_reasoning(stream, text, len);
+	else if (strcmp(type, "response.function_call_arguments.delta") == 0)
+		stream_call_args(stream, stream_find_call(stream, (int) json_integer_value(json_object_get(root, "output_index"))), text, len);
+}
+
+static void
+take_typed(Stream *stream, const char *type, const json_t *root)
+{
+	const json_t *response = json_object_get(root, "response");
+	const json_t *id = json_object_get(response, "id");
+
+	if (json_is_string(id) && stream->response_id == NULL)
+		stream->response_id = strdup(json_string_value(id));
+	if (strcmp(type, "response.output_item.added") == 0)
+		take_item(stream, root, false);
+	else if (strcmp(type, "response.output_item.done") == 0)
+		take_item(stream, root, true);
+	else if (strcmp(type, "response.reasoning_summary_part.added") == 0)
+	{
+		if (stream->reasoning.len > 0)
+			stream_reasoning(stream, "\n\n", 2);
+	}
+	else if (strcmp(type, "response.completed") == 0 || strcmp(type, "response.incomplete") == 0)
+		take_end(stream, response, strcmp(type, "response.completed") == 0);
+	else if (strcmp(type, "response.failed") == 0)
+		take_failure(stream, json_object_get(response, "error"));
+	else if (strcmp(type, "error") == 0)
+		take_failure(stream, json_is_object(json_object_get(root, "error")) ? json_object_get(root, "error") : root);
+	else
+		take_delta(stream, type, root);
+}
+
+static void
+take_event(Stream *stream, const char *name, const char *data, size_t len)
+{
+	json_t *root;
+	const char *type;
+
+	if (strcmp(data, "[DONE]") == 0)
+		return;
+	root = json_loadb(data, len, 0, NULL);
+	type = json_string_value(json_object_get(root, "type"));
+	if (root == NULL)
+		stream_fail(stream, 0, "the answer holds what is no JSON");
+	else
+		take_typed(stream, type != NULL ? type : name, root);
+	json_decref(root);
+}
+
+const ProviderFormat provider_responses = {make_request, take_event};

@@ -1,0 +1,2 @@
+SRCS_fuzz_chat_completions = $(addprefix ../../gateway/chat/,provider.c completions.c responses.c anthropic.c google.c stream.c sse.c)
+LIBS_fuzz_chat_completions = -ljansson

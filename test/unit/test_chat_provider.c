@@ -1,0 +1,611 @@
+/*
+ * test_chat_provider.c -- what each provider is asked, and its answers: whole, cut anywhere, cut off, failing and malformed.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "../../gateway/chat/provider.c"
+#include "../../gateway/chat/sse.h"
+
+#define EVENT(json) "data: " json "\n\n"
+
+static json_t *
+json(const char *text)
+{
+	json_error_t error;
+	json_t *value = json_loads(text, JSON_DECODE_ANY, &error);
+
+	if (value == NULL)
+		fail_msg("%s in %s", error.text, text);
+	return value;
+}
+
+static void
+assert_json(const json_t *value, const char *wanted)
+{
+	json_t *w = json(wanted);
+	char *got = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_SORT_KEYS);
+	char *want = json_dumps(w, JSON_COMPACT | JSON_ENCODE_ANY | JSON_SORT_KEYS);
+
+	assert_string_equal(got, want);
+	json_decref(w);
+	free(got);
+	free(want);
+}
+
+/* Requests ------------------------------------------------------------------- */
+
+static const char history[] =
+	"[{\"role\":\"system\",\"content\":[{\"type\":\"text\",\"text\":\"be brief\"}]},"
+	"{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"look\"},{\"type\":\"file\",\"media_type\":\"image/png\",\"data\":\"aGk=\"}]},"
+	"{\"role\":\"assistant\",\"content\":[{\"type\":\"reasoning\",\"text\":\"hm\",\"signature\":\"sig\"},{\"type\":\"text\",\"text\":\"I look\"},"
+	"{\"type\":\"tool-call\",\"tool_call_id\":\"c1\",\"tool_name\":\"see\",\"args\":{\"a\":1},\"signature\":\"cs\"}]},"
+	"{\"role\":\"tool\",\"content\":[{\"type\":\"tool-result\",\"tool_call_id\":\"c1\",\"tool_name\":\"see\",\"result\":{\"b\":2},\"is_error\":true}]},"
+	"{\"role\":\"user\",\"content\":[{\"type\":\"file-reference\",\"file_name\":\"f.c\",\"start_line\":1,\"end_line\":2,\"content\":\"x\"}]}]";
+static const char tools[] = "[{\"name\":\"see\",\"description\":\"sees\",\"input_schema\":{\"type\":\"object\"}}]";
+
+typedef struct Asked
+{
+	ProviderRequest request;
+	json_t *body;
+	const char *error;
+	bool ok;
+} Asked;
+
+static Asked
+ask_with(const char *provider, const char *model, const char *base, const char *options, const char *choice)
+{
+	Asked asked = {0};
+	json_t *h = json(history);
+	json_t *t = json(tools);
+	json_t *o = json(options);
+	ProviderAsk wanted = {.provider = provider, .model = model, .base_url = base, .api_key = "key", .options = o, .history = h,
+						  .tools = t, .tool_choice = choice};
+
+	asked.ok = provider_format(provider, model)->request(&wanted, &asked.request, &asked.error);
+	if (asked.request.body != NULL)
+		asked.body = json(asked.request.body);
+	json_decref(h);
+	json_decref(t);
+	json_decref(o);
+	return asked;
+}
+
+static void
+asked_free(Asked *asked)
+{
+	provider_request_free(&asked->request);
+	json_decref(asked->body);
+}
+
+static void
+assert_url(const char *provider, const char *model, const char *base, const char *url, const char *header)
+{
+	Asked asked = ask_with(provider, model, base, "{}", NULL);
+
+	assert_true(asked.ok);
+	assert_string_equal(asked.request.url, url);
+	assert_string_equal(asked.request.headers[0], header);
+	asked_free(&asked);
+}
+
+static void
+test_urls(void **state)
+{
+	static const char bearer[] = "Authorization: Bearer key";
+
+	(void) state;
+	assert_url("openai", "gpt-x", "", "https://api.openai.com/v1/chat/completions", bearer);
+	assert_url("openai", "gpt-5", "", "https://api.openai.com/v1/responses", bearer);
+	assert_url("openai", "gpt-4o-mini", "http://h:1/v1//", "http://h:1/v1/responses", bearer);
+	assert_url("openai-compat", "gpt-5", "http://h/v1/", "http://h/v1/chat/completions", bearer);
+	assert_url("openrouter", "m", "http://ignored", "https://openrouter.ai/api/v1/chat/completions", bearer);
+	assert_url("vercel", "m", "", "https://ai-gateway.vercel.sh/v1/chat/completions", bearer);
+	assert_url("vercel", "m", "http://h", "http://h/chat/completions", bearer);
+	assert_url("anthropic", "claude", "", "https://api.anthropic.com/v1/messages", "x-api-key: key");
+	assert_url("anthropic", "claude", "http://h/", "http://h/v1/messages", "x-api-key: key");
+	assert_url("anthropic", "claude", "http://h/v1", "http://h/v1/messages", "x-api-key: key");
+	assert_url("google", "gemini-2.5-pro", "", "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-pro:streamGenerateContent?alt=sse",
+			   "x-goog-api-key: key");
+	assert_url("google", "models/g", "http://h/v1beta/", "http://h/v1beta/models/g:streamGenerateContent?alt=sse", "x-goog-api-key: key");
+	assert_url("azure", "m", "https://r.openai.azure.com", "https://r.openai.azure.com/openai/v1/chat/completions", "api-key: key");
+	assert_url("azure", "gpt-5", "https://r.openai.azure.com/", "https://r.openai.azure.com/openai/v1/responses", "api-key: key");
+	assert_url("azure", "m", "https://r.openai.azure.com/openai/", "https://r.openai.azure.com/openai/v1/chat/completions", "api-key: key");
+	assert_url("azure", "m", "https://r.openai.azure.com/openai/v1?api-version=1", "https://r.openai.azure.com/openai/v1/chat/completions", "api-key: key");
+	assert_url("azure", "m", "http://h:1/some/path", "http://h:1/some/path/chat/completions", "api-key: key");
+}
+
+static void
+assert_refused(const char *provider, const char *model, const char *base, const char *error)
+{
+	Asked asked = ask_with(provider, model, base, "{}", NULL);
+
+	assert_false(asked.ok);
+	assert_string_equal(asked.error, error);
+	asked_free(&asked);
+}
+
+static void
+test_refused(void **state)
+{
+	ProviderRequest request = {0};
+
+	(void) state;
+	assert_refused("azure", "m", "", "AZURE_OPENAI_BASE_URL is not set");
+	assert_refused("azure", "gpt-5", "", "AZURE_OPENAI_BASE_URL is not set");
+	assert_refused("google", "../x", "", "The model's name cannot be used.");
+	assert_refused("google", "m?key=1", "", "The model's name cannot be used.");
+	assert_refused("bedrock", "claude", "", "AWS Bedrock cannot be used by this server.");
+	assert_null(provider_format("other", "m"));
+	/* a key that would be a header of its own */
+	assert_false(provider_add_header(&request, "x-api-key", "a\r\nb: c"));
+	for (int i = 0; i < PROVIDER_MAX_HEADERS; i++)
+		assert_true(provider_add_header(&request, "a", "b"));
+	assert_false(provider_add_header(&request, "a", "b"));
+	provider_request_free(&request);
+}
+
+static void
+test_completions_request(void **state)
+{
+	Asked asked = ask_with("openai-compat", "m", "http://h", "{\"max_output_tokens\":5,\"temperature\":0.5}", NULL);
+
+	(void) state;
+	assert_json(json_object_get(asked.body, "messages"),
+				"[{\"role\":\"system\",\"content\":\"be brief\"},"
+				"{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"look\"},{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:image/png;base64,aGk=\"}}]},"
+				"{\"role\":\"assistant\",\"content\":\"I look\",\"tool_calls\":[{\"id\":\"c1\",\"type\":\"function\",\"function\":{\"name\":\"see\",\"arguments\":\"{\\\"a\\\":1}\"}}]},"
+				"{\"role\":\"tool\",\"tool_call_id\":\"c1\",\"content\":\"{\\\"b\\\":2}\"},"
+				"{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"[file-reference] f.c:1-2\\n```\\nx\\n```\"}]}]");
+	assert_json(json_object_get(asked.body, "tools"),
+				"[{\"type\":\"function\",\"function\":{\"name\":\"see\",\"description\":\"sees\",\"parameters\":{\"type\":\"object\"}}}]");
+	assert_json(json_object_get(asked.body, "max_tokens"), "5");
+	assert_json(json_object_get(asked.body, "temperature"), "0.5");
+	assert_json(json_object_get(asked.body, "stream_options"), "{\"include_usage\":true}");
+	asked_free(&asked);
+	asked = ask_with("openai", "o9", "http://h", "{\"temperature\":0.5}", NULL);
+	assert_json(json_object_get(asked.body, "temperature"), "0.5");
+	asked_free(&asked);
+	asked = ask_with("openai-compat", "gpt-5", "http://h", "{\"temperature\":0.5,\"provider_options\":{\"openaicompat\":{\"reasoning_effort\":\"low\"}}}", "see");
+	assert_null(json_object_get(asked.body, "temperature"));
+	assert_null(json_object_get(asked.body, "max_tokens"));
+	assert_json(json_object_get(asked.body, "max_completion_tokens"), "32000");
+	assert_json(json_object_get(asked.body, "reasoning_effort"), "\"low\"");
+	assert_json(json_object_get(asked.body, "tool_choice"), "{\"type\":\"function\",\"function\":{\"name\":\"see\"}}");
+	asked_free(&asked);
+}
+
+static void
+test_responses_request(void **state)
+{
+	Asked asked = ask_with("openai", "gpt-5", "", "{\"temperature\":1,\"max_output_tokens\":7,\"provider_options\":{\"openai\":{\"reasoning_effort\":\"high\","
+						   "\"reasoning_summary\":\"auto\",\"store\":false,\"text_verbosity\":\"low\"}}}", NULL);
+
+	(void) state;
+	assert_json(json_object_get(asked.body, "input"),
+				"[{\"role\":\"developer\",\"content\":\"be brief\"},"
+				"{\"role\":\"user\",\"content\":[{\"type\":\"input_text\",\"text\":\"look\"},{\"type\":\"input_image\",\"image_url\":\"data:image/png;base64,aGk=\"}]},"
+				"{\"role\":\"assistant\",\"content\":\"I look\"},"
+				"{\"type\":\"function_call\",\"call_id\":\"c1\",\"name\":\"see\",\"arguments\":\"{\\\"a\\\":1}\"},"
+				"{\"type\":\"function_call_output\",\"call_id\":\"c1\",\"output\":\"{\\\"b\\\":2}\"},"
+				"{\"role\":\"user\",\"content\":[{\"type\":\"input_text\",\"text\":\"[file-reference] f.c:1-2\\n```\\nx\\n```\"}]}]");
+	assert_null(json_object_get(asked.body, "temperature"));
+	assert_json(json_object_get(asked.body, "store"), "false");
+	assert_json(json_object_get(asked.body, "max_output_tokens"), "7");
+	assert_json(json_object_get(asked.body, "reasoning"), "{\"effort\":\"high\",\"summary\":\"auto\"}");
+	assert_json(json_object_get(asked.body, "text"), "{\"verbosity\":\"low\"}");
+	asked_free(&asked);
+	asked = ask_with("openai", "gpt-4o", "", "{\"temperature\":1}", "see");
+	assert_json(json_object_get(asked.body, "temperature"), "1");
+	assert_json(json_object_get(asked.body, "store"), "true");
+	assert_json(json_object_get(json_array_get(json_object_get(asked.body, "input"), 0), "role"), "\"system\"");
+	assert_json(json_object_get(asked.body, "tool_choice"), "{\"type\":\"function\",\"name\":\"see\"}");
+	asked_free(&asked);
+}
+
+static void
+test_anthropic_request(void **state)
+{
+	Asked asked = ask_with("anthropic", "claude", "", "{\"temperature\":0.5}", NULL);
+
+	(void) state;
+	assert_string_equal(asked.request.headers[1], "anthropic-version: 2023-06-01");
+	assert_json(json_object_get(asked.body, "system"), "[{\"type\":\"text\",\"text\":\"be brief\",\"cache_control\":{\"type\":\"ephemeral\"}}]");
+	assert_json(json_object_get(asked.body, "messages"),
+				"[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"look\"},{\"type\":\"image\",\"source\":{\"type\":\"base64\",\"media_type\":\"image/png\",\"data\":\"aGk=\"}}]},"
+				"{\"role\":\"assistant\",\"content\":[{\"type\":\"thinking\",\"thinking\":\"hm\",\"signature\":\"sig\"},{\"type\":\"text\",\"text\":\"I look\"},"
+				"{\"type\":\"tool_use\",\"id\":\"c1\",\"name\":\"see\",\"input\":{\"a\":1},\"cache_control\":{\"type\":\"ephemeral\"}}]},"
+				"{\"role\":\"user\",\"content\":[{\"type\":\"tool_result\",\"tool_use_id\":\"c1\",\"content\":\"{\\\"b\\\":2}\",\"is_error\":true},"
+				"{\"type\":\"text\",\"text\":\"[file-reference] f.c:1-2\\n```\\nx\\n```\",\"cache_control\":{\"type\":\"ephemeral\"}}]}]");
+	assert_json(json_object_get(asked.body, "tools"), "[{\"name\":\"see\",\"description\":\"sees\",\"input_schema\":{\"type\":\"object\"}}]");
+	assert_json(json_object_get(asked.body, "max_tokens"), "32000");
+	assert_json(json_object_get(asked.body, "temperature"), "0.5");
+	assert_null(json_object_get(asked.body, "thinking"));
+	asked_free(&asked);
+	asked = ask_with("anthropic", "claude", "", "{\"temperature\":0.5,\"max_output_tokens\":1000,\"provider_options\":{\"anthropic\":{\"thinking\":{\"budget_tokens\":2000},"
+					 "\"send_reasoning\":false}}}", NULL);
+	assert_json(json_object_get(asked.body, "thinking"), "{\"type\":\"enabled\",\"budget_tokens\":2000}");
+	assert_json(json_object_get(asked.body, "max_tokens"), "3000");
+	assert_null(json_object_get(asked.body, "temperature"));
+	assert_null(strstr(asked.request.body, "\"sig\""));
+	asked_free(&asked);
+	asked = ask_with("anthropic", "claude", "", "{\"provider_options\":{\"anthropic\":{\"effort\":\"low\"}}}", NULL);
+	assert_json(json_object_get(asked.body, "thinking"), "{\"type\":\"adaptive\"}");
+	assert_json(json_object_get(asked.body, "output_config"), "{\"effort\":\"low\"}");
+	asked_free(&asked);
+	asked = ask_with("anthropic", "claude", "", "{\"provider_options\":{\"anthropic\":{\"effort\":\"low\"}}}", "see");
+	assert_null(json_object_get(asked.body, "thinking"));
+	assert_json(json_object_get(asked.body, "tool_choice"), "{\"type\":\"tool\",\"name\":\"see\"}");
+	asked_free(&asked);
+}
+
+static void
+test_google_request(void **state)
+{
+	Asked asked = ask_with("google", "g", "", "{\"top_k\":3,\"provider_options\":{\"google\":{\"thinking_config\":{\"thinking_budget\":1,\"include_thoughts\":true}}}}", "see");
+
+	(void) state;
+	assert_json(json_object_get(asked.body, "systemInstruction"), "{\"parts\":[{\"text\":\"be brief\"}]}");
+	assert_json(json_object_get(asked.body, "contents"),
+				"[{\"role\":\"user\",\"parts\":[{\"text\":\"look\"},{\"inlineData\":{\"mimeType\":\"image/png\",\"data\":\"aGk=\"}}]},"
+				"{\"role\":\"model\",\"parts\":[{\"text\":\"I look\"},{\"functionCall\":{\"name\":\"see\",\"args\":{\"a\":1}},\"thoughtSignature\":\"cs\"}]},"
+				"{\"role\":\"user\",\"parts\":[{\"functionResponse\":{\"name\":\"see\",\"response\":{\"b\":2}}},{\"text\":\"[file-reference] f.c:1-2\\n```\\nx\\n```\"}]}]");
+	assert_json(json_object_get(asked.body, "tools"),
+				"[{\"functionDeclarations\":[{\"name\":\"see\",\"description\":\"sees\",\"parametersJsonSchema\":{\"type\":\"object\"}}]}]");
+	assert_json(json_object_get(asked.body, "generationConfig"),
+				"{\"maxOutputTokens\":32000,\"topK\":3,\"thinkingConfig\":{\"thinkingBudget\":128,\"includeThoughts\":true}}");
+	assert_json(json_object_get(asked.body, "toolConfig"), "{\"functionCallingConfig\":{\"mode\":\"ANY\",\"allowedFunctionNames\":[\"see\"]}}");
+	asked_free(&asked);
+}
+
+/* Answers -------------------------------------------------------------------- */
+
+typedef struct Heard
+{
+	const ProviderFormat *format;
+	Stream stream;
+	Sse sse;
+	Text said; /* what clients were told: text, [reasoning], {arguments} */
+} Heard;
+
+static void
+on_event(void *arg, const char *name, const char *data, size_t len)
+{
+	Heard *heard = arg;
+
+	heard->format->event(&heard->stream, name, data, len);
+}
+
+static void
+on_part(void *arg, json_t *part)
+{
+	Heard *heard = arg;
+	const char *type = json_string_value(json_object_get(part, "type"));
+	const char *text = json_string_value(json_object_get(part, strcmp(type, "tool-call") == 0 ? "args_delta" : "text"));
+	size_t n = heard->said.len;
+
+	assert_non_null(text);
+	heard->said.bytes = realloc(heard->said.bytes, n + strlen(text) + 3);
+	heard->said.len += (size_t) sprintf(heard->said.bytes + n, strcmp(type, "reasoning") == 0 ? "[%s]" : "%s", text);
+	json_decref(part);
+}
+
+static void
+hear(Heard *heard, const ProviderFormat *format, const char *answer, size_t len, size_t cut)
+{
+	memset(heard, 0, sizeof(*heard));
+	heard->format = format;
+	stream_init(&heard->stream, on_part, heard);
+	sse_init(&heard->sse, on_event, heard);
+	assert_true(sse_feed(&heard->sse, answer, cut));
+	assert_true(sse_feed(&heard->sse, answer + cut, len - cut));
+}
+
+static void
+heard_free(Heard *heard)
+{
+	sse_free(&heard->sse);
+	stream_free(&heard->stream);
+	free(heard->said.bytes);
+}
+
+/* However the answer is cut in two it is this content; ids of calls and times are left out. */
+static void
+assert_answer(const ProviderFormat *format, const char *answer, StreamEnd end, const char *content, const char *usage)
+{
+	size_t len = strlen(answer);
+
+	for (size_t cut = 0; cut <= len; cut += cut % 7 + 1)
+	{
+		Heard heard;
+		json_t *made;
+		json_t *used;
+		size_t i;
+		json_t *part;
+
+		hear(&heard, format, answer, len, cut);
+		if (heard.stream.error != NULL)
+			fail_msg("cut at %zu: %s", cut, heard.stream.error);
+		made = stream_content(&heard.stream);
+		used = stream_usage_json(&heard.stream);
+		json_array_foreach(made, i, part)
+		{
+			json_object_del(part, "created_at");
+			json_object_del(part, "mcp_server_config_id");
+			json_object_del(part, "type");
+		}
+		assert_json(made, content);
+		assert_json(used, usage);
+		assert_int_equal(heard.stream.end, end);
+		json_decref(made);
+		json_decref(used);
+		heard_free(&heard);
+	}
+}
+
+/* An answer that ends too early must never pass for a whole one; nothing it says is lost or said twice. */
+static void
+assert_truncations(const ProviderFormat *format, const char *answer, size_t whole)
+{
+	for (size_t len = 0; len < whole; len++)
+	{
+		Heard heard;
+
+		hear(&heard, format, answer, len, len / 2);
+		assert_int_equal(heard.stream.end, STREAM_OPEN);
+		assert_null(heard.stream.error);
+		heard_free(&heard);
+	}
+}
+
+static void
+assert_fails(const ProviderFormat *format, const char *answer, int status, const char *error)
+{
+	Heard heard;
+
+	hear(&heard, format, answer, strlen(answer), 0);
+	assert_non_null(heard.stream.error);
+	assert_string_equal(heard.stream.error, error);
+	assert_int_equal(heard.stream.error_status, status);
+	heard_free(&heard);
+}
+
+/* Whatever JSON comes, the parser stands. */
+static void
+assert_stands(const ProviderFormat *format)
+{
+	static const char *const junk[] = {
+		EVENT("{}"), EVENT("[]"), EVENT("[1]"), EVENT("{\"choices\":{}}"), EVENT("{\"choices\":[1]}"), EVENT("{\"choices\":[{\"delta\":[]}]}"),
+		EVENT("{\"choices\":[{\"delta\":{\"tool_calls\":[{}]}}]}"), EVENT("{\"type\":1}"), EVENT("{\"type\":\"message_start\",\"message\":3}"),
+		EVENT("{\"type\":\"content_block_start\"}"), EVENT("{\"type\":\"content_block_delta\",\"index\":5,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"x\"}}"),
+		EVENT("{\"type\":\"content_block_delta\",\"delta\":{\"type\":\"signature_delta\"}}"), EVENT("{\"type\":\"message_delta\"}"),
+		EVENT("{\"type\":\"response.output_item.added\",\"item\":{\"type\":\"function_call\"}}"),
+		EVENT("{\"type\":\"response.function_call_arguments.delta\",\"output_index\":9,\"delta\":\"x\"}"),
+		EVENT("{\"type\":\"response.output_text.delta\"}"), EVENT("{\"candidates\":[{\"content\":{\"parts\":[{\"functionCall\":{}},{\"functionCall\":3},4]}}]}"),
+		EVENT("{\"candidates\":3,\"usageMetadata\":[]}"), EVENT("{\"usage\":{\"input_tokens\":-9223372036854775807,\"output_tokens\":-9223372036854775807}}"),
+		EVENT("{\"type\":\"message_delta\",\"usage\":{\"input_tokens\":9223372036854775807,\"output_tokens\":9223372036854775807}}"),
+		EVENT("{\"usageMetadata\":{\"candidatesTokenCount\":9223372036854775807,\"thoughtsTokenCount\":9223372036854775807}}"),
+		EVENT("{\"usage\":{\"prompt_tokens\":1,\"prompt_tokens_details\":{\"cached_tokens\":-9223372036854775807}}}"),
+		EVENT("{\"usageMetadata\":{\"promptTokenCount\":1,\"cachedContentTokenCount\":-9223372036854775807}}"),
+		EVENT("{\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":1,\"input_tokens_details\":{\"cached_tokens\":-9223372036854775807}}}}")};
+
+	for (size_t i = 0; i < sizeof(junk) / sizeof(junk[0]); i++)
+	{
+		Heard heard;
+
+		hear(&heard, format, junk[i], strlen(junk[i]), 0);
+		json_decref(stream_content(&heard.stream));
+		heard_free(&heard);
+	}
+	assert_fails(format, EVENT("{\"a\":"), 0, "the answer holds what is no JSON");
+	assert_fails(format, EVENT("\xff\xfe"), 0, "the answer holds what is no JSON");
+	assert_fails(format, EVENT("{\"a\":\"\xe2\x82\"}"), 0, "the answer holds what is no JSON");
+}
+
+#define USAGE(in, out, total, reasoning, read, written) \
+	"{\"input_tokens\":" #in ",\"output_tokens\":" #out ",\"total_tokens\":" #total ",\"reasoning_tokens\":" #reasoning \
+	",\"cache_read_tokens\":" #read ",\"cache_creation_tokens\":" #written "}"
+
+static void
+test_completions_answer(void **state)
+{
+	static const char text[] = EVENT("{\"choices\":[{\"delta\":{\"reasoning_content\":\"hm\"}}]}") EVENT("{\"choices\":[{\"delta\":{\"content\":\"\xc3\xa4 \"}}]}")
+		EVENT("{\"choices\":[{\"delta\":{\"content\":\"b\"},\"finish_reason\":\"stop\"}]}");
+	static const char whole[] = EVENT("{\"choices\":[{\"delta\":{\"content\":\"a\"}}]}") EVENT("{\"choices\":[{\"delta\":{},\"finish_reason\":\"length\"}]}")
+		EVENT("{\"choices\":[],\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":5,\"total_tokens\":15,\"prompt_tokens_details\":{\"cached_tokens\":4},"
+			  "\"completion_tokens_details\":{\"reasoning_tokens\":2}}}") EVENT("[DONE]");
+	static const char calls[] = EVENT("{\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"a\",\"function\":{\"name\":\"f\",\"arguments\":\"\"}}]}}]}")
+		EVENT("{\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":1,\"id\":\"b\",\"function\":{\"name\":\"g\",\"arguments\":\"{\\\"x\\\"\"}}]}}]}")
+		EVENT("{\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"{\\\"y\\\":2}\"}},{\"index\":1,\"function\":{\"arguments\":\":1}\"}}]}}]}")
+		EVENT("{\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}");
+
+	(void) state;
+	assert_answer(&provider_chat_completions, text, STREAM_STOP, "[{\"text\":\"hm\"},{\"text\":\"\xc3\xa4 b\"}]", USAGE(0, 0, 0, 0, 0, 0));
+	assert_answer(&provider_chat_completions, whole, STREAM_LENGTH, "[{\"text\":\"a\"}]", USAGE(6, 5, 15, 2, 4, 0));
+	assert_answer(&provider_chat_completions, calls, STREAM_TOOL_CALLS,
+				  "[{\"tool_call_id\":\"a\",\"tool_name\":\"f\",\"args\":{\"y\":2}},{\"tool_call_id\":\"b\",\"tool_name\":\"g\",\"args\":{\"x\":1}}]", USAGE(0, 0, 0, 0, 0, 0));
+	assert_answer(&provider_chat_completions, EVENT("{\"choices\":[{\"delta\":{\"content\":\"x\"}}]}") EVENT("[DONE]"), STREAM_STOP, "[{\"text\":\"x\"}]", USAGE(0, 0, 0, 0, 0, 0));
+	assert_truncations(&provider_chat_completions, text, sizeof(text) - 2);
+	assert_truncations(&provider_chat_completions, calls, sizeof(calls) - 2);
+	assert_fails(&provider_chat_completions, EVENT("{\"error\":{\"message\":\"slow down\",\"type\":\"t\",\"code\":429}}"), 429, "slow down (t)");
+	assert_stands(&provider_chat_completions);
+}
+
+static void
+test_responses_answer(void **state)
+{
+	static const char text[] = EVENT("{\"type\":\"response.created\",\"response\":{\"id\":\"r1\"}}") EVENT("{\"type\":\"response.reasoning_summary_part.added\"}")
+		EVENT("{\"type\":\"response.reasoning_summary_text.delta\",\"delta\":\"one\"}") EVENT("{\"type\":\"response.reasoning_summary_part.added\"}")
+		EVENT("{\"type\":\"response.reasoning_summary_text.delta\",\"delta\":\"two\"}") EVENT("{\"type\":\"response.output_text.delta\",\"delta\":\"\xc3\xa4\"}")
+		EVENT("{\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":10,\"input_tokens_details\":{\"cached_tokens\":4},\"output_tokens\":5,"
+			  "\"output_tokens_details\":{\"reasoning_tokens\":3},\"total_tokens\":15}}}");
+	static const char calls[] = EVENT("{\"type\":\"response.output_item.added\",\"output_index\":1,\"item\":{\"type\":\"function_call\",\"call_id\":\"a\",\"name\":\"f\",\"arguments\":\"\"}}")
+		EVENT("{\"type\":\"response.function_call_arguments.delta\",\"output_index\":1,\"delta\":\"{\\\"x\\\":\"}")
+		EVENT("{\"type\":\"response.function_call_arguments.delta\",\"output_index\":1,\"delta\":\"1}\"}")
+		EVENT("{\"type\":\"response.output_item.done\",\"output_index\":1,\"item\":{\"type\":\"function_call\",\"call_id\":\"a\",\"name\":\"f\",\"arguments\":\"{\\\"x\\\":1}\"}}")
+		EVENT("{\"type\":\"response.output_item.done\",\"output_index\":2,\"item\":{\"type\":\"function_call\",\"call_id\":\"b\",\"name\":\"g\",\"arguments\":\"{}\"}}")
+		EVENT("{\"type\":\"response.completed\",\"response\":{}}");
+
+	(void) state;
+	assert_answer(&provider_responses, text, STREAM_STOP, "[{\"text\":\"one\\n\\ntwo\"},{\"text\":\"\xc3\xa4\"}]", USAGE(6, 5, 15, 3, 4, 0));
+	assert_answer(&provider_responses, calls, STREAM_TOOL_CALLS,
+				  "[{\"tool_call_id\":\"a\",\"tool_name\":\"f\",\"args\":{\"x\":1}},{\"tool_call_id\":\"b\",\"tool_name\":\"g\",\"args\":{}}]", USAGE(0, 0, 0, 0, 0, 0));
+	assert_answer(&provider_responses, EVENT("{\"type\":\"response.output_text.delta\",\"delta\":\"x\"}")
+				  EVENT("{\"type\":\"response.incomplete\",\"response\":{\"incomplete_details\":{\"reason\":\"max_output_tokens\"}}}"), STREAM_LENGTH,
+				  "[{\"text\":\"x\"}]", USAGE(0, 0, 0, 0, 0, 0));
+	assert_truncations(&provider_responses, text, sizeof(text) - 2);
+	assert_truncations(&provider_responses, calls, sizeof(calls) - 2);
+	assert_fails(&provider_responses, EVENT("{\"type\":\"error\",\"code\":\"rate_limit_exceeded\",\"message\":\"slow\"}"), 0, "slow (rate_limit_exceeded)");
+	assert_fails(&provider_responses, EVENT("{\"type\":\"response.failed\",\"response\":{\"error\":{\"code\":\"server_error\",\"message\":\"m\"}}}"), 0, "m (server_error)");
+	assert_stands(&provider_responses);
+}
+
+#define A_START "event: message_start\n" EVENT("{\"type\":\"message_start\",\"message\":{\"id\":\"m1\",\"usage\":{\"input_tokens\":10,\"cache_read_input_tokens\":4," \
+	"\"cache_creation_input_tokens\":3,\"output_tokens\":1}}}") "event: ping\n" EVENT("{\"type\":\"ping\"}")
+#define A_END(reason) EVENT("{\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"" reason "\"},\"usage\":{\"output_tokens\":5}}") EVENT("{\"type\":\"message_stop\"}")
+
+static void
+test_anthropic_answer(void **state)
+{
+	static const char text[] = A_START EVENT("{\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"thinking\",\"thinking\":\"\"}}")
+		EVENT("{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"thinking_delta\",\"thinking\":\"hm\"}}")
+		EVENT("{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"signature_delta\",\"signature\":\"si\"}}")
+		EVENT("{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"signature_delta\",\"signature\":\"g\"}}")
+		EVENT("{\"type\":\"content_block_stop\",\"index\":0}")
+		EVENT("{\"type\":\"content_block_start\",\"index\":1,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}")
+		EVENT("{\"type\":\"content_block_delta\",\"index\":1,\"delta\":{\"type\":\"text_delta\",\"text\":\"\xc3\xa4\"}}") A_END("end_turn");
+	static const char two[] = A_START EVENT("{\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"thinking\"}}")
+		EVENT("{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"thinking_delta\",\"thinking\":\"a\"}}")
+		EVENT("{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"signature_delta\",\"signature\":\"s\"}}")
+		EVENT("{\"type\":\"content_block_start\",\"index\":1,\"content_block\":{\"type\":\"thinking\"}}")
+		EVENT("{\"type\":\"content_block_delta\",\"index\":1,\"delta\":{\"type\":\"thinking_delta\",\"thinking\":\"b\"}}")
+		EVENT("{\"type\":\"content_block_delta\",\"index\":1,\"delta\":{\"type\":\"signature_delta\",\"signature\":\"t\"}}") A_END("max_tokens");
+	static const char calls[] = A_START EVENT("{\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"tool_use\",\"id\":\"a\",\"name\":\"f\",\"input\":{}}}")
+		EVENT("{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"{\\\"x\\\"\"}}")
+		EVENT("{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\":1}\"}}") A_END("tool_use");
+
+	(void) state;
+	assert_answer(&provider_anthropic, text, STREAM_STOP, "[{\"text\":\"hm\",\"signature\":\"sig\"},{\"text\":\"\xc3\xa4\"}]", USAGE(10, 5, 15, 0, 4, 3));
+	assert_answer(&provider_anthropic, two, STREAM_LENGTH, "[{\"text\":\"a\\n\\nb\"}]", USAGE(10, 5, 15, 0, 4, 3));
+	assert_answer(&provider_anthropic, calls, STREAM_TOOL_CALLS, "[{\"tool_call_id\":\"a\",\"tool_name\":\"f\",\"args\":{\"x\":1}}]", USAGE(10, 5, 15, 0, 4, 3));
+	/* message_delta is the second last event: what lacks only message_stop is whole */
+	assert_truncations(&provider_anthropic, text, sizeof(text) - 1 - strlen(EVENT("{\"type\":\"message_stop\"}")) - 1);
+	assert_truncations(&provider_anthropic, calls, sizeof(calls) - 1 - strlen(EVENT("{\"type\":\"message_stop\"}")) - 1);
+	assert_fails(&provider_anthropic, "event: error\n" EVENT("{\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}"), 529, "Overloaded (overloaded_error)");
+	assert_fails(&provider_anthropic, EVENT("{\"type\":\"error\",\"error\":{\"type\":\"new_error\",\"message\":\"m\"}}"), 0, "m (new_error)");
+	assert_stands(&provider_anthropic);
+}
+
+static void
+test_google_answer(void **state)
+{
+	static const char text[] = EVENT("{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"hm\",\"thought\":true}]}}],\"responseId\":\"g1\"}")
+		EVENT("{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"\xc3\xa4\"}]},\"finishReason\":\"STOP\"}],\"usageMetadata\":{\"promptTokenCount\":10,"
+			  "\"cachedContentTokenCount\":4,\"candidatesTokenCount\":5,\"thoughtsTokenCount\":2,\"totalTokenCount\":17}}");
+	static const char calls[] = EVENT("{\"candidates\":[{\"content\":{\"parts\":[{\"functionCall\":{\"id\":\"i\",\"name\":\"f\",\"args\":{\"x\":1}},\"thoughtSignature\":\"s\"},"
+									  "{\"functionCall\":{\"id\":\"j\",\"name\":\"g\"}}]}}]}") EVENT("{\"candidates\":[{\"finishReason\":\"STOP\"}]}");
+	static const char unnamed[] = EVENT("{\"candidates\":[{\"content\":{\"parts\":[{\"functionCall\":{\"name\":\"f\"}},{\"functionCall\":{\"name\":\"f\"}}]}}]}");
+	Heard heard;
+
+	(void) state;
+	assert_answer(&provider_google, text, STREAM_STOP, "[{\"text\":\"hm\"},{\"text\":\"\xc3\xa4\"}]", USAGE(6, 7, 17, 2, 4, 0));
+	assert_answer(&provider_google, calls, STREAM_TOOL_CALLS,
+				  "[{\"tool_call_id\":\"i\",\"tool_name\":\"f\",\"args\":{\"x\":1},\"signature\":\"s\"},{\"tool_call_id\":\"j\",\"tool_name\":\"g\",\"args\":{}}]", USAGE(0, 0, 0, 0, 0, 0));
+	assert_truncations(&provider_google, text, sizeof(text) - 2);
+	assert_truncations(&provider_google, calls, sizeof(calls) - 2);
+	hear(&heard, &provider_google, unnamed, strlen(unnamed), 0);
+	assert_int_equal(heard.stream.n_calls, 2);
+	assert_string_not_equal(heard.stream.calls[0].id, heard.stream.calls[1].id);
+	heard_free(&heard);
+	assert_fails(&provider_google, EVENT("{\"error\":{\"code\":503,\"message\":\"busy\",\"status\":\"UNAVAILABLE\"}}"), 503, "busy");
+	assert_fails(&provider_google, EVENT("{\"promptFeedback\":{\"blockReason\":\"SAFETY\"}}"), 400, "the prompt was blocked");
+	assert_stands(&provider_google);
+}
+
+/* What goes through the stream, beyond what a parser may say. */
+static void
+test_stream_limits(void **state)
+{
+	char *block = malloc(1 << 20);
+	Stream stream;
+	json_t *args;
+
+	(void) state;
+	memset(block, 'x', 1 << 20);
+	stream_init(&stream, NULL, NULL);
+	for (int i = 0; i < 20; i++)
+		stream_text(&stream, block, 1 << 20);
+	assert_true(stream.too_long);
+	assert_true(stream.text.len < STREAM_MAX_TEXT);
+	stream_free(&stream);
+	stream_init(&stream, NULL, NULL);
+	for (int i = 0; i < STREAM_MAX_CALLS; i++)
+		assert_non_null(stream_call(&stream, i, NULL, NULL));
+	assert_ptr_equal(stream_call(&stream, 3, "other", "name"), &stream.calls[3]);
+	assert_null(stream_call(&stream, STREAM_MAX_CALLS, NULL, NULL));
+	assert_true(stream.too_long);
+	assert_null(stream_find_call(&stream, -1));
+	stream_free(&stream);
+	stream_init(&stream, NULL, NULL);
+	stream_call_args(&stream, stream_call(&stream, 0, "a", "f"), "[1]", 3);
+	assert_null(stream_call_json(&stream.calls[0]));
+	stream_call_args(&stream, stream_call(&stream, 1, "b", "f"), "{\"a\":", 5);
+	assert_null(stream_call_json(&stream.calls[1]));
+	args = stream_call_json(stream_call(&stream, 2, "c", "f"));
+	assert_json(args, "{}");
+	json_decref(args);
+	stream_fail(&stream, 1, "first");
+	stream_fail(&stream, 2, "second");
+	assert_string_equal(stream.error, "first");
+	stream_free(&stream);
+	free(block);
+}
+
+static void
+test_error_texts(void **state)
+{
+	static const char *const texts[][2] = {{"{\"error\":{\"message\":\"m\",\"type\":\"t\"}}", "m (t)"}, {"{\"error\":{\"message\":\"m\"}}", "m"},
+										   {"{\"error\":\"m\"}", "m"}, {"{\"message\":\"m\"}", "m"}, {"[{\"error\":{\"message\":\"m\"}}]", "m"},
+										   {"<html>", "<html>"}, {"", ""}, {"{\"error\":3}", "{\"error\":3}"}};
+	char longer[2000];
+	char *text;
+
+	(void) state;
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+	{
+		text = provider_error_text(texts[i][0], strlen(texts[i][0]));
+		assert_string_equal(text, texts[i][1]);
+		free(text);
+	}
+	memset(longer, 'x', sizeof(longer));
+	text = provider_error_text(longer, sizeof(longer));
+	assert_int_equal(strlen(text), 512);
+	free(text);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_urls),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_completions_request),
+		cmocka_unit_test(test_responses_request),
+		cmocka_unit_test(test_anthropic_request),
+		cmocka_unit_test(test_google_request),
+		cmocka_unit_test(test_completions_answer),
+		cmocka_unit_test(test_responses_answer),
+		cmocka_unit_test(test_anthropic_answer),
+		cmocka_unit_test(test_google_answer),
+		cmocka_unit_test(test_stream_limits),
+		cmocka_unit_test(test_error_texts),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,2 @@
+SRCS_test_chat_provider = $(addprefix ../../gateway/chat/,completions.c responses.c anthropic.c google.c stream.c sse.c)
+LIBS_test_chat_provider = -ljansson
