@@ -232,6 +232,8 @@ open_stream(ApiCall *call, const GwAnswer *answer)
 			open = gw_stream_ports;
 		else if (strcmp(format, "parameters") == 0)
 			open = gw_stream_parameters;
+		else if (strcmp(format, "echo") == 0)
+			open = gw_stream_echo;
 		if (open != NULL)
 			open(req, plan);
 		else
@@ -668,6 +670,14 @@ redirect(GwRequest *request)
 	return true;
 }
 
+/* Without its key SCIM is not there: a browser gets the pages, as on any path that is no route. */
+static bool
+is_scim_page(const GwRequest *request)
+{
+	return gw_starts_with(request->path, "/scim/") && gw_iovec_is(request->req->method, "GET") &&
+		   !json_is_string(json_object_get(gw_server.options.settings, "scim_auth_hash"));
+}
+
 /* match: none is answered too. */
 static void
 serve_route(GwRequest *request, const GwMatch *match)
@@ -734,6 +744,11 @@ gw_api_serve(GwRequest *request)
 	}
 	if (gw_site_serve_own(request))
 		return;
+	if (is_scim_page(request))
+	{
+		gw_site_serve(request);
+		return;
+	}
 	gw_routes_find(request->loop->routes,
 				   req->method.base,
 				   req->method.len,

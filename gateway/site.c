@@ -442,7 +442,12 @@ serve_bin(GwRequest *request)
 	if (strcmp(name, wanted) == 0)
 		serve_agent(request);
 	else
-		gw_reply_error(request->req, 404, "There is no program for this system on this server.", wanted);
+	{
+		h2o_iovec_t body = h2o_concat(&request->req->pool, h2o_iovec_init(H2O_STRLIT("There is no such program on this server. It has ")),
+									  h2o_iovec_init(wanted, strlen(wanted)), h2o_iovec_init(H2O_STRLIT(".\n")));
+
+		gw_reply_body(request->req, 404, "text/plain; charset=utf-8", body.base, body.len);
+	}
 }
 
 static void

@@ -44,6 +44,7 @@ struct Transfer
 	struct curl_slist *headers;
 	size_t head; /* bytes of the answer's head so far */
 	bool too_long;
+	bool switched; /* the answer is 101: it ends with its head */
 };
 
 static struct
@@ -171,7 +172,15 @@ on_header(char *data, size_t size, size_t n, void *arg)
 		return 0;
 	}
 	outbound_take_header(transfer->request, data, size * n);
-	return size * n;
+	if (size * n == 2 && memcmp(data, "\r\n", 2) == 0)
+	{
+		long status = 0;
+
+		/* Whether another protocol is to be had was the question; nobody speaks it. */
+		curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
+		transfer->switched = status == 101;
+	}
+	return transfer->switched ? 0 : size * n;
 }
 
 static curl_socket_t
@@ -240,7 +249,12 @@ set_request(Transfer *transfer)
 		curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
 	transfer->headers = curl_slist_append(NULL, "Expect:");
 	for (int i = 0; i < request->n_headers; i++)
+	{
+		/* HTTP/2 knows no upgrade. */
+		if (strncasecmp(request->headers[i], "Upgrade:", 8) == 0)
+			curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
 		transfer->headers = curl_slist_append(transfer->headers, request->headers[i]);
+	}
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
 	curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
@@ -347,7 +361,7 @@ finish_transfers(void)
 		if (message->msg != CURLMSG_DONE)
 			continue;
 		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &transfer);
-		if (code == CURLE_OK)
+		if (code == CURLE_OK || transfer->switched)
 			end_transfer(transfer, NULL, NULL);
 		else
 			end_transfer(transfer, error_of(code, transfer), curl_easy_strerror(code));

@@ -380,42 +380,235 @@ BEGIN
 END
 $$;
 
--- GET /debug/health: what the database knows of; the gateway's own reach is not tested from here
+-- The state of a section: its base report.  errors make it unhealthy, warnings (of coder.health_message) do not.
+CREATE OR REPLACE FUNCTION coder.health_section(section text, error text, warnings jsonb DEFAULT '[]')
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN jsonb_build_object('healthy', error IS NULL, 'warnings', warnings,
+			'severity', CASE WHEN error IS NOT NULL THEN 'error' WHEN warnings <> '[]' THEN 'warning' ELSE 'ok' END,
+			'dismissed', coalesce(coder.site_config('health_settings')::jsonb->'dismissed_healthchecks', '[]') ? section)
+		|| CASE WHEN error IS NULL THEN '{}' ELSE jsonb_build_object('error', error) END;
+END
+$$;
+
+-- What came of a request to this server itself: NULL where it was answered with the status wanted.
+CREATE OR REPLACE FUNCTION coder.health_error(code text, what text, result jsonb, wanted int4)
+RETURNS text LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN CASE WHEN (result->>'status')::int4 IS DISTINCT FROM wanted
+		THEN format('%s: %s: %s', code, what, coalesce(coder.fetched_error(result), 'no answer')) END;
+END
+$$;
+
+-- AccessURLReport of the answer to GET /healthz
+CREATE OR REPLACE FUNCTION coder.health_access_url(url text, result jsonb)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	status CONSTANT int4 := coalesce((result->>'status')::int4, 0);
+	error text;
+	warnings jsonb := '[]';
+BEGIN
+	IF url = '' THEN
+		error := 'EACS01: Access URL not set';
+	ELSIF status = 0 THEN
+		error := coder.health_error('EACS03', 'get healthz endpoint', result, 200);
+	ELSIF status <> 200 THEN
+		warnings := '[{"code": "EACS04", "message": "/healthz did not return 200 OK"}]';
+	END IF;
+	RETURN coder.health_section('AccessURL', error, warnings) || jsonb_build_object('access_url', url, 'reachable', status <> 0,
+		'healthy', status = 200, 'status_code', status, 'healthz_response', left(coalesce(result->>'body', ''), 512));
+END
+$$;
+
+-- DERPHealthReport of the answer to GET /derp with Upgrade: DERP.  No message goes through the relay, so there is no report of its node.
+CREATE OR REPLACE FUNCTION coder.health_derp(result jsonb)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	error CONSTANT text := coder.health_error('EDERP02', 'connect to the relay', result, 101);
+	base CONSTANT jsonb := coder.health_section('DERP', error);
+	regions jsonb;
+BEGIN
+	SELECT jsonb_object_agg(r.key, (base - 'dismissed') || jsonb_build_object('region', r.value, 'node_reports', '[]'::jsonb)) INTO regions
+	  FROM jsonb_each(coder.derp_map()->'Regions') r;
+	RETURN base || jsonb_build_object('regions', regions, 'netcheck_logs', '[]'::jsonb);
+END
+$$;
+
+-- DatabaseReport: the median of five small queries
+CREATE OR REPLACE FUNCTION coder.health_database()
+RETURNS jsonb LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	limit_ms CONSTANT int4 := coalesce(nullif(regexp_replace(coalesce(coder.setting('health_check_threshold_database'), ''), 'ms$', ''), ''), '15')::int4;
+	took float8[] := '{}';
+	began timestamptz;
+	median float8;
+BEGIN
+	FOR i IN 1 .. 5 LOOP
+		began := clock_timestamp();
+		PERFORM s.value FROM coder.site_configs s WHERE s.key = 'deployment_id';
+		took := took || (extract(epoch FROM clock_timestamp() - began) * 1000)::float8;
+	END LOOP;
+	SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY t) INTO median FROM unnest(took) t;
+	RETURN coder.health_section('Database', NULL, CASE WHEN median < limit_ms THEN '[]'
+			ELSE '[{"code": "EDB02", "message": "median database ping above threshold"}]' END::jsonb)
+		|| jsonb_build_object('reachable', true, 'latency', round(median::numeric, 3) || 'ms', 'latency_ms', floor(median)::int4, 'threshold_ms', limit_ms);
+END
+$$;
+
+-- ProvisionerDaemonsReport: those that were heard of in the last 90 seconds
+CREATE OR REPLACE FUNCTION coder.health_provisioners()
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	items jsonb;
+	warnings jsonb := '[]';
+BEGIN
+	SELECT coalesce(jsonb_agg(jsonb_build_object('provisioner_daemon', jsonb_build_object('id', d.id, 'organization_id', d.organization_id,
+				'key_id', d.key_id, 'created_at', coder.ts(d.created_at), 'last_seen_at', coder.ts(d.last_seen_at),
+				'name', d.name, 'version', d.version, 'api_version', d.api_version, 'provisioners', to_jsonb(d.provisioners), 'tags', to_jsonb(d.tags),
+				'key_name', NULL, 'status', NULL, 'current_job', NULL, 'previous_job', NULL),
+			'warnings', CASE WHEN d.version = coder.version() THEN '[]'::jsonb ELSE jsonb_build_array(jsonb_build_object('code', 'EPD02',
+				'message', format('Mismatched version "%s"', d.version))) END) ORDER BY d.created_at, d.id), '[]') INTO items
+	  FROM coder.provisioner_daemons d WHERE d.last_seen_at > now() - interval '90 seconds';
+	IF items = '[]' THEN
+		RETURN coder.health_section('ProvisionerDaemons', NULL) - 'healthy' || jsonb_build_object('severity', 'error', 'items', items,
+			'warnings', '[{"code": "EPD01", "message": "No active provisioner daemons found!"}]'::jsonb);
+	ELSIF jsonb_path_exists(items, '$[*].warnings[*]') THEN
+		warnings := '[{"code": "EPD02", "message": "Some provisioner daemons report mismatched versions."}]';
+	END IF;
+	RETURN coder.health_section('ProvisionerDaemons', NULL, warnings) - 'healthy' || jsonb_build_object('items', items);
+END
+$$;
+
+-- What debug_ws wants of who has no session: says for a minute that the subject may connect.
+CREATE OR REPLACE FUNCTION coder.health_ticket()
+RETURNS text LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coder.app_host_token(coder.subject_id(), 'debug/ws');
+END
+$$;
+
+-- GET /debug/ws: a WebSocket that sends back what it is told.  The server's own test of it has no session but a ticket.
+CREATE OR REPLACE FUNCTION coder.debug_ws(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	ticket CONSTANT text := coalesce(req.headers->>'coder-health-ticket', '');
+	u coder.users;
+BEGIN
+	IF coder.subject_id() IS NOT NULL THEN
+		PERFORM coder.require('read', 'debug_info');
+	ELSE
+		IF ticket <> '' THEN
+			u := coder.app_host_token_user(ticket, 'debug/ws');
+		END IF;
+		IF u.id IS NULL OR NOT coder.user_can(u.id, 'read', 'debug_info') THEN
+			PERFORM coder.raise(401, 'You are signed out or your session has expired. Please sign in again to continue.',
+				'Cookie "coder_session_token" or query parameter must be provided.');
+		END IF;
+	END IF;
+	RETURN coder.reply(101, '{"format": "echo"}'::jsonb);
+END
+$$;
+
+-- HealthcheckReport of the answers to GET /healthz, /api/v2/debug/ws and /derp
+CREATE OR REPLACE FUNCTION coder.health_report(url text, results jsonb)
+RETURNS jsonb LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	socket CONSTANT text := coder.health_error('EWS01', 'websocket dial', results->1, 101);
+	sections CONSTANT jsonb := jsonb_build_object('derp', coder.health_derp(results->2), 'access_url', coder.health_access_url(url, results->0),
+		'websocket', coder.health_section('Websocket', socket) || jsonb_build_object('code', coalesce((results#>>'{1,status}')::int4, 0),
+			'body', CASE WHEN socket IS NULL THEN '' ELSE left(coalesce(results#>>'{1,body}', ''), 512) END),
+		'database', coder.health_database(), 'workspace_proxy', coder.health_section('WorkspaceProxy', NULL) || '{"workspace_proxies": {"regions": []}}',
+		'provisioner_daemons', coder.health_provisioners());
+	severity CONSTANT text := (SELECT s.value->>'severity' FROM jsonb_each(sections) s
+		ORDER BY array_position('{error,warning,ok}'::text[], s.value->>'severity') LIMIT 1);
+BEGIN
+	RETURN sections || jsonb_build_object('time', coder.ts(now()), 'severity', severity, 'coder_version', coder.version(),
+		'healthy', NOT EXISTS (SELECT 1 FROM jsonb_each(sections) s WHERE s.value->>'healthy' = 'false' OR s.value->>'severity' = 'error'));
+END
+$$;
+
+-- GET /debug/health: asks this server by its access URL whether it answers, opens WebSockets and relays
 CREATE OR REPLACE FUNCTION coder.debug_health(req coder.request)
 RETURNS coder.response LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	dismissed jsonb;
-	start CONSTANT timestamptz := clock_timestamp();
-	url CONSTANT text := coalesce(coder.setting('access_url'), '');
-	base CONSTANT jsonb := '{"severity": "ok", "warnings": [], "healthy": true}';
-	ms numeric;
-	daemons jsonb;
+	url CONSTANT text := rtrim(coalesce(coder.setting('access_url'), ''), '/');
 BEGIN
 	PERFORM coder.require('read', 'debug_info');
-	dismissed := coalesce(coder.site_config('health_settings')::jsonb->'dismissed_healthchecks', '[]');
-	IF to_regclass('coder.provisioner_daemons') IS NOT NULL THEN
-		EXECUTE $q$
-			SELECT jsonb_agg(jsonb_build_object('provisioner_daemon', jsonb_build_object('id', d.id, 'organization_id', d.organization_id,
-					'key_id', '00000000-0000-0000-0000-000000000001', 'created_at', coder.ts(d.created_at), 'last_seen_at', coder.ts(d.last_seen_at),
-					'name', d.name, 'version', d.version, 'api_version', '1.16', 'provisioners', to_jsonb(d.provisioners), 'tags', to_jsonb(d.tags),
-					'key_name', NULL, 'status', NULL, 'current_job', NULL, 'previous_job', NULL), 'warnings', '[]'::jsonb))
-			  FROM coder.provisioner_daemons d WHERE d.last_seen_at > now() - interval '90 seconds'
-			$q$ INTO daemons;
+	IF url = '' THEN
+		RETURN coder.reply(200, coder.health_report(url, '[]'));
 	END IF;
-	ms := extract(epoch FROM clock_timestamp() - start) * 1000;
-	RETURN coder.reply(200, jsonb_build_object('time', coder.ts(now()), 'healthy', true, 'severity', 'ok',
-		'derp', base || jsonb_build_object('dismissed', dismissed ? 'DERP', 'regions', '{}'::jsonb, 'netcheck_logs', '[]'::jsonb),
-		'access_url', base || jsonb_build_object('dismissed', dismissed ? 'AccessURL', 'access_url', url, 'reachable', url <> '',
-			'healthy', url <> '', 'severity', CASE WHEN url <> '' THEN 'ok' ELSE 'error' END, 'status_code', 200, 'healthz_response', 'OK'),
-		'websocket', base || jsonb_build_object('dismissed', dismissed ? 'Websocket', 'body', '', 'code', 101),
-		'database', base || jsonb_build_object('dismissed', dismissed ? 'Database', 'reachable', true,
-			'latency', round(ms, 3) || 'ms', 'latency_ms', floor(ms)::int4, 'threshold_ms', 15),
-		'workspace_proxy', base || jsonb_build_object('dismissed', dismissed ? 'WorkspaceProxy', 'workspace_proxies', '{"regions": []}'::jsonb),
-		'provisioner_daemons', '{"severity": "ok", "warnings": []}'::jsonb || jsonb_build_object('dismissed', dismissed ? 'ProvisionerDaemons',
-			'items', coalesce(daemons, '[]'), 'severity', CASE WHEN daemons IS NULL THEN 'error' ELSE 'ok' END),
-		'coder_version', coder.version()));
+	RETURN coder.fetch('debug_health_checked', to_jsonb(url), coder.fetch_get(url || '/healthz'),
+		coder.fetch_get(url || '/api/v2/debug/ws', jsonb_build_object('Connection', 'Upgrade', 'Upgrade', 'websocket', 'Sec-WebSocket-Version', '13',
+			'Sec-WebSocket-Key', encode(coder.random_bytes(16), 'base64'), 'Coder-Health-Ticket', coder.health_ticket())),
+		coder.fetch_get(url || '/derp', '{"Connection": "Upgrade", "Upgrade": "DERP"}'));
+END
+$$;
+
+-- The same, when the answers are there.
+CREATE OR REPLACE FUNCTION coder.debug_health_checked(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	f record;
+BEGIN
+	PERFORM coder.require('read', 'debug_info');
+	f := coder.fetched(req);
+	RETURN coder.reply(200, coder.health_report(f.state#>>'{}', f.results));
+END
+$$;
+
+-- GET /swagger: the API's description is not part of this server
+CREATE OR REPLACE FUNCTION coder.swagger(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF coder.app_flag('swagger_enable') THEN
+		RETURN coder.not_built(req);
+	END IF;
+	RETURN coder.reply_message(404, 'Swagger documentation is disabled.');
+END
+$$;
+
+-- GET /tasks: none, since nothing makes them yet
+CREATE OR REPLACE FUNCTION coder.task_list(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coder.reply(200, '{"tasks": [], "count": 0}'::jsonb);
+END
+$$;
+
+-- GET /tasks/{user}/{task} and below it: there is no such task, whoever's it would be
+CREATE OR REPLACE FUNCTION coder.task_none(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM coder.param_user(req);
+	PERFORM coder.raise_not_found();
 END
 $$;
 
@@ -435,6 +628,15 @@ INSERT INTO coder.routes (area, method, pattern, function, auth, read_only) VALU
 	('deployment', 'GET', '/api/v2/licenses', 'licenses_list', 'session', true),
 	('deployment', 'GET', '/api/v2/appearance', 'appearance_get', 'session_or_agent', true),
 	('deployment', 'PUT', '/api/v2/appearance', 'appearance_put', 'session', false),
-	('deployment', 'GET', '/api/v2/debug/health', 'debug_health', 'session', true),
+	('deployment', 'GET', '/swagger', 'swagger', 'none', true),
+	('deployment', 'GET', '/swagger/{rest...}', 'swagger', 'none', true),
+	('deployment', 'GET', '/api/v2/tasks', 'task_list', 'session', true),
+	('deployment', 'GET', '/api/v2/tasks/{user}/{task}', 'task_none', 'session', true),
+	('deployment', 'GET', '/api/v2/tasks/{user}/{task}/logs', 'task_none', 'session', true),
+	('deployment', 'GET', '/api/experimental/tasks', 'task_list', 'session', true),
+	('deployment', 'GET', '/api/experimental/tasks/{user}/{task}', 'task_none', 'session', true),
+	('deployment', 'GET', '/api/experimental/tasks/{user}/{task}/logs', 'task_none', 'session', true),
+	('deployment', 'GET', '/api/v2/debug/health', 'debug_health', 'session', false),
+	('deployment', 'GET', '/api/v2/debug/ws', 'debug_ws', 'optional', true),
 	('deployment', 'GET', '/api/v2/debug/health/settings', 'health_settings', 'session', true),
 	('deployment', 'PUT', '/api/v2/debug/health/settings', 'health_settings', 'session', false);
