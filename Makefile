@@ -10,6 +10,7 @@
 PG_MAJOR  ?= 15
 PG_CONFIG ?= $(firstword $(wildcard /usr/lib/postgresql/$(PG_MAJOR)/bin/pg_config) pg_config)
 export PG_CONFIG PG_MAJOR
+QUIET := $(if $(V),,-s) --no-print-directory
 
 include test/deps.mk
 
@@ -23,12 +24,12 @@ deps-test: deps
 	@test/deps $(DEPS_TEST)
 
 build: deps
-	@$(MAKE) $(if $(V),,-s) --no-print-directory -C extension
-	@$(MAKE) --no-print-directory -C agent
-	@$(MAKE) --no-print-directory -C gateway
+	@$(MAKE) $(QUIET) -C extension
+	@$(MAKE) $(QUIET) -C agent
+	@$(MAKE) $(QUIET) -C gateway
 
 install: build
-	@$(MAKE) $(if $(V),,-s) --no-print-directory -C extension install
+	@$(MAKE) $(QUIET) -C extension install
 
 serve: build
 	@test/serve
