@@ -152,7 +152,7 @@ sub serve
 	my ($path) = $head =~ /^POST (\S+)/;
 	my $asked = JSON::PP::decode_json($body);
 	my ($role, $content) = last_said($asked);
-	my $times = grep { $_->{said} eq $content } @{ all_requests({ log => bless [$file], 'Coder::Model::File' }) };
+	my $times = $content !~ /once:|^cut/ ? 0 : grep { $_->{said} eq $content } @{ all_requests({ log => bless [$file], 'Coder::Model::File' }) };
 	note_request($file, { map({ $_ => $head =~ /^$_: (.*?)\r$/mi ? $1 : undef } qw(authorization api-key x-api-key x-goog-api-key)), path => $path, said => $content, body => $asked });
 
 	my ($code) = $role eq 'user' ? $content =~ /fail:(\d+)/ : ();
