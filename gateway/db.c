@@ -5,7 +5,7 @@
  * and an error stays with its request.  A connection answers in order; the head
  * of its queue is the one whose results arrive.  When a connection dies, libpq
  * gives the queued statements no result: they are failed here, or sent again
- * when they only read.
+ * when they only read.  Connections come and go in db_conn.c.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -15,12 +15,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "db.h"
+#include "db_int.h"
 #include "request.h"
-#include "secret.h"
 
-#define MAX_PARAMS 16
-#define MAX_STATEMENTS 64
 #define MAX_PIPELINE 128 /* statements in flight on a fast connection */
 #define SPILL_US 2000	 /* work ahead on a fast connection that opens the next one */
 #define MAX_PENDING 4096 /* waiting for a connection, per pool */
@@ -28,73 +25,6 @@
 #define MAX_RETRIES 6
 #define FAST_WAIT_MS 5000 /* for a connection */
 #define SLOW_WAIT_MS 30000
-#define BACKOFF_MIN_MS 50
-#define BACKOFF_MAX_MS 1000
-#define CONNECT_TIMEOUT_MS 10000
-
-typedef struct DbConn DbConn;
-
-struct GwQuery
-{
-	h2o_linklist_t link; /* in a pool's pending list or a connection's queue */
-	GwDb *db;
-	DbConn *conn; /* NULL: pending */
-	const GwStatement *statement;
-	const char *values[MAX_PARAMS];
-	int lengths[MAX_PARAMS];
-	int formats[MAX_PARAMS];
-	GwDbPool pool;
-	bool text_result;
-	int retries;	 /* how often it may still be sent again */
-	bool preparing;	 /* the Prepare's result comes first */
-	GwDbCallback cb; /* NULL: detached */
-	void *arg;
-	PGresult *result;
-	uint64_t since;
-	char *copies; /* the values, in one block of ours */
-	GwTimer fail; /* calls back later where gw_db_send() could not queue it */
-};
-
-struct DbConn
-{
-	GwDb *db;
-	GwDbPool pool;
-	PGconn *pg;
-	h2o_socket_t *sock;
-	bool up;
-	bool retiring;	 /* nothing new until it has been opened again */
-	bool cancelling; /* a thread sends a cancel: nothing new until it is back */
-	bool in_results;
-	int running;
-	unsigned service_us; /* of one statement, the mean of late */
-	uint64_t moved;		 /* when results last came, or work for an idle connection */
-	unsigned backoff_ms;
-	uint64_t prepared; /* bit = index of the statement */
-	h2o_linklist_t queue;
-	GwTimer timer;
-};
-
-struct GwDb
-{
-	GwLoop *loop;
-	char *conninfo;
-	int n_conns[2];
-	DbConn *conns[2];
-	int slow_wanted; /* slow connections are opened when needed */
-	h2o_linklist_t pending[2];
-	int n_pending[2];
-	const GwStatement *statements[MAX_STATEMENTS];
-	int n_statements;
-	bool closing;
-	GwTimer sweep;
-	GwDbStats stats;
-};
-
-static void conn_close(DbConn *conn);
-static void conn_renew(DbConn *conn);
-static void conn_connect(void *arg);
-static void conn_lost(DbConn *conn, const char *why);
-static void dispatch(GwDb *db, GwDbPool pool);
 
 static const int all_binary[MAX_PARAMS] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
 
@@ -120,8 +50,8 @@ query_free(GwQuery *query)
 }
 
 /* The end of a query that is in no list any more. */
-static void
-query_done(GwQuery *query, GwDbStatus status)
+void
+gw_query_done(GwQuery *query, GwDbStatus status)
 {
 	GwDbCallback cb = query->cb;
 	void *arg = query->arg;
@@ -155,7 +85,7 @@ on_writable(h2o_socket_t *sock, const char *err)
 	int left = err == NULL ? PQflush(conn->pg) : -1;
 
 	if (left < 0)
-		conn_lost(conn, "could not send");
+		gw_conn_lost(conn, "could not send");
 	else if (left > 0 && !h2o_socket_is_writing(conn->sock))
 		h2o_socket_notify_write(conn->sock, on_writable);
 }
@@ -191,7 +121,7 @@ conn_send(DbConn *conn, GwQuery *query)
 	if (left < 0)
 	{
 		/* Nobody reads results here; the readable callback or this timer finds the end. */
-		gw_timer_start(&conn->timer, db->loop, 0, conn_connect, conn);
+		gw_timer_start(&conn->timer, db->loop, 0, gw_conn_connect, conn);
 		return false;
 	}
 	if (left > 0 && !h2o_socket_is_writing(conn->sock))
@@ -257,8 +187,8 @@ note_service(DbConn *conn, int done)
 }
 
 /* Waiting queries to free connections. */
-static void
-dispatch(GwDb *db, GwDbPool pool)
+void
+gw_db_dispatch(GwDb *db, GwDbPool pool)
 {
 	while (!h2o_linklist_is_empty(&db->pending[pool]))
 	{
@@ -281,7 +211,7 @@ dispatch(GwDb *db, GwDbPool pool)
 			if (conn->pg == NULL && conn->backoff_ms == 0)
 			{
 				conn->backoff_ms = BACKOFF_MIN_MS;
-				conn_connect(conn);
+				gw_conn_connect(conn);
 				break;
 			}
 		}
@@ -306,7 +236,7 @@ on_sweep(void *arg)
 				break;
 			h2o_linklist_unlink(&query->link);
 			db->n_pending[pool]--;
-			query_done(query, GW_DB_UNSENT);
+			gw_query_done(query, GW_DB_UNSENT);
 		}
 	}
 	if (!db->closing)
@@ -316,7 +246,7 @@ on_sweep(void *arg)
 static void
 fail_later(void *arg)
 {
-	query_done(arg, GW_DB_UNSENT);
+	gw_query_done(arg, GW_DB_UNSENT);
 }
 
 static GwQuery *
@@ -350,7 +280,7 @@ query_enqueue(GwQuery *query)
 	{
 		h2o_linklist_insert(&db->pending[query->pool], &query->link);
 		db->n_pending[query->pool]++;
-		dispatch(db, query->pool);
+		gw_db_dispatch(db, query->pool);
 	}
 }
 
@@ -426,9 +356,9 @@ cancel_done(GwLoop *loop, void *arg)
 	(void) loop;
 	conn->cancelling = false;
 	if (conn->retiring && conn->up && conn->running == 0 && !conn->db->closing)
-		conn_renew(conn);
+		gw_conn_renew(conn);
 	else if (!conn->db->closing)
-		dispatch(conn->db, conn->pool);
+		gw_db_dispatch(conn->db, conn->pool);
 }
 
 /* PQcancel opens a connection and blocks, so it has a thread for its moment. */
@@ -530,14 +460,14 @@ complete_head(DbConn *conn, GwQuery *query)
 
 	h2o_linklist_unlink(&query->link);
 	conn->running--;
-	query_done(query,
+	gw_query_done(query,
 			   query->result != NULL && (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK)
 				   ? GW_DB_OK
 				   : GW_DB_FAILED);
 }
 
-static void
-on_readable(h2o_socket_t *sock, const char *err)
+void
+gw_conn_readable(h2o_socket_t *sock, const char *err)
 {
 	DbConn *conn = sock->data;
 	PGconn *pg = conn->pg;
@@ -546,7 +476,7 @@ on_readable(h2o_socket_t *sock, const char *err)
 
 	if (err != NULL || !PQconsumeInput(pg))
 	{
-		conn_lost(conn, err != NULL ? err : PQerrorMessage(pg));
+		gw_conn_lost(conn, err != NULL ? err : PQerrorMessage(pg));
 		return;
 	}
 	conn->in_results = true;
@@ -574,191 +504,14 @@ on_readable(h2o_socket_t *sock, const char *err)
 	if (done > 0)
 		note_service(conn, done);
 	if (PQstatus(pg) != CONNECTION_OK)
-		conn_lost(conn, PQerrorMessage(pg));
+		gw_conn_lost(conn, PQerrorMessage(pg));
 	else if (conn->retiring && conn->running == 0)
-		conn_renew(conn);
+		gw_conn_renew(conn);
 	else
-		dispatch(conn->db, conn->pool);
+		gw_db_dispatch(conn->db, conn->pool);
 }
 
-/* Connecting ------------------------------------------------------------------ */
-
-static void
-conn_close(DbConn *conn)
-{
-	gw_timer_stop(&conn->timer);
-	if (conn->sock != NULL)
-		h2o_socket_close(conn->sock); /* before PQfinish: it removes its fd from epoll */
-	conn->sock = NULL;
-	PQfinish(conn->pg);
-	conn->pg = NULL;
-	conn->up = false;
-	conn->retiring = false;
-	conn->prepared = 0;
-}
-
-/* Opens an idle connection again, with the secrets of now. */
-static void
-conn_renew(DbConn *conn)
-{
-	conn_close(conn);
-	conn_connect(conn);
-}
-
-/*
- * The connection is gone: its queries end with an unknown outcome, those that
- * only read go to the head of the waiting list once, and it is opened again.
- */
-static void
-conn_lost(DbConn *conn, const char *why)
-{
-	GwDb *db = conn->db;
-	h2o_linklist_t lost;
-	bool was_up = conn->up;
-
-	if (was_up && !db->closing)
-		gw_log(GW_WARN, "lost a database connection: %.*s", (int) strcspn(why, "\n"), why);
-	conn_close(conn);
-	conn->running = 0;
-	if (was_up)
-		conn->backoff_ms = BACKOFF_MIN_MS;
-	else
-		conn->backoff_ms =
-			conn->backoff_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : conn->backoff_ms * 2;
-	if (!db->closing)
-		gw_timer_start(&conn->timer, db->loop, conn->backoff_ms, conn_connect, conn);
-
-	h2o_linklist_init_anchor(&lost);
-	h2o_linklist_insert_list(&lost, &conn->queue);
-	while (!h2o_linklist_is_empty(&lost))
-	{
-		GwQuery *query =
-			H2O_STRUCT_FROM_MEMBER(GwQuery, link, lost.prev); /* last first, to keep the order */
-
-		h2o_linklist_unlink(&query->link);
-		query->conn = NULL;
-		if (query->retries > 0 && query->cb != NULL && !db->closing)
-		{
-			query->retries--;
-			PQclear(query->result);
-			query->result = NULL;
-			h2o_linklist_insert(db->pending[query->pool].next, &query->link);
-			db->n_pending[query->pool]++;
-		}
-		else
-			query_done(query, GW_DB_LOST);
-	}
-	dispatch(db, conn->pool);
-}
-
-static void on_connecting(h2o_socket_t *sock, const char *err);
-
-static void
-on_connect_timeout(void *arg)
-{
-	conn_lost(arg, "the server did not answer in time");
-}
-
-static void
-conn_up(DbConn *conn)
-{
-	GwDb *db = conn->db;
-
-	gw_timer_stop(&conn->timer);
-	PQsetnonblocking(conn->pg, 1);
-	if (!PQenterPipelineMode(conn->pg))
-	{
-		conn_lost(conn, "could not enter pipeline mode");
-		return;
-	}
-	conn->up = true;
-	conn->backoff_ms = BACKOFF_MIN_MS;
-	db->stats.reconnects++;
-	conn->sock = h2o_evloop_socket_create(
-		db->loop->ctx.loop, dup(PQsocket(conn->pg)), H2O_SOCKET_FLAG_DONT_READ);
-	conn->sock->data = conn;
-	h2o_socket_read_start(conn->sock, on_readable);
-	if (conn->retiring)
-		conn_renew(conn);
-	else
-		dispatch(db, conn->pool);
-}
-
-/* libpq may change its socket between polls, so each step has a new one of h2o's. */
-static void
-conn_poll(DbConn *conn)
-{
-	PostgresPollingStatusType next = PQconnectPoll(conn->pg);
-
-	if (conn->sock != NULL)
-		h2o_socket_close(conn->sock);
-	conn->sock = NULL;
-	if (next == PGRES_POLLING_OK)
-	{
-		conn_up(conn);
-		return;
-	}
-	if (next == PGRES_POLLING_FAILED)
-	{
-		gw_log(GW_DEBUG, "could not connect to the database: %s", PQerrorMessage(conn->pg));
-		conn_lost(conn, "");
-		return;
-	}
-	conn->sock = h2o_evloop_socket_create(
-		conn->db->loop->ctx.loop, dup(PQsocket(conn->pg)), H2O_SOCKET_FLAG_DONT_READ);
-	conn->sock->data = conn;
-	if (next == PGRES_POLLING_READING)
-		h2o_socket_read_start(conn->sock, on_connecting);
-	else
-		h2o_socket_notify_write(conn->sock, on_connecting);
-}
-
-static void
-on_connecting(h2o_socket_t *sock, const char *err)
-{
-	(void) err;
-	conn_poll(sock->data);
-}
-
-static void
-conn_connect(void *arg)
-{
-	DbConn *conn = arg;
-	GwDb *db = conn->db;
-	const char *keys[] = {
-		"dbname", "application_name", "client_encoding", "sslmode", "gssencmode", "options", NULL};
-	const char *values[] = {db->conninfo, "coder-server", "UTF8", NULL, "disable", NULL, NULL};
-	char *secrets;
-	char *options = NULL;
-
-	if (conn->pg != NULL) /* a send failed */
-	{
-		conn_lost(conn, PQerrorMessage(conn->pg));
-		return;
-	}
-	if (db->closing)
-		return;
-	secrets = gw_secrets_option();
-	if (asprintf(&options, "-c plan_cache_mode=force_generic_plan -c jit=off -c timezone=UTC -c statement_timeout=%d%s",
-				 conn->pool == GW_DB_FAST ? 2000 : 30000, secrets) < 0)
-		h2o_fatal("out of memory");
-	values[5] = options;
-	keys[3] = strstr(db->conninfo, "host='/") != NULL ? "sslmode" : "fallback_application_name";
-	values[3] = strstr(db->conninfo, "host='/") != NULL ? "disable" : "coder-server";
-	conn->pg = PQconnectStartParams(keys, values, 1);
-	free(options);
-	free(secrets);
-	if (conn->pg == NULL || PQstatus(conn->pg) == CONNECTION_BAD)
-	{
-		conn_lost(conn, "");
-		return;
-	}
-	gw_timer_start(&conn->timer, db->loop, CONNECT_TIMEOUT_MS, on_connect_timeout, conn);
-	conn->sock = h2o_evloop_socket_create(
-		db->loop->ctx.loop, dup(PQsocket(conn->pg)), H2O_SOCKET_FLAG_DONT_READ);
-	conn->sock->data = conn;
-	h2o_socket_notify_write(conn->sock, on_connecting);
-}
+/* The pools ------------------------------------------------------------------- */
 
 GwDb *
 gw_db_create(GwLoop *loop, const char *conninfo, int n_fast, int n_slow)
@@ -784,7 +537,7 @@ gw_db_create(GwLoop *loop, const char *conninfo, int n_fast, int n_slow)
 			if (pool == GW_DB_SLOW && i > 0)
 				continue;
 			conn->backoff_ms = BACKOFF_MIN_MS;
-			conn_connect(conn);
+			gw_conn_connect(conn);
 		}
 	}
 	gw_timer_start(&db->sweep, loop, 250, on_sweep, db);
@@ -798,14 +551,14 @@ gw_db_close(GwDb *db)
 	gw_timer_stop(&db->sweep);
 	for (int pool = 0; pool < 2; pool++)
 		for (int i = 0; i < db->n_conns[pool]; i++)
-			conn_lost(&db->conns[pool][i], "");
+			gw_conn_lost(&db->conns[pool][i], "");
 	for (int pool = 0; pool < 2; pool++)
 		while (!h2o_linklist_is_empty(&db->pending[pool]))
 		{
 			GwQuery *query = H2O_STRUCT_FROM_MEMBER(GwQuery, link, db->pending[pool].next);
 
 			h2o_linklist_unlink(&query->link);
-			query_done(query, GW_DB_UNSENT);
+			gw_query_done(query, GW_DB_UNSENT);
 		}
 }
 
@@ -820,7 +573,7 @@ gw_db_renew(GwDb *db)
 			/* One that connects now may have the old ones. */
 			conn->retiring = conn->pg != NULL;
 			if (conn->up && conn->running == 0 && !conn->cancelling)
-				conn_renew(conn);
+				gw_conn_renew(conn);
 		}
 }
 
