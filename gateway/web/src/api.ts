@@ -9,6 +9,8 @@ export class ApiError extends Error {
     message: string,
     readonly detail?: string,
     readonly validations: Validation[] = [],
+    /** The whole answer, for those that say more. */
+    readonly body: Record<string, unknown> = {},
   ) {
     super(message);
   }
@@ -25,14 +27,14 @@ async function failure(response: Response): Promise<ApiError> {
   const text = await response.text();
   try {
     const body = JSON.parse(text);
-    return new ApiError(response.status, body.message ?? response.statusText, body.detail, body.validations ?? []);
+    return new ApiError(response.status, body.message ?? response.statusText, body.detail, body.validations ?? [], body);
   } catch {
     return new ApiError(response.status, text || response.statusText || `The server answered ${response.status}.`);
   }
 }
 
-async function request<T>(method: string, path: string, body?: BodyInit, type?: string): Promise<T> {
-  const headers: Record<string, string> = { "X-CSRF-TOKEN": csrfToken };
+async function request<T>(method: string, path: string, body?: BodyInit, type?: string, more?: Record<string, string>): Promise<T> {
+  const headers: Record<string, string> = { "X-CSRF-TOKEN": csrfToken, ...more };
   if (type) headers["Content-Type"] = type;
   let response: Response;
   try {
@@ -52,12 +54,16 @@ async function request<T>(method: string, path: string, body?: BodyInit, type?: 
 
 const json = (body: unknown): [string, string] => [JSON.stringify(body), "application/json"];
 
+/** A name as a header may carry it. */
+const asciiName = (name: string) => name.replace(/[^\x20-\x7e]|["\\]/g, "_");
+
 export const api = {
   get: <T>(path: string) => request<T>("GET", path),
   post: <T>(path: string, body: unknown = {}) => request<T>("POST", path, ...json(body)),
   put: <T>(path: string, body: unknown = {}) => request<T>("PUT", path, ...json(body)),
   patch: <T>(path: string, body: unknown = {}) => request<T>("PATCH", path, ...json(body)),
   delete: <T>(path: string) => request<T>("DELETE", path),
+  uploadFile: <T>(path: string, file: File) => request<T>("POST", path, file, file.type, { "Content-Disposition": `attachment; filename="${asciiName(file.name)}"` }),
   upload: (archive: Uint8Array<ArrayBuffer>) =>
     request<{ hash: string }>("POST", "/api/v2/files", new Blob([archive]), "application/x-tar"),
 };

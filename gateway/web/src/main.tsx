@@ -35,17 +35,19 @@ import { WorkspacePage } from "./pages/workspace";
 import { Workspaces } from "./pages/workspaces";
 import "@xterm/xterm/css/xterm.css";
 import "./style.css";
+import "./chat/chat.css";
 
 type State = { kind: "loading" } | { kind: "setup" } | { kind: "out" } | { kind: "in"; session: Session } | { kind: "broken"; error: Error };
 
 async function loadState(signOut: () => void): Promise<State> {
   try {
     const user = await api.get<User>("/api/v2/users/me");
-    const [organizations, can] = await Promise.all([
+    const [organizations, can, experiments] = await Promise.all([
       api.get<Organization[]>("/api/v2/organizations"),
       api.post<Record<string, boolean>>("/api/v2/authcheck", { checks: CHECKS }),
+      api.get<string[]>("/api/v2/experiments"),
     ]);
-    return { kind: "in", session: { user, organizations, can, signOut } };
+    return { kind: "in", session: { user, organizations, can, experiments, signOut } };
   } catch (error) {
     if (!(error instanceof ApiError) || error.status !== 401) return { kind: "broken", error: error as Error };
   }
@@ -74,6 +76,7 @@ function Header({ session }: { session: Session }) {
         </Link>
         {tab("/workspaces", "Workspaces")}
         {tab("/templates", "Templates")}
+        {session.experiments.includes("agents") && tab("/agents", "Chats")}
         {admin && tab(admin, "Admin", isAdminPath(location))}
         {tab("/settings/account", "Settings", location.startsWith("/settings"))}
         {tab("/about", "About")}
@@ -96,6 +99,24 @@ const workspacePath = (rest: string) => new RegExp(`^/@(?<owner>[^/]+)/(?<worksp
 const TERMINAL = workspacePath("/terminal");
 const WORKSPACE = workspacePath("");
 const BUILD = workspacePath("/builds/(?<number>[0-9]+)");
+
+const AGENTS = /^\/agents(?:\/.*)?$/;
+
+/** The chats are a bundle of their own: who does not open them does not load them. */
+const loadAgents = () => import("./pages/agents");
+
+/** A page that is loaded when it is first shown; load: always the same function. */
+function Lazy({ load }: { load: () => Promise<{ default: ComponentType }> }) {
+  const [state, setState] = useState<{ Page?: ComponentType; error?: Error }>({});
+  useEffect(() => {
+    load().then(
+      (module) => setState({ Page: module.default }),
+      (error: Error) => setState({ error }),
+    );
+  }, [load]);
+  if (state.error) return <ErrorBox error={state.error} />;
+  return state.Page ? <state.Page /> : <Loading />;
+}
 
 const ADMIN_PAGES: [string, ComponentType][] = [
   ["/users", Users],
@@ -148,6 +169,8 @@ function useKeys() {
 
 function SignedIn({ session }: { session: Session }) {
   useKeys();
+  const [location] = useLocation();
+  const chats = AGENTS.test(location);
   return (
     <SessionContext.Provider value={session}>
       <Switch>
@@ -157,8 +180,11 @@ function SignedIn({ session }: { session: Session }) {
             Skip to the content
           </a>
           <Header session={session} />
-          <main id="main">
+          <main id="main" class={chats ? "wide" : ""}>
             <Switch>
+              <Route path={AGENTS}>
+                <Lazy load={loadAgents} />
+              </Route>
               <Route path="/workspaces" component={Workspaces} />
               <Route path="/templates" component={Templates} />
               <Route path="/templates/new" component={NewTemplate} />

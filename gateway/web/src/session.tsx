@@ -9,6 +9,7 @@ export interface Session {
   user: User;
   organizations: Organization[];
   can: Record<string, boolean>;
+  experiments: string[];
   signOut: () => void;
 }
 
@@ -36,5 +37,8 @@ export const CHECKS = {
   createOrganization: { object: { resource_type: "organization" }, action: "create" },
   readAudit: { object: { resource_type: "audit_log", any_org: true }, action: "read" },
   readConnections: { object: { resource_type: "connection_log", any_org: true }, action: "read" },
+  createChat: { object: { resource_type: "chat", owner_id: "me" }, action: "create" },
+  readAllChats: { object: { resource_type: "chat" }, action: "read" },
+  manageChats: { object: { resource_type: "deployment_config" }, action: "update" },
   createApp: { object: { resource_type: "oauth2_app" }, action: "create" },
 };

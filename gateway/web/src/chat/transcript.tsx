@@ -1,0 +1,183 @@
+// What was said in a chat: messages, the answer that is being written, and what went wrong.
+//
+// SPDX-License-Identifier: MIT
+import type { ComponentChildren } from "preact";
+import { useEffect, useMemo, useState } from "preact/hooks";
+import { CopyButton } from "./code";
+import { Markdown } from "./markdown";
+import type { ChatStream } from "./stream";
+import { ToolCard } from "./tools";
+import { CHATS, type ChatMessage, type Part, type Retry, type StreamError, isBusy } from "./types";
+
+export const textOf = (parts: Part[] = []) => parts.filter((p) => p.type === "text").map((p) => p.text ?? "").join("\n");
+
+function FilePart({ part }: { part: Part }) {
+  const url = part.file_id ? `${CHATS}/files/${part.file_id}` : undefined;
+  if (url && part.media_type?.startsWith("image/"))
+    return (
+      <a href={url} target="_blank" rel="noopener">
+        <img class="attached" src={url} alt={part.file_name || "Attached picture"} loading="lazy" />
+      </a>
+    );
+  return url ? (
+    <a class="tag" href={url} target="_blank" rel="noopener">
+      {part.file_name || part.media_type || "file"}
+    </a>
+  ) : (
+    <span class="tag">{part.file_name || part.media_type}</span>
+  );
+}
+
+const lines = (p: Part) => (p.start_line ? `:${p.start_line}${p.end_line && p.end_line > p.start_line ? `-${p.end_line}` : ""}` : "");
+
+function PartView({ part, results, running, live }: { part: Part; results: Map<string, Part>; running: boolean; live: boolean }) {
+  switch (part.type) {
+    case "text":
+      return <Markdown text={part.text ?? ""} />;
+    case "reasoning":
+      return part.text ? (
+        <details class="reasoning" open={live}>
+          <summary>{live ? "Thinking …" : "Thoughts"}</summary>
+          <Markdown text={part.text} />
+        </details>
+      ) : null;
+    case "tool-call":
+      return <ToolCard call={part} result={results.get(part.tool_call_id ?? "")} running={running} />;
+    case "source":
+      return (
+        <a class="tag" href={/^https?:/.test(part.url ?? "") ? part.url : undefined} target="_blank" rel="noopener noreferrer nofollow">
+          {part.title || part.url}
+        </a>
+      );
+    case "file":
+      return <FilePart part={part} />;
+    case "file-reference":
+      return (
+        <details class="tool">
+          <summary>
+            {part.file_name}
+            {lines(part)}
+          </summary>
+          <pre class="log">{part.content}</pre>
+        </details>
+      );
+    case "context-file":
+      return <span class="tag">{part.context_file_path}</span>;
+    case "skill":
+      return <span class="tag">skill {part.skill_name}</span>;
+    default:
+      return null;
+  }
+}
+
+function UserMessage({ message, onEdit }: { message: ChatMessage; onEdit?: (message: ChatMessage) => void }) {
+  return (
+    <article class="said user" aria-label="You">
+      {(message.content ?? []).map((part, i) => (part.type === "text" ? <p key={i} class="as-is">{part.text}</p> : <PartView key={i} part={part} results={NONE} running={false} live={false} />))}
+      <div class="said-actions">
+        <CopyButton text={textOf(message.content)} />
+        {onEdit && (
+          <button type="button" class="plain small" onClick={() => onEdit(message)}>
+            Edit
+          </button>
+        )}
+      </div>
+    </article>
+  );
+}
+
+const NONE = new Map<string, Part>();
+
+function AssistantMessage({ parts, results, running, live }: { parts: Part[]; results: Map<string, Part>; running: boolean; live: boolean }) {
+  const text = textOf(parts);
+  return (
+    <article class="said assistant" aria-label="Answer" data-live={live}>
+      {parts.map((part, i) => (
+        <PartView key={i} part={part} results={results} running={running} live={live && i === parts.length - 1} />
+      ))}
+      {text && !live && (
+        <div class="said-actions">
+          <CopyButton text={text} />
+        </div>
+      )}
+    </article>
+  );
+}
+
+/** Drawn again only when one of the values has changed: a long history costs nothing while an answer streams. */
+function Kept({ values, children }: { values: unknown[]; children: () => ComponentChildren }) {
+  return <>{useMemo(children, values)}</>;
+}
+
+export function RetryNotice({ retry }: { retry: Retry }) {
+  const left = () => Math.max(0, Math.ceil((new Date(retry.retrying_at).getTime() - Date.now()) / 1000));
+  const [seconds, setSeconds] = useState(left);
+  useEffect(() => {
+    setSeconds(left());
+    const timer = setInterval(() => setSeconds(left()), 250);
+    return () => clearInterval(timer);
+  }, [retry]);
+  return (
+    <div class="notice" role="status">
+      {retry.error} Attempt {retry.attempt + 1} {seconds > 0 ? `in ${seconds} s.` : "now …"}
+    </div>
+  );
+}
+
+const HINTS: Record<string, string> = {
+  auth: "The provider did not accept the key.",
+  rate_limit: "The provider asks for fewer requests.",
+  overloaded: "The provider is overloaded.",
+  timeout: "The provider did not answer in time.",
+  config: "The model's configuration is wrong.",
+};
+
+export function Failure({ failure, last }: { failure?: StreamError; last?: string | null }) {
+  const message = failure?.message ?? last;
+  if (!message) return null;
+  const more = [failure?.kind && HINTS[failure.kind], failure?.provider, failure?.status_code && `status ${failure.status_code}`].filter(Boolean).join(" · ");
+  return (
+    <div class="error" role="alert">
+      <strong>{message}</strong>
+      {more && <div class="quiet">{more}</div>}
+      {failure?.retryable && <div class="quiet">Sending a message tries again.</div>}
+    </div>
+  );
+}
+
+const SHOWN = new Set(["user", "assistant"]);
+
+export function Transcript({ stream, onEdit, lastError }: { stream: ChatStream; onEdit?: (message: ChatMessage) => void; lastError?: string | null }) {
+  const { messages, parts } = stream;
+  const stored = useMemo(() => {
+    const all = new Map<string, Part>();
+    for (const m of messages) for (const p of m.content ?? []) if (p.type === "tool-result" && p.tool_call_id) all.set(p.tool_call_id, p);
+    return all;
+  }, [messages]);
+  const results = new Map([...stored, ...parts.filter((p) => p.type === "tool-result").map((p): [string, Part] => [p.tool_call_id ?? "", p])]);
+  const open = messages.map((m) => m.role).lastIndexOf("user");
+  const busy = stream.status !== undefined && isBusy(stream.status);
+  const live = parts.filter((p) => p.type !== "tool-result");
+  return (
+    <>
+      {messages.map((m, i) => {
+        if (!SHOWN.has(m.role)) return null;
+        // Only what belongs to the turn in progress may still get results.
+        const inTurn = busy && i > open;
+        return (
+          <Kept key={m.id} values={[m, inTurn ? stream.parts : null, inTurn, stored, onEdit]}>
+            {() => (m.role === "user" ? <UserMessage message={m} onEdit={onEdit} /> : <AssistantMessage parts={m.content ?? []} results={results} running={inTurn} live={false} />)}
+          </Kept>
+        );
+      })}
+      {live.length > 0 && <AssistantMessage parts={live} results={results} running={busy} live={busy} />}
+      {busy && live.length === 0 && !stream.retry && (
+        <div class="said working quiet" role="status">
+          {stream.status === "pending" ? "Waiting for its turn …" : "Working …"}
+        </div>
+      )}
+      {stream.retry && <RetryNotice retry={stream.retry} />}
+      {(stream.failure || stream.status === "error") && <Failure failure={stream.failure} last={lastError} />}
+    </>
+  );
+}

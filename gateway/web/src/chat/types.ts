@@ -1,0 +1,213 @@
+// The answers of the chats' API; names are the API's.
+//
+// SPDX-License-Identifier: MIT
+
+export const CHATS = "/api/experimental/chats";
+
+export type ChatStatus = "waiting" | "pending" | "running" | "paused" | "completed" | "error" | "requires_action";
+
+export interface ChatFile {
+  id: string;
+  name: string;
+  mime_type: string;
+}
+
+export interface DiffStatus {
+  url?: string;
+  pull_request_title: string;
+  pr_number?: number;
+  additions: number;
+  deletions: number;
+  changed_files: number;
+}
+
+export interface Chat {
+  id: string;
+  organization_id: string;
+  owner_id: string;
+  last_model_config_id: string;
+  workspace_id?: string;
+  parent_chat_id?: string;
+  root_chat_id?: string;
+  title: string;
+  status: ChatStatus;
+  last_error: string | null;
+  diff_status?: DiffStatus;
+  created_at: string;
+  updated_at: string;
+  archived: boolean;
+  pin_order: number;
+  labels: Record<string, string>;
+  files?: ChatFile[];
+  has_unread: boolean;
+  warnings?: string[];
+}
+
+export interface Part {
+  type: string;
+  text?: string;
+  tool_call_id?: string;
+  tool_name?: string;
+  args?: unknown;
+  args_delta?: string;
+  result?: unknown;
+  result_delta?: string;
+  is_error?: boolean;
+  url?: string;
+  title?: string;
+  file_id?: string | null;
+  media_type?: string;
+  data?: string;
+  file_name?: string;
+  start_line?: number;
+  end_line?: number;
+  content?: string;
+  context_file_path?: string;
+  skill_name?: string;
+}
+
+export interface Usage {
+  input_tokens?: number;
+  output_tokens?: number;
+  cache_creation_tokens?: number;
+  cache_read_tokens?: number;
+  context_limit?: number;
+}
+
+export interface ChatMessage {
+  id: number;
+  chat_id: string;
+  model_config_id?: string;
+  created_at: string;
+  role: "system" | "user" | "assistant" | "tool";
+  content?: Part[];
+  usage?: Usage;
+}
+
+export interface QueuedMessage {
+  id: number;
+  content: Part[];
+  created_at: string;
+}
+
+export interface Messages {
+  messages: ChatMessage[];
+  queued_messages: QueuedMessage[];
+  has_more: boolean;
+}
+
+export interface StreamError {
+  message: string;
+  kind?: string;
+  provider?: string;
+  retryable: boolean;
+  status_code?: number;
+}
+
+export interface Retry {
+  attempt: number;
+  error: string;
+  retrying_at: string;
+}
+
+export interface StreamEvent {
+  type: string;
+  message_part?: { role?: string; part: Part };
+  message?: ChatMessage;
+  status?: { status: ChatStatus };
+  error?: StreamError;
+  queued_messages?: QueuedMessage[];
+  retry?: Retry;
+}
+
+export interface WatchEvent {
+  kind: string;
+  chat: Chat;
+}
+
+export interface InputPart {
+  type: "text" | "file";
+  text?: string;
+  file_id?: string;
+}
+
+export interface ModelConfig {
+  id: string;
+  provider: string;
+  model: string;
+  display_name: string;
+  enabled: boolean;
+  is_default: boolean;
+  context_limit: number;
+  compression_threshold: number;
+  model_config?: ModelOptions;
+}
+
+export interface ModelOptions {
+  max_output_tokens?: number;
+  temperature?: number;
+  cost?: Record<string, string>;
+  provider_options?: Record<string, Record<string, unknown>>;
+}
+
+export interface Catalogue {
+  providers: { provider: string; available: boolean; unavailable_reason?: string }[];
+}
+
+export interface Provider {
+  id: string;
+  provider: string;
+  display_name: string;
+  enabled: boolean;
+  has_api_key: boolean;
+  central_api_key_enabled: boolean;
+  allow_user_api_key: boolean;
+  allow_central_api_key_fallback: boolean;
+  base_url?: string;
+  source: string;
+}
+
+export interface LimitStatus {
+  is_limited: boolean;
+  period?: string;
+  spend_limit_micros?: number;
+  current_spend: number;
+  period_end: string;
+}
+
+interface Sums {
+  total_cost_micros: number;
+  total_input_tokens: number;
+  total_output_tokens: number;
+  total_cache_read_tokens: number;
+  total_cache_creation_tokens: number;
+  total_runtime_ms: number;
+}
+
+export interface CostSummary extends Sums {
+  priced_message_count: number;
+  unpriced_message_count: number;
+  by_model: (Sums & { model_config_id: string; display_name: string; provider: string; model: string; message_count: number })[];
+  by_chat: (Sums & { root_chat_id: string; chat_title: string; message_count: number })[];
+}
+
+export interface CostUsers {
+  count: number;
+  users: (Sums & { user_id: string; username: string; message_count: number; chat_count: number })[];
+}
+
+export interface Limits {
+  spend_limit_micros: number | null;
+  period: string;
+  unpriced_model_count: number;
+  overrides: { user_id: string; username: string; spend_limit_micros: number | null }[];
+  group_overrides: { group_id: string; group_name: string; group_display_name: string; member_count: number; spend_limit_micros: number | null }[];
+}
+
+export const isBusy = (status: ChatStatus) => status === "running" || status === "pending";
+
+/** Millionths of a dollar as people read them. */
+export const dollars = (micros: number) =>
+  new Intl.NumberFormat("en", { style: "currency", currency: "USD", maximumFractionDigits: micros !== 0 && Math.abs(micros) < 1e6 ? 4 : 2 }).format(micros / 1e6);
+
+export const modelName = (m?: ModelConfig) => m?.display_name || m?.model || "";

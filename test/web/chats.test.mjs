@@ -1,0 +1,405 @@
+// Chats as people have them: a provider is set up, a model answers, messages wait, answers are stopped, edited, put away.
+//
+// CODER_URL names a freshly started server; CODER_SCREENSHOTS, where given, a folder for pictures of the pages.
+//
+// SPDX-License-Identifier: MIT
+import assert from "node:assert/strict";
+import { createServer } from "node:http";
+import { after, before, test } from "node:test";
+import { OWNER, base, browser } from "./browser.mjs";
+
+const { page, context, picture, problems } = browser();
+const CHATS = `${base}/api/experimental/chats`;
+
+const heading = (name) => page().getByRole("heading", { name, exact: true }).first().waitFor();
+const button = (name) => page().getByRole("button", { name, exact: true });
+const link = (name) => page().getByRole("link", { name, exact: true }).first();
+const row = (text) => page().getByRole("row").filter({ hasText: text });
+const dialog = () => page().locator("dialog[open]");
+const answer = (text) => page().getByRole("article", { name: "Answer" }).filter({ hasText: text });
+const said = (text) => page().getByRole("article", { name: "You" }).filter({ hasText: text });
+const message = () => page().getByLabel("Message");
+const headStatus = (status) => page().locator(`.chat-head .status[data-status="${status}"]`);
+
+const LESSON = [
+  "# A heading\n\nSome **bold** words, `code`, a [good link](https://example.com/a) and a [bad one](javascript:alert(1)).\n\n",
+  "<img src=x onerror=\"window.broken = 1\"><script>window.broken = 2</script>\n\n",
+  "![a picture](https://example.com/p.png)\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n",
+  "```js\n// a comment\nconst answer = 42;\n```\n\n- one\n- two\n",
+];
+
+// A model: chat completions.  What it does is in the words it is asked.
+let model;
+const asked = [];
+const opened = new Map();
+let failures = 0;
+
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+async function converse(body, say) {
+  const last = body.messages[body.messages.length - 1];
+  const text = [last.content].flat().map((p) => p?.text ?? p ?? "").join(" ");
+  if (last.role === "tool") return say({ content: "The tool has spoken." });
+  if (text.includes("lesson")) {
+    for (const word of ["I weigh ", "the words."]) say({ reasoning_content: word });
+    for (const piece of LESSON) {
+      await sleep(30);
+      say({ content: piece });
+    }
+  } else if (text.includes("edit the file")) {
+    const edit = { files: [{ path: "/home/x/a.txt", edits: [{ search: "one\ntwo\nthree", replace: "one\n2\nthree" }] }] };
+    say({ tool_calls: [{ index: 0, id: "call_1", type: "function", function: { name: "edit_files", arguments: "" } }] });
+    for (const piece of JSON.stringify(edit).match(/.{1,20}/g)) say({ tool_calls: [{ index: 0, function: { arguments: piece } }] });
+    return "tool_calls";
+  } else if (text.includes("long")) {
+    say({ content: "The beginning of " });
+    // Until the test lets it go on, or the server hangs up.
+    await new Promise((resolve) => opened.set(text, resolve));
+    say({ content: "a long answer." });
+  } else say({ content: `You said: ${text}` });
+}
+
+let names = 0;
+
+/** The model is asked for a title, by a tool that it must call. */
+function name(tool, say) {
+  say({ tool_calls: [{ index: 0, id: "call_1", type: "function", function: { name: tool, arguments: JSON.stringify({ title: `The ${++names}. Name` }) } }] });
+  return "tool_calls";
+}
+
+before(async () => {
+  model = createServer((req, res) => {
+    const chunks = [];
+    req.on("data", (chunk) => chunks.push(chunk));
+    req.on("end", async () => {
+      const body = JSON.parse(Buffer.concat(chunks));
+      const text = JSON.stringify(body.messages[body.messages.length - 1]);
+      const title = body.tool_choice?.function?.name;
+      if (title && !text.includes("christen")) {
+        res.writeHead(400, { "Content-Type": "application/json" });
+        return res.end(JSON.stringify({ error: { message: "no title" } }));
+      }
+      if (!title) asked.push({ key: req.headers.authorization, body });
+      if (text.includes("refuse") || (text.includes("busy") && failures++ === 0)) {
+        res.writeHead(text.includes("refuse") ? 401 : 503, { "Content-Type": "application/json" });
+        return res.end(JSON.stringify({ error: { message: "no" } }));
+      }
+      res.writeHead(200, { "Content-Type": "text/event-stream" });
+      const send = (data) => res.write(`data: ${JSON.stringify(data)}\n\n`);
+      const say = (delta) => send({ choices: [{ index: 0, delta }] });
+      const end = title ? name(title, say) : await converse(body, say);
+      send({ choices: [{ index: 0, delta: {}, finish_reason: end ?? "stop" }] });
+      send({ choices: [], usage: { prompt_tokens: 7000, completion_tokens: 500, total_tokens: 7500 } });
+      res.end("data: [DONE]\n\n");
+    });
+  });
+  await new Promise((ready) => model.listen(0, "127.0.0.1", ready));
+});
+after(() => {
+  for (const go of opened.values()) go();
+  model.closeAllConnections();
+  model.close();
+});
+
+async function start(text) {
+  await link("New chat").click();
+  await message().fill(text);
+  await button("Start").click();
+  await page().waitForURL(/\/agents\/[0-9a-f-]{36}$/);
+}
+
+test("an administrator sets up a provider and a model", async () => {
+  await fetch(`${base}/api/v2/users/first`, { method: "POST", body: JSON.stringify(OWNER) });
+  page().setDefaultTimeout(10_000);
+  await page().goto(`${base}/agents`);
+  await page().getByLabel("Email").fill(OWNER.email);
+  await page().getByLabel("Password").fill(OWNER.password);
+  await button("Sign in").click();
+  await heading("What is to be done?");
+  await page().getByText("There is no model that you can use.").waitFor();
+  await link("set up a provider").click();
+  await row("OpenAI compatible").getByRole("button", { name: "Set up" }).click();
+  await dialog().getByLabel("Base URL").fill(`http://127.0.0.1:${model.address().port}/v1`);
+  await dialog().getByRole("button", { name: "Set up" }).click();
+  await dialog().getByRole("alert").filter({ hasText: "API key is required" }).waitFor();
+  await dialog().getByLabel("API key").fill("key-1");
+  await dialog().getByLabel("Users may bring their own key").check();
+  await dialog().getByLabel("Who has no key uses the common one").check();
+  await dialog().getByRole("button", { name: "Set up" }).click();
+  await row("OpenAI compatible").filter({ hasText: "common, users'" }).waitFor();
+  await picture("chat-providers");
+
+  await link("Models").click();
+  await button("New model").click();
+  await dialog().getByLabel("Model", { exact: true }).fill("m-1");
+  await dialog().getByLabel("Display name").fill("Model One");
+  await dialog().getByLabel("Context, tokens").fill("8000");
+  await dialog().getByLabel("Read", { exact: true }).fill("2");
+  await dialog().getByLabel("Written", { exact: true }).fill("-1");
+  await dialog().getByRole("button", { name: "Add the model" }).click();
+  await dialog().getByRole("alert").filter({ hasText: "decimal number" }).waitFor();
+  await dialog().getByLabel("Written", { exact: true }).fill("10");
+  await picture("chat-model");
+  await dialog().getByRole("button", { name: "Add the model" }).click();
+  await row("Model One").filter({ hasText: "default" }).waitFor();
+  await button("New model").click();
+  await dialog().getByLabel("Model", { exact: true }).fill("m-2");
+  await dialog().getByLabel("Display name").fill("Model Two");
+  await dialog().getByRole("button", { name: "Add the model" }).click();
+  await row("Model Two").waitFor();
+  await picture("chat-models");
+
+  await link("System prompt").click();
+  await page().getByLabel("What models are told in every new chat").fill("Speak in riddles.");
+  await button("Save").click();
+  await page().getByText("Saved.").waitFor();
+});
+
+test("a chat streams reasoning, markdown and code, and nothing of it is HTML", async () => {
+  await link("Chats").click();
+  await start("Give me a lesson");
+  await answer("A heading").getByRole("table").waitFor();
+  await headStatus("waiting").waitFor();
+  const lesson = answer("A heading");
+  assert.equal(await lesson.getByRole("heading", { name: "A heading" }).count(), 1);
+  assert.equal(await lesson.locator("strong").innerText(), "bold");
+  assert.equal(await lesson.getByRole("link", { name: "good link" }).getAttribute("rel"), "noopener noreferrer nofollow");
+  assert.equal(await lesson.getByText("bad one").evaluate((e) => e.closest("a")), null, "no link runs a script");
+  assert.equal(await lesson.locator("img, script").count(), 0, "no element of the model's");
+  assert.equal(await lesson.getByText("onerror").count(), 1, "its HTML is text");
+  assert.equal(await page().evaluate(() => window.broken), undefined);
+  assert.equal(await lesson.locator(".c-word").first().innerText(), "const", "code has colours");
+  await lesson.getByText("Thoughts").click();
+  await lesson.getByText("I weigh the words.").waitFor();
+  assert.equal(asked[0].key, "Bearer key-1");
+  assert.match(JSON.stringify(asked[0].body.messages), /Speak in riddles/, "the model was told the system prompt");
+  await page().getByRole("img", { name: /^Context: 7,500 of 8,000 tokens \(94 %\)/ }).waitFor();
+  await picture("chat");
+});
+
+test("what is said while an answer is written waits; the queue is sent, deleted and goes on", async () => {
+  await start("a long story");
+  await answer("The beginning of").waitFor();
+  await headStatus("running").waitFor();
+  for (const text of ["first in line", "second in line", "third in line"]) {
+    await message().fill(text);
+    await button("Queue").click();
+    await page().getByRole("list", { name: "Queue" }).getByText(text).waitFor();
+  }
+  await picture("chat-queue");
+  const waiting = (text) => page().getByRole("list", { name: "Queue" }).getByRole("listitem").filter({ hasText: text });
+  await waiting("second").getByRole("button", { name: "Delete" }).click();
+  await waiting("second").waitFor({ state: "detached" });
+  await waiting("third").getByRole("button", { name: "Send now" }).click();
+  await answer("You said: third in line").waitFor();
+  await answer("You said: first in line").waitFor();
+  await headStatus("waiting").waitFor();
+  assert.equal(await page().getByRole("list", { name: "Queue" }).count(), 0, "the queue is empty");
+  assert.equal(await said("second").count(), 0);
+});
+
+test("an answer is stopped, and what was said of it is kept", async () => {
+  await start("another long story");
+  await answer("The beginning of").waitFor();
+  await button("Stop").click();
+  await headStatus("waiting").waitFor();
+  assert.equal(await answer("The beginning of").count(), 1, "half an answer");
+  assert.equal(await answer("a long answer").count(), 0);
+  await button("Stop").waitFor({ state: "detached" });
+});
+
+test("a message is edited with another model; what followed it is gone", async () => {
+  await message().fill("and then?");
+  await message().press("Enter");
+  await answer("You said: and then?").waitFor();
+  await headStatus("waiting").waitFor();
+  await said("another long story").hover();
+  await said("another long story").getByRole("button", { name: "Edit" }).click();
+  assert.equal(await message().inputValue(), "another long story", "its text is there to be changed");
+  await message().fill("a short one");
+  await button("Send the edit").click();
+  await answer("You said: a short one").waitFor();
+  assert.equal(await page().getByRole("article").count(), 2, "one question, one answer");
+  await page().reload();
+  await answer("You said: a short one").waitFor();
+  assert.equal(await page().getByRole("article").count(), 2, "and so it was stored");
+  await page().getByLabel("Model").selectOption({ label: "Model Two" });
+  await message().fill("who are you?");
+  await button("Send").click();
+  await answer("You said: who are you?").waitFor();
+  assert.equal(asked[asked.length - 1].body.model, "m-2", "the chosen model was asked");
+});
+
+test("a tool's call shows its arguments as a diff, and its result", async () => {
+  await start("edit the file");
+  await answer("The tool has spoken.").waitFor();
+  const tool = page().locator('.tool[data-tool="edit_files"]');
+  assert.equal(await tool.locator(".diff-view .old").innerText(), "- two");
+  assert.equal(await tool.locator(".diff-view .new").innerText(), "+ 2");
+  assert.equal(await tool.getAttribute("data-state"), "failed", "there is no workspace to edit in");
+  await picture("chat-tool");
+});
+
+test("the model names a chat, and names it again", async () => {
+  await start("christen this");
+  await heading("The 1. Name");
+  await page().getByRole("complementary", { name: "Chats" }).getByRole("link").filter({ hasText: "The 1. Name" }).waitFor();
+  await headStatus("waiting").waitFor();
+  await button("New title").click();
+  await heading("The 2. Name");
+  await page().getByRole("complementary", { name: "Chats" }).getByRole("link").filter({ hasText: "The 2. Name" }).waitFor();
+});
+
+test("a failure is told, and a retry is waited for", async () => {
+  await start("refuse this");
+  await page().getByRole("alert").filter({ hasText: "Authentication with OpenAI" }).waitFor();
+  await headStatus("error").waitFor();
+  await page().reload();
+  await page().getByRole("alert").filter({ hasText: "Authentication with OpenAI" }).waitFor();
+  await picture("chat-error");
+  await start("you are busy");
+  await page().getByRole("status").filter({ hasText: /Attempt 2/ }).waitFor();
+  await answer("You said: you are busy").waitFor();
+  assert.equal(await page().getByText(/Attempt 2/).count(), 0, "the notice is gone");
+});
+
+test("a picture and a long paste are attached as files", async () => {
+  await link("New chat").click();
+  const png = Buffer.from("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==", "base64");
+  await page().getByLabel("Files", { exact: true }).setInputFiles({ name: "dot.png", mimeType: "image/png", buffer: png });
+  await page().locator('.attachments li[data-ready="true"]').waitFor();
+  await message().evaluate((area) => {
+    const data = new DataTransfer();
+    data.setData("text/plain", "line\n".repeat(30));
+    area.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true }));
+  });
+  await page().locator('.attachments li[data-ready="true"]').nth(1).waitFor();
+  await message().fill("look at this");
+  await button("Start").click();
+  await answer("You said:").waitFor();
+  const shown = said("look at this").locator("img");
+  await page().waitForFunction((img) => img.complete && img.naturalWidth === 1, await shown.elementHandle());
+  await said("look at this").getByRole("link", { name: "pasted.txt" }).waitFor();
+});
+
+test("a chat is labelled, pinned, found, unread and archived", async () => {
+  await start("remember the milk");
+  await answer("You said: remember the milk").waitFor();
+  const list = page().getByRole("complementary", { name: "Chats" });
+  const entry = (text) => list.getByRole("link").filter({ hasText: text });
+  await button("Labels").click();
+  await dialog().getByLabel("Labels").fill("for: home");
+  await dialog().getByRole("button", { name: "Save the labels" }).click();
+  await entry("remember the milk").getByText("for: home").waitFor();
+  await button("Pin").click();
+  await list.getByRole("heading", { name: "Pinned" }).waitFor();
+  await button("Unpin").waitFor();
+  await list.getByLabel("Search chats").fill("MILK");
+  await entry("lesson").waitFor({ state: "detached" });
+  await entry("remember the milk").waitFor();
+  await list.getByLabel("Search chats").fill("for:home");
+  await entry("remember the milk").waitFor();
+  assert.equal(await entry("lesson").count(), 0, "a label finds its chats only");
+  await list.getByLabel("Search chats").fill("");
+
+  // Elsewhere it is answered, while another chat is open here.
+  const id = page().url().split("/").pop();
+  await entry("Give me a lesson").click();
+  await heading("Give me a lesson");
+  await page().evaluate(async ([url, token]) => {
+    await fetch(url, { method: "POST", headers: { "X-CSRF-TOKEN": token, "Content-Type": "application/json" }, body: JSON.stringify({ content: [{ type: "text", text: "and bread" }] }) });
+  }, [`${CHATS}/${id}/messages`, await page().locator('meta[property="csrf-token"]').getAttribute("content")]);
+  await entry("remember the milk").getByLabel("unread").waitFor();
+  await picture("chat-list");
+  await entry("remember the milk").click();
+  await answer("You said: and bread").waitFor();
+  await entry("remember the milk").getByLabel("unread").waitFor({ state: "detached" });
+
+  await button("Archive").click();
+  await page().getByText("This chat is archived.").waitFor();
+  await entry("remember the milk").waitFor({ state: "detached" });
+  await list.getByLabel("Which chats").selectOption({ label: "Archived" });
+  await entry("remember the milk").waitFor();
+  await button("Bring back").click();
+  await message().waitFor();
+  await list.getByLabel("Which chats").selectOption({ label: "Active" });
+  await entry("remember the milk").waitFor();
+});
+
+test("cost is summed up, limits are set and told", async () => {
+  await page().goto(`${base}/agents/settings/cost`);
+  await row("Model One").filter({ hasText: "$" }).waitFor();
+  await row("Give me a lesson").filter({ hasText: "$0.019" }).waitFor();
+  await picture("chat-cost");
+  await link("Spending").click();
+  await row(OWNER.username).waitFor();
+  await link("Limits").click();
+  await page().getByText("1 models have no price").waitFor();
+  await page().getByLabel("Dollars for each user").fill("0.001");
+  await button("Save").click();
+  await page().getByText("Saved.").waitFor();
+  await link("New chat").click();
+  await page().getByRole("alert").filter({ hasText: "the limit is reached" }).waitFor();
+  await message().fill("one more");
+  await button("Start").click();
+  await page().getByRole("alert").filter({ hasText: "More is possible from" }).waitFor();
+  await picture("chat-limit");
+  await page().goto(`${base}/agents/settings/limits`);
+  await page().getByLabel("Username").fill(OWNER.username);
+  await page().getByLabel("Dollars", { exact: true }).fill("50");
+  await button("Add").click();
+  await row(OWNER.username).filter({ hasText: "$50.00" }).waitFor();
+  await picture("chat-limits");
+});
+
+test("one's own settings are kept: instructions, a key, compaction", async () => {
+  await page().goto(`${base}/agents/settings/prompt`);
+  await page().getByLabel("Instructions", { exact: true }).fill("I like tea.");
+  await button("Save").click();
+  await page().getByText("Saved.").waitFor();
+  await link("Keys").click();
+  await row("OpenAI").getByRole("button", { name: "Add" }).click();
+  await dialog().getByLabel("Key of").fill("my-key");
+  await dialog().getByRole("button", { name: "Keep the key" }).click();
+  await row("OpenAI").filter({ hasText: "kept" }).waitFor();
+  await link("Compaction").click();
+  await page().getByLabel("Percent of Model One").fill("55");
+  await row("Model One").getByRole("button", { name: "Save" }).click();
+  await row("Model One").getByRole("button", { name: "Reset" }).waitFor();
+  await page().getByRole("navigation", { name: "Settings of the chats" }).getByRole("link", { name: "Workspaces" }).click();
+  await page().getByLabel("Days that archived chats are kept").fill("9999");
+  await button("Save").first().click();
+  await page().getByRole("alert").filter({ hasText: "between 0 and 3650" }).waitFor();
+  await page().getByLabel("Days that archived chats are kept").fill("90");
+  await button("Save").first().click();
+  await page().getByText("Saved.").waitFor();
+
+  await start("tell me");
+  await answer("You said: tell me").waitFor();
+  const last = asked[asked.length - 1];
+  assert.equal(last.key, "Bearer my-key", "one's own key is used");
+  assert.match(JSON.stringify(last.body.messages), /I like tea/, "and one's own instructions");
+});
+
+test("it works on a phone", async () => {
+  const phone = await context().newPage();
+  await phone.setViewportSize({ width: 390, height: 844 });
+  await phone.goto(`${base}/agents`);
+  await phone.getByLabel("Message").fill("Give me a lesson");
+  await picture("phone-new", phone);
+  await phone.getByRole("button", { name: "Start" }).click();
+  await phone.getByRole("article", { name: "Answer" }).getByRole("table").waitFor();
+  await picture("phone-chat", phone);
+  assert.ok(await phone.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "nothing is wider than the screen");
+  assert.ok(await phone.getByLabel("Message").isVisible());
+  await phone.getByRole("link", { name: "All chats" }).click();
+  await phone.getByRole("link").filter({ hasText: "remember the milk" }).click();
+  await phone.getByRole("heading", { name: "remember the milk" }).waitFor();
+  await phone.goto(`${base}/agents/settings/models`);
+  await phone.getByRole("row").filter({ hasText: "Model One" }).waitFor();
+  await picture("phone-models", phone);
+  assert.ok(await phone.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "settings neither");
+  await phone.close();
+});
+
+test("no page raised an error", () => assert.deepEqual(problems, []));
