@@ -74,6 +74,7 @@ SQL_API = \
 	api/chatconfig.sql \
 	api/chat.sql \
 	api/chatrun.sql \
+	api/chattool.sql \
 	tick.sql \
 	admin.sql \
 	api/console.sql

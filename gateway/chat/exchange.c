@@ -118,17 +118,14 @@ transfer_failure(Exchange *x, CURLcode code, long status)
 	return failure_of(0, curl_easy_strerror(code));
 }
 
-void
-exchange_transfer_done(CURL *easy, CURLcode code)
+static void
+on_done(Transfer *transfer, CURL *easy, CURLcode code)
 {
-	Exchange *x = NULL;
+	Exchange *x = (Exchange *) transfer;
 	long status = 0;
 	Failure failure;
 
-	curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &x);
 	curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
-	if (x == NULL)
-		return;
 	if (code != CURLE_OK || status != 200 || x->stream.error != NULL || x->stream.end == STREAM_OPEN)
 	{
 		failure = transfer_failure(x, code, status);
@@ -138,6 +135,16 @@ exchange_transfer_done(CURL *easy, CURLcode code)
 	}
 	exchange_stop(x);
 	x->done(x->arg, NULL);
+}
+
+void
+transfer_done(CURL *easy, CURLcode code)
+{
+	Transfer *transfer = NULL;
+
+	curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &transfer);
+	if (transfer != NULL)
+		transfer->done(transfer, easy, code);
 }
 
 /* The request ----------------------------------------------------------------- */
@@ -254,7 +261,7 @@ open_transfer(Exchange *x, CURLM *multi, const char *ca_file, const ExchangeAsk 
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, x);
 	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(easy, CURLOPT_HEADERDATA, x);
-	curl_easy_setopt(easy, CURLOPT_PRIVATE, x);
+	curl_easy_setopt(easy, CURLOPT_PRIVATE, &x->transfer);
 	if (ca_file != NULL)
 		curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file);
 	return curl_multi_add_handle(multi, easy) == CURLM_OK;
@@ -278,6 +285,7 @@ exchange_begin(Exchange *x, CURLM *multi, const char *ca_file, const ExchangeAsk
 	wanted.tool_choice = ask->tool_choice;
 	wanted.max_output = ask->max_output;
 	x->format = provider_format(wanted.provider, wanted.model);
+	x->transfer.done = on_done;
 	x->multi = multi;
 	x->done = done;
 	x->arg = arg;

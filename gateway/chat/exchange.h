@@ -14,6 +14,12 @@
 #include "sse.h"
 #include "stream.h"
 
+/* What a libcurl handle's private pointer is: who is told of its end. */
+typedef struct Transfer
+{
+	void (*done)(struct Transfer *transfer, CURL *easy, CURLcode code);
+} Transfer;
+
 /* All borrowed, until exchange_begin returns. */
 typedef struct ExchangeAsk
 {
@@ -31,6 +37,7 @@ typedef void (*ExchangeDone)(void *arg, const Failure *failure);
 
 typedef struct Exchange
 {
+	Transfer transfer; /* first */
 	CURLM *multi;
 	CURL *easy;
 	struct curl_slist *headers;
@@ -56,7 +63,7 @@ void exchange_stop(Exchange *exchange);
 /* Ends the transfer and drops all. */
 void exchange_free(Exchange *exchange);
 
-/* A transfer of libcurl has ended. */
-void exchange_transfer_done(CURL *easy, CURLcode code);
+/* A transfer of libcurl has ended: tells whose it is. */
+void transfer_done(CURL *easy, CURLcode code);
 
 #endif

@@ -24,6 +24,7 @@
 #include "exchange.h"
 #include "gateway.h"
 #include "title.h"
+#include "tool.h"
 #include "turn.h"
 
 #define HEARTBEAT_MS 30000
@@ -300,7 +301,7 @@ take_transfers(void)
 	curl_multi_perform(turn_env.multi, &running);
 	while ((msg = curl_multi_info_read(turn_env.multi, &left)) != NULL)
 		if (msg->msg == CURLMSG_DONE)
-			exchange_transfer_done(msg->easy_handle, msg->data.result);
+			transfer_done(msg->easy_handle, msg->data.result);
 }
 
 static void
@@ -310,7 +311,7 @@ run(void)
 	{
 		struct curl_waitfd fds[3];
 		int64_t now = now_ms();
-		int64_t wait = turn_tick(250);
+		int64_t wait = tool_tick(turn_tick(250));
 
 		if (db_is_up() && now >= runner.acquire_at)
 			acquire();

@@ -1,13 +1,134 @@
 /*
- * tool.c -- the tools of chats.
+ * tool.c -- the tools of chats: what models are told of them, and who runs them.
  *
- * A table of tools; each says when it can be used and starts what it does.
+ * Tools of the workspace are agenttool.c's; the others run in the database (coder.chat_tool), which is called again as long
+ * as it says that it waits.
  *
  * SPDX-License-Identifier: MIT
  */
+#include <stdlib.h>
 #include <string.h>
 
+#include "agenttool.h"
+#include "db.h"
 #include "tool.h"
+#include "turn.h"
+
+struct ToolCall
+{
+	ToolCall *next;
+	ToolCall **link;
+	char *chat;
+	char *name;
+	char *args;
+	char *state; /* of the database's, between its calls */
+	DbCall *call;
+	int64_t due; /* 0: not waiting */
+	AgentTool *agent;
+	ToolDone done;
+	void *arg;
+};
+
+typedef struct ToolType
+{
+	const char *name;
+	bool in_workspace;
+	const char *description;
+	const char *properties; /* of its JSON schema */
+	const char *required;
+} ToolType;
+
+static const ToolType types[] = {
+	{"list_templates", false,
+	 "Lists the templates that a workspace can be made of, ten a page. Use a word of the task as query when there are many.",
+	 "{\"query\": {\"type\": \"string\", \"description\": \"A word in the name or description.\"}, \"page\": {\"type\": \"integer\", "
+	 "\"description\": \"1 is the first.\"}}",
+	 "[]"},
+	{"read_template", false,
+	 "Tells a template's parameters with their types, defaults and options. Read it before create_workspace where values must be given.",
+	 "{\"template_id\": {\"type\": \"string\", \"description\": \"The id from list_templates.\"}}", "[\"template_id\"]"},
+	{"create_workspace", false,
+	 "Makes a workspace of a template for this chat and waits until its agent is connected and its startup scripts have ended. "
+	 "This takes minutes. A chat has one workspace: where there is one already nothing is made.",
+	 "{\"template_id\": {\"type\": \"string\", \"description\": \"The id from list_templates.\"}, \"name\": {\"type\": \"string\", "
+	 "\"description\": \"Letters, digits and hyphens; chosen where it is left out.\"}, \"parameters\": {\"type\": \"object\", "
+	 "\"description\": \"Values of the template's parameters by name.\", \"additionalProperties\": {\"type\": \"string\"}}}",
+	 "[\"template_id\"]"},
+	{"start_workspace", false,
+	 "Starts this chat's workspace where it is stopped, and waits until it can be used. Harmless where it runs.", "{}", "[]"},
+	{"spawn_agent", false,
+	 "Gives a part of the work to another agent, which begins at once and works beside you in the same workspace. It knows nothing "
+	 "of this conversation: the prompt has to say all it needs, what it may change, and what its report shall hold. For parts that "
+	 "stand on their own, not for what you can do in a few steps.",
+	 "{\"prompt\": {\"type\": \"string\", \"description\": \"The whole task.\"}, \"title\": {\"type\": \"string\", \"description\": \"A "
+	 "name for people.\"}}",
+	 "[\"prompt\"]"},
+	{"wait_agent", false, "Waits until an agent that you spawned has ended, and gives its report.",
+	 "{\"chat_id\": {\"type\": \"string\", \"description\": \"The id from spawn_agent.\"}, \"timeout_seconds\": {\"type\": \"integer\", "
+	 "\"description\": \"300 where it is left out.\"}}",
+	 "[\"chat_id\"]"},
+	{"message_agent", false,
+	 "Tells an agent that you spawned something more: a correction, an answer, another task. It reads it after what it is doing now.",
+	 "{\"chat_id\": {\"type\": \"string\"}, \"message\": {\"type\": \"string\"}, \"interrupt\": {\"type\": \"boolean\", \"description\": "
+	 "\"Stop what it is doing and read this first.\"}}",
+	 "[\"chat_id\", \"message\"]"},
+	{"close_agent", false, "Stops an agent that you spawned. What it did so far stays.", "{\"chat_id\": {\"type\": \"string\"}}", "[\"chat_id\"]"},
+	{"read_file", true,
+	 "Reads lines of a text file of the workspace; each comes with its number and a tab in front. At most 2000 lines or 32 KiB at "
+	 "a time: go on with offset.",
+	 "{\"path\": {\"type\": \"string\", \"description\": \"An absolute path.\"}, \"offset\": {\"type\": \"integer\", \"description\": "
+	 "\"The first line to read, counted from 1.\"}, \"limit\": {\"type\": \"integer\", \"description\": \"How many lines.\"}}",
+	 "[\"path\"]"},
+	{"write_file", true,
+	 "Writes a whole file of the workspace, in place of what is there; folders on the way are made. To change a part of a file use "
+	 "edit_files.",
+	 "{\"path\": {\"type\": \"string\", \"description\": \"An absolute path.\"}, \"content\": {\"type\": \"string\"}}",
+	 "[\"path\", \"content\"]"},
+	{"edit_files", true,
+	 "Replaces pieces of text in files of the workspace. All edits are found first: where one is not, nothing is written. A search "
+	 "must be found once, so give it enough lines around the change, or say replace_all.",
+	 "{\"files\": {\"type\": \"array\", \"items\": {\"type\": \"object\", \"properties\": {\"path\": {\"type\": \"string\", \"description\": "
+	 "\"An absolute path.\"}, \"edits\": {\"type\": \"array\", \"items\": {\"type\": \"object\", \"properties\": {\"search\": {\"type\": "
+	 "\"string\"}, \"replace\": {\"type\": \"string\"}, \"replace_all\": {\"type\": \"boolean\"}}, \"required\": [\"search\", "
+	 "\"replace\"]}}}, \"required\": [\"path\", \"edits\"]}}}",
+	 "[\"files\"]"},
+	{"execute", true,
+	 "Runs a command of the shell in the workspace and gives its output and exit code. There is no terminal and nobody to answer "
+	 "questions. It waits ten seconds unless timeout says otherwise; what takes longer runs on and can be followed with "
+	 "process_output. Servers and watchers belong in the background.",
+	 "{\"command\": {\"type\": \"string\"}, \"timeout\": {\"type\": \"string\", \"description\": \"How long to wait, as in 90s or 5m.\"}, "
+	 "\"workdir\": {\"type\": \"string\", \"description\": \"An absolute path; the agent's folder where it is left out.\"}, "
+	 "\"run_in_background\": {\"type\": \"boolean\"}}",
+	 "[\"command\"]"},
+	{"process_output", true, "Gives the output of a command that was started, waiting for its end for a while.",
+	 "{\"process_id\": {\"type\": \"string\"}, \"wait_timeout\": {\"type\": \"string\", \"description\": \"How long to wait, as in 30s; 0s "
+	 "for what there is now; 10s where it is left out.\"}}",
+	 "[\"process_id\"]"},
+	{"process_list", true, "Lists the commands that this chat has started in the workspace.", "{}", "[]"},
+	{"process_signal", true, "Ends a command that was started: terminate asks it to, kill does not ask.",
+	 "{\"process_id\": {\"type\": \"string\"}, \"signal\": {\"type\": \"string\", \"enum\": [\"terminate\", \"kill\"]}}",
+	 "[\"process_id\", \"signal\"]"},
+};
+
+#define N_TYPES (sizeof(types) / sizeof(types[0]))
+
+static ToolCall *waiting;
+
+/* A subagent makes no workspaces and no agents. */
+static bool
+is_offered(const json_t *chat, const ToolType *type)
+{
+	return type->in_workspace || !json_is_string(json_object_get(chat, "parent_chat_id"));
+}
+
+static const ToolType *
+find_type(const json_t *chat, const char *name)
+{
+	for (size_t i = 0; i < N_TYPES; i++)
+		if (strcmp(types[i].name, name) == 0)
+			return is_offered(chat, &types[i]) ? &types[i] : NULL;
+	return NULL;
+}
 
 static const json_t *
 dynamic_tool(const json_t *chat, const char *name)
@@ -40,6 +161,16 @@ dynamic_schema(const json_t *tool)
 	return schema;
 }
 
+static json_t *
+type_json(const ToolType *type)
+{
+	json_t *schema = json_pack("{s:s, s:o}", "type", "object", "properties", json_loads(type->properties, 0, NULL));
+
+	if (strcmp(type->required, "[]") != 0)
+		json_object_set_new(schema, "required", json_loads(type->required, 0, NULL));
+	return json_pack("{s:s, s:s, s:o}", "name", type->name, "description", type->description, "input_schema", schema);
+}
+
 json_t *
 tool_list(const json_t *chat)
 {
@@ -47,12 +178,15 @@ tool_list(const json_t *chat)
 	size_t i;
 	json_t *tool;
 
+	for (i = 0; i < N_TYPES; i++)
+		if (is_offered(chat, &types[i]))
+			json_array_append_new(tools, type_json(&types[i]));
 	json_array_foreach(json_object_get(chat, "dynamic_tools"), i, tool)
 	{
 		const char *name = json_string_value(json_object_get(tool, "name"));
 		const char *description = json_string_value(json_object_get(tool, "description"));
 
-		if (name != NULL)
+		if (name != NULL && find_type(chat, name) == NULL)
 			json_array_append_new(tools, json_pack("{s:s, s:s, s:o}", "name", name, "description",
 												   description != NULL ? description : "", "input_schema", dynamic_schema(tool)));
 	}
@@ -62,22 +196,124 @@ tool_list(const json_t *chat)
 bool
 tool_is_dynamic(const json_t *chat, const char *name)
 {
-	return dynamic_tool(chat, name) != NULL;
+	return find_type(chat, name) == NULL && dynamic_tool(chat, name) != NULL;
+}
+
+/* Calls ------------------------------------------------------------------------ */
+
+void
+tool_cancel(ToolCall *call)
+{
+	*call->link = call->next;
+	if (call->next != NULL)
+		call->next->link = call->link;
+	db_forget(call->call);
+	if (call->agent != NULL)
+		agenttool_cancel(call->agent);
+	free(call->chat);
+	free(call->name);
+	free(call->args);
+	free(call->state);
+	free(call);
+}
+
+static void
+end(ToolCall *call, json_t *result, bool is_error)
+{
+	ToolDone done = call->done;
+	void *arg = call->arg;
+
+	tool_cancel(call);
+	done(arg, result, is_error);
+}
+
+static void
+on_agent(void *arg, json_t *result, bool is_error)
+{
+	ToolCall *call = arg;
+
+	call->agent = NULL;
+	end(call, result, is_error);
+}
+
+static void
+on_answer(void *arg, PGresult *result)
+{
+	ToolCall *call = arg;
+	json_t *answer = NULL;
+	json_t *wait;
+
+	call->call = NULL;
+	if (result != NULL && PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1 && !PQgetisnull(result, 0, 0))
+		answer = json_loads(PQgetvalue(result, 0, 0), 0, NULL);
+	wait = json_object_get(answer, "wait_ms");
+	if (json_is_integer(wait))
+	{
+		free(call->state);
+		call->state = json_dumps(json_object_get(answer, "state"), JSON_COMPACT);
+		call->due = turn_env.now_ms() + json_integer_value(wait);
+	}
+	else if (json_object_get(answer, "result") != NULL)
+		end(call, json_incref(json_object_get(answer, "result")), json_is_true(json_object_get(answer, "is_error")));
+	else
+		end(call, json_pack("{s:s}", "error", "The server could not run the tool."), true);
+	json_decref(answer);
+}
+
+static bool
+ask_database(ToolCall *call)
+{
+	const char *const params[] = {turn_env.worker, call->chat, call->name, call->args, call->state};
+
+	call->due = 0;
+	call->call = db_call("SELECT coder.chat_tool($1, $2, $3, $4::jsonb, $5::jsonb)", 5, params, on_answer, call);
+	return call->call != NULL;
 }
 
 ToolCall *
 tool_start(const json_t *chat, const char *name, const json_t *args, ToolDone done, void *arg)
 {
-	(void) chat;
-	(void) name;
-	(void) args;
-	(void) done;
-	(void) arg;
+	const ToolType *type = find_type(chat, name);
+	ToolCall *call = type != NULL ? calloc(1, sizeof(*call)) : NULL;
+	bool begun;
+
+	if (call == NULL)
+		return NULL;
+	call->chat = strdup(json_string_value(json_object_get(chat, "id")));
+	call->name = strdup(name);
+	call->args = json_dumps(args, JSON_COMPACT);
+	call->done = done;
+	call->arg = arg;
+	call->next = waiting;
+	call->link = &waiting;
+	if (waiting != NULL)
+		waiting->link = &call->next;
+	waiting = call;
+	if (type->in_workspace)
+		begun = (call->agent = agenttool_start(chat, name, args, on_agent, call)) != NULL;
+	else
+		begun = ask_database(call);
+	if (begun)
+		return call;
+	tool_cancel(call);
 	return NULL;
 }
 
-void
-tool_cancel(ToolCall *call)
+int64_t
+tool_tick(int64_t most)
 {
-	(void) call;
+	int64_t now = turn_env.now_ms();
+	ToolCall *next;
+
+	for (ToolCall *call = waiting; call != NULL; call = next)
+	{
+		next = call->next;
+		if (call->due == 0)
+			continue;
+		if (call->due <= now)
+			ask_database(call);
+		else if (call->due - now < most)
+			most = call->due - now;
+	}
+	return most;
 }

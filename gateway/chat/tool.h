@@ -7,6 +7,7 @@
 #define GATEWAY_CHAT_TOOL_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include <jansson.h>
 
@@ -25,5 +26,8 @@ bool tool_is_dynamic(const json_t *chat, const char *name);
 ToolCall *tool_start(const json_t *chat, const char *name, const json_t *args, ToolDone done, void *arg);
 
 void tool_cancel(ToolCall *call);
+
+/* Goes on with what waits; ms until the next such time, at most most. */
+int64_t tool_tick(int64_t most);
 
 #endif

@@ -601,7 +601,7 @@ is_https(h2o_req_t *req)
 static bool
 is_passed(const h2o_header_t *header, ProxyText connection)
 {
-	static const char *const own[] = {"host", "content-length", "expect", "cookie", "coder-session-token",
+	static const char *const own[] = {"host", "content-length", "expect", "cookie", "coder-session-token", "coder-chat-ticket",
 									  "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"};
 	ProxyText name = {header->name->base, header->name->len};
 

@@ -1,0 +1,580 @@
+/*
+ * agenttool.c -- ticket -> request(s) to the agent -> result.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "agenttool.h"
+#include "db.h"
+#include "exchange.h"
+#include "turn.h"
+
+#define MAX_ANSWER ((size_t) 4 << 20)
+#define CONNECT_MS 10000L
+#define REQUEST_MS 30000L
+#define SLICE_MS 60000L /* a wait for a process is asked for again, so that no proxy on the way gives up */
+#define EXECUTE_MS 10000L
+#define MAX_EXECUTE_MS 3600000L
+#define MAX_OUTPUT 32768
+
+struct AgentTool
+{
+	Transfer transfer; /* first */
+	json_t *chat;
+	json_t *args;
+	json_t *way; /* {url, ticket, directory} */
+	DbCall *call;
+	CURL *easy;
+	struct curl_slist *headers;
+	char *body; /* that is sent */
+	char *answer;
+	size_t answer_len;
+	bool too_long;
+	void (*begin)(AgentTool *tool);
+	void (*next)(AgentTool *tool, long status, json_t *answer); /* status 0: none came; answer: borrowed */
+	char process[64];
+	int64_t began;
+	int64_t until; /* of a process */
+	bool timed_out; /* the last request was not answered in its time */
+	AgentToolDone done;
+	void *arg;
+};
+
+static void
+close_request(AgentTool *tool)
+{
+	if (tool->easy != NULL)
+	{
+		curl_multi_remove_handle(turn_env.multi, tool->easy);
+		curl_easy_cleanup(tool->easy);
+		tool->easy = NULL;
+	}
+	curl_slist_free_all(tool->headers);
+	tool->headers = NULL;
+	free(tool->body);
+	tool->body = NULL;
+	free(tool->answer);
+	tool->answer = NULL;
+	tool->answer_len = 0;
+	tool->too_long = false;
+}
+
+void
+agenttool_cancel(AgentTool *tool)
+{
+	db_forget(tool->call);
+	close_request(tool);
+	json_decref(tool->chat);
+	json_decref(tool->args);
+	json_decref(tool->way);
+	free(tool);
+}
+
+static void
+end(AgentTool *tool, json_t *result, bool is_error)
+{
+	AgentToolDone done = tool->done;
+	void *arg = tool->arg;
+
+	agenttool_cancel(tool);
+	done(arg, result, is_error);
+}
+
+static void
+fail(AgentTool *tool, const char *why)
+{
+	end(tool, json_pack("{s:s}", "error", why), true);
+}
+
+static const char *
+arg_string(const AgentTool *tool, const char *name)
+{
+	return json_string_value(json_object_get(tool->args, name));
+}
+
+/* Requests --------------------------------------------------------------------- */
+
+static size_t
+on_body(char *data, size_t size, size_t n, void *arg)
+{
+	AgentTool *tool = arg;
+	size_t len = size * n;
+	char *grown;
+
+	if (len > MAX_ANSWER - tool->answer_len)
+	{
+		tool->too_long = true;
+		return 0;
+	}
+	grown = realloc(tool->answer, tool->answer_len + len + 1);
+	if (grown == NULL)
+		return 0;
+	tool->answer = grown;
+	memcpy(grown + tool->answer_len, data, len);
+	tool->answer_len += len;
+	grown[tool->answer_len] = '\0';
+	return len;
+}
+
+static void
+on_done(Transfer *transfer, CURL *easy, CURLcode code)
+{
+	AgentTool *tool = (AgentTool *) transfer;
+	long status = 0;
+	json_t *answer;
+
+	curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+	if (tool->too_long)
+	{
+		fail(tool, "The agent's answer is too long.");
+		return;
+	}
+	tool->timed_out = code == CURLE_OPERATION_TIMEDOUT;
+	answer = code == CURLE_OK && tool->answer != NULL ? json_loadb(tool->answer, tool->answer_len, 0, NULL) : NULL;
+	close_request(tool);
+	tool->next(tool, code == CURLE_OK ? status : 0, answer);
+	json_decref(answer);
+}
+
+static void
+add_header(AgentTool *tool, const char *name, const char *value)
+{
+	char line[512];
+	struct curl_slist *grown;
+
+	snprintf(line, sizeof(line), "%s: %s", name, value);
+	grown = curl_slist_append(tool->headers, line);
+	if (grown != NULL)
+		tool->headers = grown;
+}
+
+static void
+add_headers(AgentTool *tool)
+{
+	const char *parent = json_string_value(json_object_get(tool->chat, "parent_chat_id"));
+	char ancestors[64] = "[]";
+
+	if (parent != NULL)
+		snprintf(ancestors, sizeof(ancestors), "[\"%s\"]", parent);
+	add_header(tool, "Coder-Chat-Ticket", json_string_value(json_object_get(tool->way, "ticket")));
+	add_header(tool, "Coder-Chat-Id", json_string_value(json_object_get(tool->chat, "id")));
+	add_header(tool, "Coder-Ancestor-Chat-Ids", ancestors);
+	add_header(tool, "Content-Type", "application/json");
+	add_header(tool, "Expect", "");
+}
+
+/* body: NULL for a GET; copied.  path: behind /api/v0. */
+static void
+request(AgentTool *tool, const char *path, const char *body, long limit_ms, void (*next)(AgentTool *, long, json_t *))
+{
+	char *url = NULL;
+	CURL *easy = curl_easy_init();
+
+	tool->next = next;
+	tool->easy = easy;
+	tool->body = body != NULL ? strdup(body) : NULL;
+	if (easy == NULL || asprintf(&url, "%s/api/v0%s", json_string_value(json_object_get(tool->way, "url")), path) < 0)
+	{
+		fail(tool, "The server is out of memory.");
+		return;
+	}
+	add_headers(tool);
+	curl_easy_setopt(easy, CURLOPT_URL, url);
+	free(url);
+	if (tool->body != NULL)
+	{
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDS, tool->body);
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) strlen(tool->body));
+	}
+	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, tool->headers);
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
+	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, limit_ms);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
+	curl_easy_setopt(easy, CURLOPT_WRITEDATA, tool);
+	curl_easy_setopt(easy, CURLOPT_PRIVATE, &tool->transfer);
+	if (turn_env.ca_file != NULL)
+		curl_easy_setopt(easy, CURLOPT_CAINFO, turn_env.ca_file);
+	curl_multi_add_handle(turn_env.multi, easy);
+}
+
+/* Has the agent done what it was asked?  Else the tool has failed with what it says. */
+static bool
+succeeded(AgentTool *tool, long status, const json_t *answer)
+{
+	const char *message = json_string_value(json_object_get(answer, "message"));
+	const char *detail = json_string_value(json_object_get(answer, "detail"));
+
+	if (status == 200 && json_is_object(answer))
+		return true;
+	if (message != NULL)
+		end(tool, json_pack("{s:o}", "error", json_sprintf("%s%s%s", message, detail != NULL ? " " : "", detail != NULL ? detail : "")), true);
+	else
+		fail(tool, tool->timed_out ? "The workspace did not answer in time." : "The workspace cannot be reached.");
+	return false;
+}
+
+static void
+append_query(char **path, const char *name, const char *value)
+{
+	char *escaped = curl_easy_escape(NULL, value, 0);
+	char *longer = NULL;
+
+	if (escaped != NULL && *path != NULL && asprintf(&longer, "%s%c%s=%s", *path, strchr(*path, '?') != NULL ? '&' : '?', name, escaped) >= 0)
+	{
+		free(*path);
+		*path = longer;
+	}
+	curl_free(escaped);
+}
+
+static void
+answer_ok(AgentTool *tool, long status, json_t *answer)
+{
+	if (succeeded(tool, status, answer))
+		end(tool, json_pack("{s:b}", "ok", 1), false);
+}
+
+/* Files ------------------------------------------------------------------------ */
+
+static void
+on_lines(AgentTool *tool, long status, json_t *answer)
+{
+	const char *error = json_string_value(json_object_get(answer, "error"));
+
+	if (!succeeded(tool, status, answer))
+		return;
+	if (!json_is_true(json_object_get(answer, "success")))
+		fail(tool, error != NULL ? error : "The file cannot be read.");
+	else
+		end(tool, json_pack("{s:O?, s:O?, s:O?, s:O?}", "content", json_object_get(answer, "content"), "file_size",
+							json_object_get(answer, "file_size"), "total_lines", json_object_get(answer, "total_lines"), "lines_read",
+							json_object_get(answer, "lines_read")), false);
+}
+
+static void
+read_file(AgentTool *tool)
+{
+	static const char *const numbers[] = {"offset", "limit"};
+	char *path = strdup("/read-file-lines");
+	char number[32];
+
+	append_query(&path, "path", arg_string(tool, "path") != NULL ? arg_string(tool, "path") : "");
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		if (json_is_integer(json_object_get(tool->args, numbers[i])))
+		{
+			snprintf(number, sizeof(number), "%lld", (long long) json_integer_value(json_object_get(tool->args, numbers[i])));
+			append_query(&path, numbers[i], number);
+		}
+	request(tool, path, NULL, REQUEST_MS, on_lines);
+	free(path);
+}
+
+static void
+write_file(AgentTool *tool)
+{
+	char *path = strdup("/write-file");
+	const char *content = arg_string(tool, "content");
+
+	append_query(&path, "path", arg_string(tool, "path") != NULL ? arg_string(tool, "path") : "");
+	request(tool, path, content != NULL ? content : "", REQUEST_MS, answer_ok);
+	free(path);
+}
+
+static void
+edit_files(AgentTool *tool)
+{
+	char *body = json_dumps(tool->args, JSON_COMPACT);
+
+	request(tool, "/edit-files", body != NULL ? body : "{}", REQUEST_MS, answer_ok);
+	free(body);
+}
+
+/* Processes -------------------------------------------------------------------- */
+
+long
+agenttool_duration(const char *text, long def)
+{
+	static const struct
+	{
+		const char *unit;
+		double ms;
+	} units[] = {{"ms", 1}, {"h", 3600000}, {"m", 60000}, {"s", 1000}};
+	double sum = 0;
+
+	if (text == NULL || *text == '\0')
+		return def;
+	while (*text != '\0')
+	{
+		char *after;
+		double n = strtod(text, &after);
+		size_t i = 0;
+
+		if (after == text || !(n >= 0 && n < 1e9))
+			return def;
+		while (i < sizeof(units) / sizeof(units[0]) && strncmp(after, units[i].unit, strlen(units[i].unit)) != 0)
+			i++;
+		if (i == sizeof(units) / sizeof(units[0]))
+			return def;
+		sum += n * units[i].ms;
+		text = after + strlen(units[i].unit);
+	}
+	return sum > MAX_EXECUTE_MS ? MAX_EXECUTE_MS : (long) sum;
+}
+
+/* What came of a process, or how far it is. */
+static json_t *
+process_result(const AgentTool *tool, const json_t *answer)
+{
+	bool running = json_is_true(json_object_get(answer, "running"));
+	const json_t *code = json_object_get(answer, "exit_code");
+	const char *output = json_string_value(json_object_get(answer, "output"));
+	size_t len = output != NULL ? strlen(output) : 0;
+	json_t *result = json_pack("{s:b, s:I}", "success", !running && json_integer_value(code) == 0, "wall_duration_ms",
+							   (json_int_t) (turn_env.now_ms() - tool->began));
+
+	/* Of a longer text the end says more; a character is not cut in two. */
+	while (len > MAX_OUTPUT || (len > 0 && output != NULL && ((unsigned char) *output & 0xc0) == 0x80))
+	{
+		output++;
+		len--;
+	}
+	if (len > 0)
+		json_object_set_new(result, "output", json_stringn(output, len));
+	json_object_set_new(result, "exit_code", json_integer(running || !json_is_integer(code) ? 0 : json_integer_value(code)));
+	if (json_is_object(json_object_get(answer, "truncated")))
+		json_object_set(result, "truncated", json_object_get(answer, "truncated"));
+	return result;
+}
+
+static void on_output(AgentTool *tool, long status, json_t *answer);
+
+/* Waits for the end of the process as long as there is time, in slices. */
+static void
+ask_output(AgentTool *tool)
+{
+	char path[128];
+	int64_t left = tool->until - turn_env.now_ms();
+
+	snprintf(path, sizeof(path), "/processes/%s/output%s", tool->process, left > 0 ? "?wait=true" : "");
+	request(tool, path, NULL, left <= 0 ? REQUEST_MS : left < SLICE_MS ? (long) left : SLICE_MS, on_output);
+}
+
+static void
+on_output(AgentTool *tool, long status, json_t *answer)
+{
+	json_t *result;
+
+	if (tool->timed_out && tool->until > 0)
+	{
+		if (tool->until <= turn_env.now_ms())
+			tool->until = 0; /* only how far it is */
+		ask_output(tool);
+		return;
+	}
+	if (!succeeded(tool, status, answer))
+		return;
+	result = process_result(tool, answer);
+	if (json_is_true(json_object_get(answer, "running")))
+	{
+		if (tool->until > turn_env.now_ms())
+		{
+			json_decref(result);
+			ask_output(tool);
+			return;
+		}
+		if (arg_string(tool, "command") != NULL)
+		{
+			json_object_set_new(result, "error", json_string("The command has not ended in time. It runs on; process_output tells how far it is."));
+			json_object_set_new(result, "background_process_id", json_string(tool->process));
+		}
+		else
+		{
+			json_object_set_new(result, "success", json_true());
+			json_object_set_new(result, "note", json_string("process is still running"));
+		}
+	}
+	end(tool, result, false);
+}
+
+static void
+on_started(AgentTool *tool, long status, json_t *answer)
+{
+	const char *id = json_string_value(json_object_get(answer, "id"));
+
+	if (!succeeded(tool, status, answer))
+		return;
+	snprintf(tool->process, sizeof(tool->process), "%s", id != NULL ? id : "");
+	if (json_is_true(json_object_get(tool->args, "run_in_background")))
+		end(tool, json_pack("{s:b, s:i, s:I, s:s}", "success", 1, "exit_code", 0, "wall_duration_ms", (json_int_t) 0, "background_process_id",
+							tool->process), false);
+	else
+		ask_output(tool);
+}
+
+/* "make &": what is put in the background stays there. */
+static void
+take_ampersand(json_t *args)
+{
+	const char *command = json_string_value(json_object_get(args, "command"));
+	size_t len = command != NULL ? strlen(command) : 0;
+
+	while (len > 0 && strchr(" \t\n", command[len - 1]) != NULL)
+		len--;
+	if (len < 2 || command[len - 1] != '&' || command[len - 2] == '&')
+		return;
+	json_object_set_new(args, "run_in_background", json_true());
+	json_object_set_new(args, "command", json_stringn(command, len - 1));
+}
+
+static void
+execute(AgentTool *tool)
+{
+	static const char *const environment[][2] = {
+		{"CODER_CHAT_AGENT", "true"}, {"GIT_EDITOR", "true"}, {"GIT_SEQUENCE_EDITOR", "true"}, {"EDITOR", "true"},
+		{"VISUAL", "true"},			  {"GIT_TERMINAL_PROMPT", "0"}, {"NO_COLOR", "1"},		   {"TERM", "dumb"},
+		{"PAGER", "cat"},			  {"GIT_PAGER", "cat"}};
+	json_t *env = json_object();
+	json_t *body;
+	char *text;
+
+	if (arg_string(tool, "command") == NULL || *arg_string(tool, "command") == '\0')
+	{
+		json_decref(env);
+		fail(tool, "command is required.");
+		return;
+	}
+	take_ampersand(tool->args);
+	for (size_t i = 0; i < sizeof(environment) / sizeof(environment[0]); i++)
+		json_object_set_new(env, environment[i][0], json_string(environment[i][1]));
+	body = json_pack("{s:s, s:o, s:b}", "command", arg_string(tool, "command"), "env", env, "background",
+					 (int) json_is_true(json_object_get(tool->args, "run_in_background")));
+	if (arg_string(tool, "workdir") != NULL)
+		json_object_set_new(body, "workdir", json_string(arg_string(tool, "workdir")));
+	text = json_dumps(body, JSON_COMPACT);
+	json_decref(body);
+	tool->until = tool->began + agenttool_duration(arg_string(tool, "timeout"), EXECUTE_MS);
+	request(tool, "/processes/start", text != NULL ? text : "{}", REQUEST_MS, on_started);
+	free(text);
+}
+
+/* The process that a tool names: false where it is no id. */
+static bool
+take_process(AgentTool *tool)
+{
+	const char *id = arg_string(tool, "process_id");
+
+	if (id == NULL || *id == '\0' || strlen(id) >= sizeof(tool->process) || strspn(id, "0123456789abcdefABCDEF-") != strlen(id))
+	{
+		fail(tool, "process_id is not the id of a process.");
+		return false;
+	}
+	strcpy(tool->process, id);
+	return true;
+}
+
+static void
+process_output(AgentTool *tool)
+{
+	if (!take_process(tool))
+		return;
+	tool->until = tool->began + agenttool_duration(arg_string(tool, "wait_timeout"), EXECUTE_MS);
+	ask_output(tool);
+}
+
+static void
+on_list(AgentTool *tool, long status, json_t *answer)
+{
+	if (succeeded(tool, status, answer))
+		end(tool, json_incref(answer), false);
+}
+
+static void
+process_list(AgentTool *tool)
+{
+	request(tool, "/processes/list", NULL, REQUEST_MS, on_list);
+}
+
+static void
+on_signalled(AgentTool *tool, long status, json_t *answer)
+{
+	const char *message = json_string_value(json_object_get(answer, "message"));
+
+	if (succeeded(tool, status, answer))
+		end(tool, json_pack("{s:b, s:s}", "success", 1, "message", message != NULL ? message : "The signal was sent."), false);
+}
+
+static void
+process_signal(AgentTool *tool)
+{
+	char path[128];
+	json_t *body;
+	char *text;
+
+	if (!take_process(tool))
+		return;
+	snprintf(path, sizeof(path), "/processes/%s/signal", tool->process);
+	body = json_pack("{s:s}", "signal", arg_string(tool, "signal") != NULL ? arg_string(tool, "signal") : "");
+	text = json_dumps(body, JSON_COMPACT);
+	json_decref(body);
+	request(tool, path, text != NULL ? text : "{}", REQUEST_MS, on_signalled);
+	free(text);
+}
+
+/* Beginning -------------------------------------------------------------------- */
+
+static const struct
+{
+	const char *name;
+	void (*begin)(AgentTool *tool);
+} tools[] = {
+	{"read_file", read_file},		  {"write_file", write_file},	  {"edit_files", edit_files},		  {"execute", execute},
+	{"process_output", process_output}, {"process_list", process_list}, {"process_signal", process_signal},
+};
+
+static void
+on_ticket(void *arg, PGresult *result)
+{
+	AgentTool *tool = arg;
+	const char *error;
+
+	tool->call = NULL;
+	if (result != NULL && PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1 && !PQgetisnull(result, 0, 0))
+		tool->way = json_loads(PQgetvalue(result, 0, 0), 0, NULL);
+	error = json_string_value(json_object_get(tool->way, "error"));
+	if (tool->way == NULL || error != NULL)
+		fail(tool, error != NULL ? error : "The server could not run the tool.");
+	else
+		tool->begin(tool);
+}
+
+AgentTool *
+agenttool_start(const json_t *chat, const char *name, const json_t *args, AgentToolDone done, void *arg)
+{
+	const char *const params[] = {turn_env.worker, json_string_value(json_object_get(chat, "id"))};
+	AgentTool *tool;
+	size_t i = 0;
+
+	while (i < sizeof(tools) / sizeof(tools[0]) && strcmp(tools[i].name, name) != 0)
+		i++;
+	if (i == sizeof(tools) / sizeof(tools[0]) || (tool = calloc(1, sizeof(*tool))) == NULL)
+		return NULL;
+	tool->transfer.done = on_done;
+	tool->chat = json_incref((json_t *) chat);
+	tool->args = json_deep_copy(args);
+	tool->begin = tools[i].begin;
+	tool->began = turn_env.now_ms();
+	tool->done = done;
+	tool->arg = arg;
+	tool->call = db_call("SELECT coder.chat_agent_ticket($1, $2)", 2, params, on_ticket, tool);
+	if (tool->call != NULL)
+		return tool;
+	agenttool_cancel(tool);
+	return NULL;
+}
