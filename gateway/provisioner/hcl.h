@@ -242,6 +242,9 @@ typedef struct HclBuf
 extern void hcl_append(HclCtx *ctx, HclBuf *buf, const char *s, size_t n);
 extern HclValue *hcl_buf_string(HclCtx *ctx, const HclBuf *buf);
 
+/* A random UUID; NULL where there is no randomness. */
+extern const char *hcl_uuid(HclCtx *ctx);
+
 /* parser: both raise on error */
 extern HclBody *hcl_parse(HclCtx *ctx, const char *file, const char *src, size_t len);
 extern HclBody *hcl_parse_json(HclCtx *ctx, const char *file, const char *src, size_t len);

@@ -156,35 +156,30 @@ f_urlencode(HclCall *c)
 	return hcl_buf_string(c->ctx, &out);
 }
 
+const char *
+hcl_uuid(HclCtx *ctx)
+{
+	unsigned char r[16];
+	char hex[33];
+
+	if (RAND_bytes(r, sizeof(r)) != 1)
+		return NULL;
+	r[6] = (unsigned char) ((r[6] & 0x0f) | 0x40);
+	r[8] = (unsigned char) ((r[8] & 0x3f) | 0x80);
+	for (size_t i = 0; i < sizeof(r); i++)
+		snprintf(hex + 2 * i, 3, "%02x", r[i]);
+	return hcl_printf(
+		ctx, "%.8s-%.4s-%.4s-%.4s-%s", hex, hex + 8, hex + 12, hex + 16, hex + 20);
+}
+
 static HclValue *
 f_uuid(HclCall *c)
 {
-	unsigned char r[16];
+	const char *id = hcl_uuid(c->ctx);
 
-	if (RAND_bytes(r, sizeof(r)) != 1)
+	if (id == NULL)
 		hcl_bad_call(c, "no randomness");
-	r[6] = (unsigned char) ((r[6] & 0x0f) | 0x40);
-	r[8] = (unsigned char) ((r[8] & 0x3f) | 0x80);
-	return hcl_answer_text(
-		c,
-		hcl_printf(c->ctx,
-				   "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
-				   r[0],
-				   r[1],
-				   r[2],
-				   r[3],
-				   r[4],
-				   r[5],
-				   r[6],
-				   r[7],
-				   r[8],
-				   r[9],
-				   r[10],
-				   r[11],
-				   r[12],
-				   r[13],
-				   r[14],
-				   r[15]));
+	return hcl_answer_text(c, id);
 }
 
 /* -- times --------------------------------------------------------------- */

@@ -11,7 +11,6 @@
 #include "provisioner/initscript.h"
 
 #include <ctype.h>
-#include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,30 +21,11 @@ static const char NIL_UUID[] = "00000000-0000-0000-0000-000000000000";
 static const char *
 new_uuid(HclCtx *ctx)
 {
-	unsigned char r[16];
+	const char *id = hcl_uuid(ctx);
 
-	if (RAND_bytes(r, sizeof(r)) != 1)
+	if (id == NULL)
 		hcl_raise(ctx, (HclPos){0}, "no randomness");
-	r[6] = (unsigned char) ((r[6] & 0x0f) | 0x40);
-	r[8] = (unsigned char) ((r[8] & 0x3f) | 0x80);
-	return hcl_printf(ctx,
-					  "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
-					  r[0],
-					  r[1],
-					  r[2],
-					  r[3],
-					  r[4],
-					  r[5],
-					  r[6],
-					  r[7],
-					  r[8],
-					  r[9],
-					  r[10],
-					  r[11],
-					  r[12],
-					  r[13],
-					  r[14],
-					  r[15]);
+	return id;
 }
 
 /* A text of the metadata, or def where it is missing or empty. */

@@ -219,6 +219,23 @@ register_worker(Worker *w)
 
 /* -- log ----------------------------------------------------------------- */
 
+static void
+append_log(Job *job, const char *source, const char *level, const char *line)
+{
+	json_array_append_new(job->logs,
+						  json_pack("{s:s, s:s, s:I, s:s, s:s}",
+									"source",
+									source,
+									"level",
+									level,
+									"created_at",
+									(json_int_t) wall_ms(),
+									"stage",
+									job->stage,
+									"output",
+									line));
+}
+
 void
 job_log(Job *job, const char *source, const char *level, const char *fmt, ...)
 {
@@ -232,18 +249,7 @@ job_log(Job *job, const char *source, const char *level, const char *fmt, ...)
 	if (n < 0)
 		return;
 	if (n == 0)
-		json_array_append_new(job->logs,
-							  json_pack("{s:s, s:s, s:I, s:s, s:s}",
-										"source",
-										source,
-										"level",
-										level,
-										"created_at",
-										(json_int_t) wall_ms(),
-										"stage",
-										job->stage,
-										"output",
-										""));
+		append_log(job, source, level, "");
 	else
 		job_log_lines(job, source, level, text, (size_t) n);
 	if (job->queued_at == 0)
@@ -284,18 +290,7 @@ job_log_lines(Job *job, const char *source, const char *level, const char *text,
 		if (n > 0 && line[n - 1] == '\r')
 			line[n - 1] = '\0';
 		make_utf8(line);
-		json_array_append_new(job->logs,
-							  json_pack("{s:s, s:s, s:I, s:s, s:s}",
-										"source",
-										source,
-										"level",
-										level,
-										"created_at",
-										(json_int_t) wall_ms(),
-										"stage",
-										job->stage,
-										"output",
-										line));
+		append_log(job, source, level, line);
 		if (job->queued_at == 0)
 			job->queued_at = now_ms();
 		text = nl != NULL ? nl + 1 : end;

@@ -262,8 +262,9 @@ BEGIN
 END
 $$;
 
--- GET /audit.  Rows are counted up to one more than the cap.
-CREATE OR REPLACE FUNCTION coder.audit_list(req coder.request)
+-- A page of the rows of coder.<kind>_logs that <kind>_condition() and the subject's rights leave, newest (by column at) first,
+-- each by <kind>_json().  Rows are counted up to one more than the cap.  Errors: 400, 403.
+CREATE OR REPLACE FUNCTION coder.log_list(req coder.request, kind text, at text)
 RETURNS coder.response LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -274,15 +275,25 @@ DECLARE
 	total bigint;
 	logs jsonb;
 BEGIN
-	PERFORM coder.require_some('read', 'audit_log');
-	condition := coder.audit_condition(req.query->>'q');
-	EXECUTE format('SELECT count(*) FROM (SELECT FROM coder.audit_logs l WHERE %s LIMIT 2001) c', condition) INTO total;
+	PERFORM coder.require_some('read', kind || '_log');
+	EXECUTE format('SELECT coder.%I($1)', kind || '_condition') INTO condition USING req.query->>'q';
+	EXECUTE format('SELECT count(*) FROM (SELECT FROM coder.%I l WHERE %s LIMIT 2001) c', kind || '_logs', condition) INTO total;
 	IF total > 0 THEN
-		EXECUTE format('SELECT jsonb_agg(coder.audit_json(p) ORDER BY p."time" DESC, p.id)
-			FROM (SELECT l.* FROM coder.audit_logs l WHERE %s ORDER BY l."time" DESC LIMIT %s OFFSET %s) p',
-			condition, coalesce(nullif(lim, 0), 100), off) INTO logs;
+		EXECUTE format('SELECT jsonb_agg(coder.%1$I(p) ORDER BY p.%2$I DESC, p.id)
+			FROM (SELECT l.* FROM coder.%3$I l WHERE %4$s ORDER BY l.%2$I DESC LIMIT %5$s OFFSET %6$s) p',
+			kind || '_json', at, kind || '_logs', condition, coalesce(nullif(lim, 0), 100), off) INTO logs;
 	END IF;
-	RETURN coder.reply(200, jsonb_build_object('count', total, 'count_cap', 2000, 'audit_logs', coalesce(logs, '[]')));
+	RETURN coder.reply(200, jsonb_build_object('count', total, 'count_cap', 2000, kind || '_logs', coalesce(logs, '[]')));
+END
+$$;
+
+-- GET /audit
+CREATE OR REPLACE FUNCTION coder.audit_list(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coder.log_list(req, 'audit', 'time');
 END
 $$;
 

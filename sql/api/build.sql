@@ -1053,18 +1053,6 @@ $$;
 COMMENT ON FUNCTION coder.build_job_completed(uuid, jsonb) IS
 	'Stores CompletedJob.WorkspaceBuild: resources, state, deadlines; a delete marks the workspace. The caller ends the job in the same transaction.';
 
-CREATE OR REPLACE FUNCTION coder.build_job_failed(job uuid, failed jsonb) RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-	IF coalesce(failed ->> 'state', '') <> '' THEN
-		UPDATE coder.workspace_builds SET provisioner_state = decode(failed ->> 'state', 'hex'), updated_at = now()
-		 WHERE job_id = job;
-	END IF;
-END
-$$;
-COMMENT ON FUNCTION coder.build_job_failed(uuid, jsonb) IS
-	'Stores FailedJob.WorkspaceBuild: the state, where one was sent.';
-
 -- ---- watching all builds ----
 
 CREATE OR REPLACE FUNCTION coder.watch_all_builds(req coder.request) RETURNS coder.response

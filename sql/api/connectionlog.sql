@@ -108,27 +108,13 @@ EXCEPTION WHEN datetime_field_overflow THEN
 END
 $$;
 
--- GET /connectionlog.  Rows are counted up to one more than the cap.
+-- GET /connectionlog
 CREATE OR REPLACE FUNCTION coder.connection_list(req coder.request)
 RETURNS coder.response LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-	lim CONSTANT int4 := coder.query_int(req, 'limit', 0);
-	off CONSTANT int4 := coder.query_int(req, 'offset', 0);
-	condition text;
-	total bigint;
-	logs jsonb;
 BEGIN
-	PERFORM coder.require_some('read', 'connection_log');
-	condition := coder.connection_condition(req.query->>'q');
-	EXECUTE format('SELECT count(*) FROM (SELECT FROM coder.connection_logs l WHERE %s LIMIT 2001) c', condition) INTO total;
-	IF total > 0 THEN
-		EXECUTE format('SELECT jsonb_agg(coder.connection_json(p) ORDER BY p.connect_time DESC, p.id)
-			FROM (SELECT l.* FROM coder.connection_logs l WHERE %s ORDER BY l.connect_time DESC LIMIT %s OFFSET %s) p',
-			condition, coalesce(nullif(lim, 0), 100), off) INTO logs;
-	END IF;
-	RETURN coder.reply(200, jsonb_build_object('count', total, 'count_cap', 2000, 'connection_logs', coalesce(logs, '[]')));
+	RETURN coder.log_list(req, 'connection', 'connect_time');
 END
 $$;
 
