@@ -216,7 +216,7 @@ open_stream(ApiCall *call, const GwAnswer *answer)
 	}
 	/* These answer like any request. */
 	call->request->upgraded = strcmp(format, "app") != 0 && strcmp(format, "ports") != 0 &&
-							  json_object_get(plan, "request") == NULL;
+							  strcmp(format, "coordinator") != 0 && json_object_get(plan, "request") == NULL;
 	if (strcmp(format, "sse") == 0 || strcmp(format, "ws") == 0 || strcmp(format, "wsjson") == 0 ||
 		strcmp(format, "wsbinary") == 0)
 		gw_watch_open(call->request, &call->args, plan, call->position);
@@ -234,6 +234,8 @@ open_stream(ApiCall *call, const GwAnswer *answer)
 			open = gw_stream_parameters;
 		else if (strcmp(format, "echo") == 0)
 			open = gw_stream_echo;
+		else if (strcmp(format, "coordinator") == 0)
+			open = gw_stream_coordinator;
 		if (open != NULL)
 			open(req, plan);
 		else

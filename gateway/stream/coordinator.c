@@ -688,3 +688,62 @@ coord_stats(CoordStats *stats)
 	*stats = coord.stats;
 	pthread_mutex_unlock(&coord.lock);
 }
+
+/* For people ----------------------------------------------------------------- */
+
+static void
+print_id(FILE *out, const uint8_t *id)
+{
+	for (int i = 0; i < COORD_ID_LEN; i++)
+		fprintf(out, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", id[i]);
+}
+
+static void
+print_peer(FILE *out, const Place *place)
+{
+	fprintf(out, "<tr><td><code>");
+	print_id(out, place->id);
+	fprintf(out, "</code></td><td>%s</td><td>%zu</td></tr>\n", place->peer->node != NULL ? "yes" : "no", place->peer->queued);
+}
+
+static void
+print_tunnels(FILE *out, const Place *place)
+{
+	for (const Tunnel *tunnel = place->out; tunnel != NULL; tunnel = tunnel->next_out)
+	{
+		fprintf(out, "<tr><td><code>");
+		print_id(out, tunnel->src->id);
+		fprintf(out, "</code></td><td><code>");
+		print_id(out, tunnel->dst->id);
+		fprintf(out, "</code></td></tr>\n");
+	}
+}
+
+char *
+coord_page(size_t *size)
+{
+	char *text = NULL;
+	FILE *out = open_memstream(&text, size);
+	bool failed;
+
+	if (out == NULL)
+		return NULL;
+	pthread_mutex_lock(&coord.lock);
+	fprintf(out, "<!DOCTYPE html>\n<title>Coordinator</title>\n<h1>Coordinator</h1>\n<h2>%zu peers</h2>\n", coord.stats.peers);
+	fprintf(out, "<table border=1>\n<tr><th>Id</th><th>Has told its node</th><th>Waiting messages</th></tr>\n");
+	for (int i = 0; i < BUCKETS; i++)
+		for (const Place *place = coord.buckets[i]; place != NULL; place = place->next)
+			if (place->peer != NULL)
+				print_peer(out, place);
+	fprintf(out, "</table>\n<h2>%zu tunnels</h2>\n<table border=1>\n<tr><th>Source</th><th>Destination</th></tr>\n", coord.stats.tunnels);
+	for (int i = 0; i < BUCKETS; i++)
+		for (const Place *place = coord.buckets[i]; place != NULL; place = place->next)
+			print_tunnels(out, place);
+	pthread_mutex_unlock(&coord.lock);
+	fprintf(out, "</table>\n");
+	failed = ferror(out) != 0;
+	if (fclose(out) == 0 && !failed)
+		return text;
+	free(text);
+	return NULL;
+}

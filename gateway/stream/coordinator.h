@@ -59,4 +59,7 @@ typedef struct CoordStats
 
 void coord_stats(CoordStats *stats);
 
+/* All peers and tunnels as a page of HTML (free it); NULL when out of memory. */
+char *coord_page(size_t *size);
+
 #endif

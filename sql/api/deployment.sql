@@ -525,6 +525,17 @@ BEGIN
 END
 $$;
 
+-- GET /debug/coordinator: who is on the tailnet of the gateway that is asked, as a page
+CREATE OR REPLACE FUNCTION coder.debug_coordinator(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM coder.require('read', 'debug_info');
+	RETURN coder.reply(101, '{"format": "coordinator"}'::jsonb);
+END
+$$;
+
 -- HealthcheckReport of the answers to GET /healthz, /api/v2/debug/ws and /derp
 CREATE OR REPLACE FUNCTION coder.health_report(url text, results jsonb)
 RETURNS jsonb LANGUAGE plpgsql
@@ -637,6 +648,7 @@ INSERT INTO coder.routes (area, method, pattern, function, auth, read_only) VALU
 	('deployment', 'GET', '/api/experimental/tasks/{user}/{task}', 'task_none', 'session', true),
 	('deployment', 'GET', '/api/experimental/tasks/{user}/{task}/logs', 'task_none', 'session', true),
 	('deployment', 'GET', '/api/v2/debug/health', 'debug_health', 'session', false),
+	('deployment', 'GET', '/api/v2/debug/coordinator', 'debug_coordinator', 'session', true),
 	('deployment', 'GET', '/api/v2/debug/ws', 'debug_ws', 'optional', true),
 	('deployment', 'GET', '/api/v2/debug/health/settings', 'health_settings', 'session', true),
 	('deployment', 'PUT', '/api/v2/debug/health/settings', 'health_settings', 'session', false);

@@ -57,6 +57,11 @@ is(($gateway->client($member)->get($_))[0], 403, "not for members: $_") for '/ap
 my $ticket = $gateway->sql("SELECT coder.app_host_token('$bob->{id}', 'debug/ws')");
 is(($anonymous->get('/api/v2/debug/ws', undef, 'Coder-Health-Ticket' => $ticket))[0], 401, 'nor by a ticket of theirs');
 
+# Who is on the tailnet.
+my $page = ($owner->get('/api/v2/debug/coordinator'))[1];
+like($page, qr{<h2>0 peers</h2>.*<h2>0 tunnels</h2>}s, 'nobody is on the tailnet');
+is(($gateway->client($member)->get('/api/v2/debug/coordinator'))[0], 403, 'members are not told');
+
 # Paths that are not there.
 my ($status, $body, $head) = $anonymous->get('/scim/v2/Users');
 like("$status $head->{'content-type'}", qr{^(200 text/html|404 application/json)}, 'SCIM without its key: the pages');

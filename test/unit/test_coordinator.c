@@ -320,12 +320,39 @@ test_self(void **state)
 	expect_empty();
 }
 
+/* The page names peers and tunnels, and who is only spoken of is no peer. */
+static void
+test_page(void **state)
+{
+	CoordPeer *c = join(client_id);
+	char tunnel[200];
+	size_t size;
+	char *page;
+
+	(void) state;
+	send_tunnel(c, agent_id, 16, true);
+	send_node(c, 1);
+	page = coord_page(&size);
+	assert_non_null(page);
+	assert_int_equal(strlen(page), size);
+	assert_non_null(strstr(page, "<h2>1 peers</h2>"));
+	assert_non_null(strstr(page, "<h2>1 tunnels</h2>"));
+	snprintf(tunnel, sizeof(tunnel), "<td><code>%02x%02x%02x%02x-", client_id[0], client_id[1], client_id[2], client_id[3]);
+	assert_non_null(strstr(page, tunnel));
+	snprintf(tunnel, sizeof(tunnel), "</td><td><code>%02x%02x%02x%02x-", agent_id[0], agent_id[1], agent_id[2], agent_id[3]);
+	assert_non_null(strstr(page, tunnel));
+	assert_non_null(strstr(page, "<td>yes</td>"));
+	free(page);
+	coord_leave(c);
+	expect_empty();
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_script), cmocka_unit_test(test_lost), cmocka_unit_test(test_overwritten),
-		cmocka_unit_test(test_refused), cmocka_unit_test(test_slow), cmocka_unit_test(test_self),
+		cmocka_unit_test(test_refused), cmocka_unit_test(test_slow), cmocka_unit_test(test_self), cmocka_unit_test(test_page),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
