@@ -32,7 +32,7 @@ struct GwAccept
 	GwAccept *next;
 	GwLoop *loop;
 	h2o_socket_t *sock;
-	bool tls;
+	h2o_accept_ctx_t *ctx;
 	bool paused;
 };
 
@@ -171,7 +171,7 @@ accept_one(GwAccept *accept, h2o_socket_t *sock)
 	atomic_fetch_add(&loop->connections, 1);
 	sock->on_close.cb = on_conn_close;
 	sock->on_close.data = tracked;
-	h2o_accept(accept->tls ? &loop->accept_tls : &loop->accept, sock);
+	h2o_accept(accept->ctx, sock);
 }
 
 static void
@@ -200,12 +200,12 @@ on_accept(h2o_socket_t *listener, const char *err)
 }
 
 void
-gw_accept_start(GwLoop *loop, int fd, bool tls)
+gw_accept_start(GwLoop *loop, int fd, h2o_accept_ctx_t *ctx)
 {
 	GwAccept *accept = calloc(1, sizeof(*accept));
 
 	accept->loop = loop;
-	accept->tls = tls;
+	accept->ctx = ctx;
 	accept->next = loop->listeners;
 	loop->listeners = accept;
 	accept->sock = h2o_evloop_socket_create(loop->ctx.loop, fcntl(fd, F_DUPFD_CLOEXEC, 0), H2O_SOCKET_FLAG_DONT_READ);

@@ -61,6 +61,8 @@ typedef struct GwOptions
 	bool disable_rate_limits;
 	bool allow_all_cors;
 	bool verbose;
+	bool prometheus_enable;
+	char *prometheus_address;
 	int api_rate_limit;		 /* per minute; 0 = no limit */
 	int provisioner_daemons; /* workers of the provisioner child; 0 = none */
 	int loops;				 /* event-loop threads; 0 = cores - 1, at least 1 */
@@ -83,6 +85,7 @@ typedef struct GwLoop
 	int index;
 	h2o_accept_ctx_t accept;
 	h2o_accept_ctx_t accept_tls;
+	h2o_accept_ctx_t accept_metrics; /* serves nothing but metrics */
 	struct GwDb *db;
 	struct GwEvents *events;
 	struct GwMetrics *metrics;	 /* counters of this loop, summed by /metrics */

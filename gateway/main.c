@@ -67,6 +67,10 @@ on_request(h2o_handler_t *handler, h2o_req_t *req)
 	return 0;
 }
 
+/* Each listener has one host, whatever name a request gives. */
+static h2o_hostconf_t *hosts[2];
+static h2o_hostconf_t *metrics_hosts[2];
+
 static void
 init_http(void)
 {
@@ -85,6 +89,12 @@ init_http(void)
 	path = h2o_config_register_path(host, "/", 0);
 	handler = h2o_create_handler(path, sizeof(*handler));
 	handler->on_req = on_request;
+	hosts[0] = host;
+	host = h2o_config_register_host(config, h2o_iovec_init(H2O_STRLIT("metrics")), 65535);
+	path = h2o_config_register_path(host, "/", 0);
+	handler = h2o_create_handler(path, sizeof(*handler));
+	handler->on_req = gw_metrics_scrape;
+	metrics_hosts[0] = host;
 }
 
 static bool
@@ -154,7 +164,8 @@ make_loop(GwLoop *loop)
 {
 	pthread_mutex_lock(&starting.lock);
 	gw_loop_init(loop, loop->index);
-	loop->accept = (h2o_accept_ctx_t){.ctx = &loop->ctx, .hosts = gw_server.config.hosts};
+	loop->accept = (h2o_accept_ctx_t){.ctx = &loop->ctx, .hosts = hosts};
+	loop->accept_metrics = (h2o_accept_ctx_t){.ctx = &loop->ctx, .hosts = metrics_hosts};
 	loop->accept_tls = loop->accept;
 	loop->accept_tls.ssl_ctx = gw_server.ssl_ctx;
 	loop->routes = gw_routes_ref(starting.routes);
@@ -203,7 +214,7 @@ loop_main(void *arg)
 }
 
 static bool
-start_loops(GwRouteTable *routes, int http_fd, int tls_fd)
+start_loops(GwRouteTable *routes, int http_fd, int tls_fd, int metrics_fd)
 {
 	int n = gw_server.options.loops;
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
@@ -231,9 +242,11 @@ start_loops(GwRouteTable *routes, int http_fd, int tls_fd)
 	for (int i = 0; i < gw_server.n_loops; i++)
 	{
 		if (http_fd >= 0)
-			gw_accept_start(gw_server.loops[i], http_fd, false);
+			gw_accept_start(gw_server.loops[i], http_fd, &gw_server.loops[i]->accept);
 		if (tls_fd >= 0)
-			gw_accept_start(gw_server.loops[i], tls_fd, true);
+			gw_accept_start(gw_server.loops[i], tls_fd, &gw_server.loops[i]->accept_tls);
+		if (metrics_fd >= 0)
+			gw_accept_start(gw_server.loops[i], metrics_fd, &gw_server.loops[i]->accept_metrics);
 	}
 	if (gw_stream_start != NULL)
 		gw_stream_start();
@@ -546,6 +559,7 @@ run_server(void)
 	const GwOptions *options = &gw_server.options;
 	int http_fd = -1;
 	int tls_fd = -1;
+	int metrics_fd = -1;
 	GwRouteTable *routes;
 	sigset_t signals;
 	int status = 1;
@@ -562,19 +576,23 @@ run_server(void)
 		return 1;
 	if (options->tls_enable && (tls_fd = gw_accept_bind(options->tls_address)) < 0)
 		return 1;
+	if (options->prometheus_enable && (metrics_fd = gw_accept_bind(options->prometheus_address)) < 0)
+		return 1;
 	if (!init_tls())
 		return 1;
 	init_http();
 	gw_site_init();
 	routes = start_database() ? prepare_database() : NULL;
 	if (routes != NULL && (http_fd < 0 || gw_accept_listen(http_fd)) && (tls_fd < 0 || gw_accept_listen(tls_fd)) &&
-		start_loops(routes, http_fd, tls_fd))
+		(metrics_fd < 0 || gw_accept_listen(metrics_fd)) && start_loops(routes, http_fd, tls_fd, metrics_fd))
 	{
 		gw_routes_unref(routes);
 		if (http_fd >= 0)
 			close(http_fd); /* each loop has its own */
 		if (tls_fd >= 0)
 			close(tls_fd);
+		if (metrics_fd >= 0)
+			close(metrics_fd);
 		gw_children_start();
 		print_welcome();
 		supervise(&signals);

@@ -106,6 +106,10 @@ static const Option options_table[] = {
 	 "open connections at a time"},
 	{"max-connections-per-address", "CODER_MAX_CONNECTIONS_PER_ADDRESS", OPT_INT, AT(max_connections_per_ip),
 	 "1000", false, "open connections of one client address at a time"},
+	{"prometheus-enable", "CODER_PROMETHEUS_ENABLE", OPT_BOOL, AT(prometheus_enable), "false", false,
+	 "serve metrics of the whole deployment at the Prometheus address"},
+	{"prometheus-address", "CODER_PROMETHEUS_ADDRESS", OPT_TEXT, AT(prometheus_address), "127.0.0.1:2112", false,
+	 "host:port for Prometheus"},
 	{"verbose", "CODER_VERBOSE", OPT_BOOL, AT(verbose), "false", false, "log more"},
 };
 

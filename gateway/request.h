@@ -87,5 +87,10 @@ void gw_site_serve(GwRequest *request);
 void gw_metrics_init(GwLoop *loop);
 void gw_metrics_count(GwLoop *loop, int route, int status, uint64_t us);
 void gw_metrics_serve(GwRequest *request);
+/* What this process counts, as text; the caller frees it. */
+char *gw_metrics_text(const GwLoop *loop, size_t *len);
+
+/* prometheus.c: a request at the address for Prometheus */
+int gw_metrics_scrape(h2o_handler_t *handler, h2o_req_t *req);
 
 #endif

@@ -182,6 +182,25 @@ gw_routes_count(const GwRouteTable *table)
 	return table->count;
 }
 
+static const GwRoute *
+node_by_id(const Node *node, int id)
+{
+	const GwRoute *found = NULL;
+
+	for (int i = 0; i < node->n_routes && found == NULL; i++)
+		if (node->routes[i]->id == id)
+			found = node->routes[i];
+	for (int i = 0; i < node->n_children && found == NULL; i++)
+		found = node_by_id(node->children[i], id);
+	return found;
+}
+
+const GwRoute *
+gw_routes_by_id(const GwRouteTable *table, int id)
+{
+	return node_by_id(&table->root, id);
+}
+
 typedef struct Search
 {
 	const char *method;

@@ -61,6 +61,8 @@ bool gw_routes_add(GwRouteTable *table, const GwRoute *route);
 GwRouteTable *gw_routes_ref(GwRouteTable *table);
 void gw_routes_unref(GwRouteTable *table);
 size_t gw_routes_count(const GwRouteTable *table);
+/* NULL: there is none with this id. */
+const GwRoute *gw_routes_by_id(const GwRouteTable *table, int id);
 
 /* path: no query, runs of slashes collapsed.  HEAD takes a GET row where it has none. */
 void gw_routes_find(const GwRouteTable *table, const char *method, size_t method_len, const char *path,

@@ -71,6 +71,7 @@ SQL_API = \
 	api/externalauth.sql \
 	api/app.sql \
 	api/usage.sql \
+	api/metric.sql \
 	api/chatconfig.sql \
 	api/chat.sql \
 	api/chatrun.sql \

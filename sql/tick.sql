@@ -228,7 +228,7 @@ COMMENT ON FUNCTION coder.tick_purge(timestamptz) IS
 CREATE OR REPLACE FUNCTION coder.tick_due(what text, period interval, at timestamptz) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	INSERT INTO coder.tick_state AS s VALUES (what, at)
+	INSERT INTO coder.tick_state AS s (name, last_at) VALUES (what, at)
 	ON CONFLICT (name) DO UPDATE SET last_at = excluded.last_at WHERE s.last_at + period <= excluded.last_at;
 	RETURN FOUND;
 END
@@ -239,6 +239,7 @@ COMMENT ON FUNCTION coder.tick_due(text, interval, timestamptz) IS
 CREATE OR REPLACE FUNCTION coder.tick(at timestamptz) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+	v_began CONSTANT timestamptz := clock_timestamp();
 	v_done integer := 0;
 BEGIN
 	-- One at a time; who comes second has nothing to do.
@@ -261,6 +262,9 @@ BEGIN
 	END IF;
 	IF coder.tick_due('template_build_times', interval '1 hour', at) THEN
 		PERFORM coder.refresh_template_build_times();
+	END IF;
+	IF coder.tick_due('tick', interval '15 seconds', at) THEN
+		UPDATE coder.tick_state s SET seconds = extract(epoch FROM clock_timestamp() - v_began) WHERE s.name = 'tick';
 	END IF;
 	RETURN v_done + coder.tick_boundary_period(at);
 END

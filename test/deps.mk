@@ -9,4 +9,4 @@ DEPS_BUILD = \
 DEPS_TEST = \
 	postgresql-$(PG_MAJOR)-pgtap libtap-parser-sourcehandler-pgtap-perl libipc-run-perl \
 	libcmocka-dev clang libclang-rt-14-dev wireguard-go wireguard-tools iproute2 \
-	chromium fonts-dejavu-core openssh-client openssl wrk curl git
+	chromium fonts-dejavu-core openssh-client openssl wrk curl git prometheus

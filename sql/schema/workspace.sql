@@ -159,8 +159,10 @@ COMMENT ON FUNCTION coder.workspace_event(uuid, uuid, text, uuid) IS
 CREATE TABLE coder.tick_state
 (
 	name				text NOT NULL PRIMARY KEY,
-	last_at				timestamptz NOT NULL
+	last_at				timestamptz NOT NULL,
+	seconds				double precision
 );
+COMMENT ON COLUMN coder.tick_state.seconds IS 'How long it took then, where that is noted.';
 COMMENT ON TABLE coder.tick_state IS 'When periodic work of coder.tick() was done last.';
 
 SELECT pg_catalog.pg_extension_config_dump('coder.workspaces', '');

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * metric.c
+ *	  A family of metrics in Prometheus' text format, made of a query's rows: the
+ *	  last column is the value, the others are labels by their names.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "catalog/pg_type.h"
+#include "common/shortest_dec.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/float.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+PG_FUNCTION_INFO_V1(coder_metric);
+
+/* No scrape is longer than this, whatever is in the tables. */
+#define MAX_BYTES (256 * 1024 * 1024)
+#define ROWS_AT_ONCE 1000
+
+typedef struct Family
+{
+	const char *name;
+	const double *bounds;		/* of a histogram */
+	int			n_bounds;
+	bool		histogram;
+	StringInfoData out;
+	StringInfoData labels;		/* of the row, without braces */
+} Family;
+
+/* Backslash, newline and, in a label, the double quote are escaped. */
+static void
+append_escaped(StringInfo out, const char *text, bool label)
+{
+	for (const char *p = text; *p != '\0';)
+	{
+		size_t		plain = strcspn(p, label ? "\\\n\"" : "\\\n");
+
+		appendBinaryStringInfo(out, p, (int) plain);
+		p += plain;
+		if (*p == '\0')
+			break;
+		appendStringInfoChar(out, '\\');
+		appendStringInfoChar(out, *p == '\n' ? 'n' : *p);
+		p++;
+	}
+}
+
+static void
+append_double(StringInfo out, double value)
+{
+	if (isnan(value))
+		appendStringInfoString(out, "NaN");
+	else if (isinf(value))
+		appendStringInfoString(out, value > 0 ? "+Inf" : "-Inf");
+	else
+	{
+		char		text[64];
+		int			n = double_to_shortest_decimal_buf(value, text);
+
+		appendBinaryStringInfo(out, text, n);
+	}
+}
+
+static void
+take_labels(Family *family, HeapTuple row, TupleDesc desc)
+{
+	resetStringInfo(&family->labels);
+	for (int i = 1; i < desc->natts; i++)
+	{
+		char	   *value = SPI_getvalue(row, desc, i);
+
+		if (i > 1)
+			appendStringInfoChar(&family->labels, ',');
+		appendStringInfoString(&family->labels, NameStr(TupleDescAttr(desc, i - 1)->attname));
+		appendStringInfoString(&family->labels, "=\"");
+		if (value != NULL)
+			append_escaped(&family->labels, value, true);
+		appendStringInfoChar(&family->labels, '"');
+	}
+}
+
+/* The start of a line up to the value; le: the border of a bucket, NULL for none. */
+static void
+append_series(Family *family, const char *suffix, const double *le)
+{
+	StringInfo	out = &family->out;
+
+	appendStringInfoString(out, family->name);
+	appendStringInfoString(out, suffix);
+	if (family->labels.len > 0 || le != NULL)
+	{
+		appendStringInfoChar(out, '{');
+		appendBinaryStringInfo(out, family->labels.data, family->labels.len);
+		if (le != NULL)
+		{
+			appendStringInfoString(out, family->labels.len > 0 ? ",le=\"" : "le=\"");
+			append_double(out, *le);
+			appendStringInfoChar(out, '"');
+		}
+		appendStringInfoChar(out, '}');
+	}
+	appendStringInfoChar(out, ' ');
+}
+
+static void
+append_histogram(Family *family, ArrayType *values)
+{
+	const double all = get_float8_infinity();
+	Datum	   *datums;
+	bool	   *nulls;
+	int			n;
+	double		sum = 0;
+	int64		total = 0;
+	int64	   *counts = palloc0(sizeof(int64) * (size_t) (family->n_bounds + 1));
+
+	deconstruct_array(values, FLOAT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &datums, &nulls, &n);
+	for (int i = 0; i < n; i++)
+	{
+		double		value = nulls[i] ? get_float8_nan() : DatumGetFloat8(datums[i]);
+		int			b = 0;
+
+		/* A clock that went back has measured nothing. */
+		if (isnan(value) || value < 0)
+			continue;
+		while (b < family->n_bounds && value > family->bounds[b])
+			b++;
+		counts[b]++;
+		sum += value;
+	}
+	for (int b = 0; b <= family->n_bounds; b++)
+	{
+		total += counts[b];
+		append_series(family, "_bucket", b < family->n_bounds ? &family->bounds[b] : &all);
+		appendStringInfo(&family->out, INT64_FORMAT "\n", total);
+	}
+	append_series(family, "_sum", NULL);
+	append_double(&family->out, sum);
+	appendStringInfoChar(&family->out, '\n');
+	append_series(family, "_count", NULL);
+	appendStringInfo(&family->out, INT64_FORMAT "\n", total);
+}
+
+static void
+append_row(Family *family, HeapTuple row, TupleDesc desc)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(row, desc, desc->natts, &isnull);
+
+	if (isnull)
+		return;
+	if (family->out.len > MAX_BYTES)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("the metric \"%s\" is too long", family->name)));
+	take_labels(family, row, desc);
+	if (family->histogram)
+	{
+		append_histogram(family, DatumGetArrayTypeP(value));
+		return;
+	}
+	append_series(family, "", NULL);
+	if (SPI_gettypeid(desc, desc->natts) == FLOAT8OID)
+		append_double(&family->out, DatumGetFloat8(value));
+	else
+		appendStringInfoString(&family->out, SPI_getvalue(row, desc, desc->natts));
+	appendStringInfoChar(&family->out, '\n');
+}
+
+static void
+append_rows(Family *family, const char *query, Datum at)
+{
+	Oid			types[1] = {TIMESTAMPTZOID};
+	MemoryContext per_batch = AllocSetContextCreate(CurrentMemoryContext, "metric rows", ALLOCSET_DEFAULT_SIZES);
+	Portal		portal;
+
+	/* Read only: of the caller's snapshot, as all families of one scrape are. */
+	portal = SPI_cursor_open_with_args(NULL, query, 1, types, &at, NULL, true, CURSOR_OPT_NO_SCROLL);
+	for (;;)
+	{
+		MemoryContext before;
+
+		SPI_cursor_fetch(portal, true, ROWS_AT_ONCE);
+		if (SPI_processed == 0)
+			break;
+		if (family->histogram && SPI_gettypeid(SPI_tuptable->tupdesc, SPI_tuptable->tupdesc->natts) != FLOAT8ARRAYOID)
+			ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+							errmsg("the last column of the histogram \"%s\" is not float8[]", family->name)));
+		before = MemoryContextSwitchTo(per_batch);
+		for (uint64 i = 0; i < SPI_processed; i++)
+			append_row(family, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+		MemoryContextSwitchTo(before);
+		MemoryContextReset(per_batch);
+		SPI_freetuptable(SPI_tuptable);
+	}
+	SPI_cursor_close(portal);
+}
+
+/*
+ * coder.metric(name, type, help, query, at, buckets) returns text.  The query's
+ * $1 is the time.
+ */
+Datum
+coder_metric(PG_FUNCTION_ARGS)
+{
+	Family		family = {0};
+	char	   *type;
+	char	   *help;
+	char	   *query;
+	text	   *result;
+
+	for (int i = 0; i < 5; i++)
+		if (PG_ARGISNULL(i))
+			PG_RETURN_NULL();
+	family.name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	type = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	help = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	query = text_to_cstring(PG_GETARG_TEXT_PP(3));
+	family.histogram = strcmp(type, "histogram") == 0;
+	if (!PG_ARGISNULL(5))
+	{
+		ArrayType  *bounds = PG_GETARG_ARRAYTYPE_P(5);
+
+		family.bounds = (const double *) ARR_DATA_PTR(bounds);
+		family.n_bounds = ArrayGetNItems(ARR_NDIM(bounds), ARR_DIMS(bounds));
+		if (ARR_HASNULL(bounds))
+			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("a bucket must not be NULL")));
+	}
+	initStringInfo(&family.out);
+	initStringInfo(&family.labels);
+	appendStringInfo(&family.out, "# HELP %s ", family.name);
+	append_escaped(&family.out, help, false);
+	appendStringInfo(&family.out, "\n# TYPE %s %s\n", family.name, type);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	append_rows(&family, query, PG_GETARG_DATUM(4));
+	SPI_finish();
+	result = cstring_to_text_with_len(family.out.data, family.out.len);
+	PG_RETURN_TEXT_P(result);
+}
