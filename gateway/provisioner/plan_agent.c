@@ -264,8 +264,56 @@ agent_monitoring(const json_t *v)
 	return out;
 }
 
+static json_t *
+agent_json(const json_t *v, const char *name)
+{
+	json_t *agent = json_pack(
+		"{s:s, s:s, s:O?, s:s, s:s, s:s, s:[], s:I, s:s, s:s, s:o, s:o, s:o, s:[], s:I, s:o, s:[], s:s}",
+		"id",
+		plan_str(v, "id"),
+		"name",
+		name,
+		"env",
+		json_object_get(v, "env"),
+		"operating_system",
+		plan_str(v, "os"),
+		"architecture",
+		plan_str(v, "arch"),
+		"directory",
+		plan_str(v, "dir"),
+		"apps",
+		"connection_timeout_seconds",
+		plan_num(v, "connection_timeout"),
+		"troubleshooting_url",
+		plan_str(v, "troubleshooting_url"),
+		"motd_file",
+		plan_str(v, "motd_file"),
+		"metadata",
+		agent_metadata(v),
+		"display_apps",
+		agent_display_apps(v),
+		"scripts",
+		agent_scripts(v),
+		"extra_envs",
+		"order",
+		plan_num(v, "order"),
+		"resources_monitoring",
+		agent_monitoring(v),
+		"devcontainers",
+		"api_key_scope",
+		plan_str(v, "api_key_scope"));
+
+	if (!json_is_object(json_object_get(agent, "env")))
+		json_object_set_new(agent, "env", json_object());
+	if (strcmp(plan_str(v, "auth"), "token") == 0)
+		json_object_set_new(agent, "token", json_string(plan_str(v, "token")));
+	else
+		json_object_set_new(agent, "instance_id", json_string(""));
+	return agent;
+}
+
 static bool
-plan_add_agent(Map *m, const json_t *resource)
+add_agent(Map *m, const json_t *resource)
 {
 	const json_t *v = plan_values(resource);
 	const char *name = plan_str(resource, "name");
@@ -273,7 +321,6 @@ plan_add_agent(Map *m, const json_t *resource)
 	const char *owner;
 	const json_t *other;
 	const char *key;
-	json_t *agent;
 	bool ok = true;
 
 	if (strchr(name, '_') != NULL)
@@ -295,49 +342,9 @@ plan_add_agent(Map *m, const json_t *resource)
 	owner = ok ? nearest_compute(m, label, true) : NULL;
 	if (ok && owner != NULL)
 	{
-		agent = json_pack(
-			"{s:s, s:s, s:O?, s:s, s:s, s:s, s:[], s:I, s:s, s:s, s:o, s:o, s:o, s:[], s:I, s:o, s:[], s:s}",
-			"id",
-			plan_str(v, "id"),
-			"name",
-			name,
-			"env",
-			json_object_get(v, "env"),
-			"operating_system",
-			plan_str(v, "os"),
-			"architecture",
-			plan_str(v, "arch"),
-			"directory",
-			plan_str(v, "dir"),
-			"apps",
-			"connection_timeout_seconds",
-			plan_num(v, "connection_timeout"),
-			"troubleshooting_url",
-			plan_str(v, "troubleshooting_url"),
-			"motd_file",
-			plan_str(v, "motd_file"),
-			"metadata",
-			agent_metadata(v),
-			"display_apps",
-			agent_display_apps(v),
-			"scripts",
-			agent_scripts(v),
-			"extra_envs",
-			"order",
-			plan_num(v, "order"),
-			"resources_monitoring",
-			agent_monitoring(v),
-			"devcontainers",
-			"api_key_scope",
-			plan_str(v, "api_key_scope"));
-		if (!json_is_object(json_object_get(agent, "env")))
-			json_object_set_new(agent, "env", json_object());
-		if (strcmp(plan_str(v, "auth"), "token") == 0)
-			json_object_set_new(agent, "token", json_string(plan_str(v, "token")));
-		else
-			json_object_set_new(agent, "instance_id", json_string(""));
-		json_object_set_new(
-			m->agents, label, json_pack("{s:o, s:s}", "agent", agent, "owner", owner));
+		json_object_set_new(m->agents,
+							label,
+							json_pack("{s:o, s:s}", "agent", agent_json(v, name), "owner", owner));
 	}
 	free(label);
 	return ok;
@@ -588,7 +595,7 @@ plan_map_agents(Map *m, const json_t *sorted)
 	size_t i;
 
 	json_array_foreach(sorted, i, item) if (ok && plan_is_type(item, "coder_agent")) ok =
-		plan_add_agent(m, item);
+		add_agent(m, item);
 	for_each(m, sorted, "coder_devcontainer", add_devcontainer);
 	for_each(m, sorted, "coder_agent_instance", add_instance_id);
 	json_array_foreach(sorted, i, item) if (ok && plan_is_type(item, "coder_app")) ok =

@@ -54,7 +54,7 @@ parameter_validation(json_t *out, const json_t *v)
 }
 
 static bool
-plan_add_parameter(Map *m, const json_t *resource, json_t *out)
+add_parameter(Map *m, const json_t *resource, json_t *out)
 {
 	const json_t *v = plan_values(resource);
 	const char *form_type = form_type_name(plan_str(v, "form_type"));
@@ -146,7 +146,7 @@ prebuild_json(const json_t *v)
 }
 
 static bool
-plan_add_preset(Map *m, const json_t *resource, json_t *out)
+add_preset(Map *m, const json_t *resource, json_t *out)
 {
 	const json_t *v = plan_values(resource);
 	json_t *parameters = json_array();
@@ -252,9 +252,9 @@ plan_map_data(Map *m, json_t *parameters, json_t *presets)
 	json_array_foreach(m->resources, i, item)
 	{
 		if (ok && plan_is_type(item, "coder_parameter"))
-			ok = plan_add_parameter(m, item, parameters);
+			ok = add_parameter(m, item, parameters);
 		else if (ok && plan_is_type(item, "coder_workspace_preset"))
-			ok = plan_add_preset(m, item, presets);
+			ok = add_preset(m, item, presets);
 	}
 	return ok;
 }
