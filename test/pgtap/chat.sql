@@ -260,5 +260,22 @@ SELECT is(c->>'kind', 'model_config', 'a change comes with the chats')
 SELECT is(coder.chat_take('00000000-0000-4000-8000-00000000000a', 0, '')->'changes', '[]', 'who begins knows nothing that could be old');
 SELECT is(coder.chat_take('00000000-0000-4000-8000-00000000000a', 0, '9000000000000000000')->'changes', '[]', 'nothing is told that was known');
 
+-- A runner's way to an agent is opened by its ticket, and by nothing else.
+INSERT INTO coder.chat_agent_tickets (hash, agent_id, expires_at)
+SELECT sha256(convert_to(t, 'UTF8')), a, now() + i
+  FROM (VALUES ('good', '00000000-0000-4000-8000-0000000000a1'::uuid, interval '1 minute'),
+	('old', '00000000-0000-4000-8000-0000000000a1', interval '-1 minute'), ('other', '00000000-0000-4000-8000-0000000000a2', interval '1 minute')) v (t, a, i);
+CREATE FUNCTION knock(ticket text, path text DEFAULT 'api/v0/list-directory') RETURNS int LANGUAGE sql AS $$
+	SELECT status FROM public.api('POST', '/api/experimental/chat-agents/00000000-0000-4000-8000-0000000000a1/' || path, '{}',
+		type => E'application/json' || coalesce(E'\ncoder-chat-ticket: ' || ticket, ''))
+$$;
+SELECT is(knock('good'), 101, 'a ticket opens the way to its agent');
+SELECT is(knock(NULL), 404, 'without one there is nothing');
+SELECT is(knock(''), 404, 'nor with an empty one');
+SELECT is(knock('bad'), 404, 'nor with one that was not given');
+SELECT is(knock('old'), 404, 'nor with one whose time is over');
+SELECT is(knock('other'), 404, 'nor with another agent''s');
+SELECT is(knock('good', 'debug/logs'), 404, 'and it opens no more than the agent''s API');
+
 SELECT * FROM finish();
 ROLLBACK;
