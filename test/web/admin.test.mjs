@@ -34,6 +34,14 @@ test("the first user signs in", async () => {
   await heading("Users");
 });
 
+test("chats are not shown where they are off", async () => {
+  assert.equal(await page().getByRole("link", { name: "Chats", exact: true }).count(), 0);
+  await page().goto(`${base}/agents`);
+  await heading("Chats are off");
+  await link("Admin").click();
+  await heading("Users");
+});
+
 test("a user is created, gets a role, and is suspended", async () => {
   await button("New user").click();
   await dialog().getByLabel("Username").fill(BOB.username);

@@ -326,6 +326,7 @@ export interface Workspace {
   created_at: string;
   owner_id: string;
   owner_name: string;
+  organization_id: string;
   organization_name: string;
   template_id: string;
   template_name: string;

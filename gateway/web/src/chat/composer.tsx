@@ -154,8 +154,11 @@ export interface ComposerProps {
   children?: ComponentChildren;
 }
 
+/** Where this browser keeps what is being written. */
+export const draftKey = (draft: string) => `chat-draft-${draft}`;
+
 export function Composer(props: ComposerProps) {
-  const storage = `chat-draft-${props.draft}`;
+  const storage = draftKey(props.draft);
   const [text, setText] = useState(() => props.editing?.text ?? localStorage.getItem(storage) ?? "");
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<Error>();

@@ -57,7 +57,9 @@ export function useChatList(open: string | undefined): ChatList {
   now.current = { key, archived, open, chats: state.chats };
   const listeners = useRef(new Set<(event: WatchEvent) => void>());
 
+  const loading = useRef(0);
   const reload = useCallback(async () => {
+    loading.current++;
     try {
       const length = Math.max(PAGE, Math.ceil((now.current.chats?.length ?? 0) / PAGE) * PAGE);
       const chats: Chat[] = [];
@@ -70,6 +72,8 @@ export function useChatList(open: string | undefined): ChatList {
       if (now.current.key === key) setState({ key, chats, hasMore: last === PAGE });
     } catch (error) {
       if (now.current.key === key) setState((old) => ({ ...old, key, error: error as ApiError }));
+    } finally {
+      loading.current--;
     }
   }, [archived, label, key]);
 
@@ -107,10 +111,12 @@ export function useChatList(open: string | undefined): ChatList {
         for (const listener of listeners.current) listener(event);
         setState((old) => {
           const chats = old.chats && applyEvent(old.chats, event, now.current.archived, now.current.open);
-          if (chats) return { ...old, chats };
-          clearTimeout(soon);
-          soon = setTimeout(() => void reloadNow.current(), 100);
-          return old;
+          // What is being loaded may be older than the event.
+          if (!chats || loading.current > 0) {
+            clearTimeout(soon);
+            soon = setTimeout(() => void reloadNow.current(), 100);
+          }
+          return chats ? { ...old, chats } : old;
         });
       };
       socket.onclose = () => {

@@ -92,7 +92,7 @@ export function Sidebar({ open }: { open?: string }) {
         </Link>
       </div>
       <div class="sidebar-head">
-        <input type="search" aria-label="Search chats" placeholder="Search, or label:value" value={search} onInput={(e) => setSearch(e.currentTarget.value)} />
+        <input type="search" aria-label="Search chats" placeholder="Title, or key:value" value={search} onInput={(e) => setSearch(e.currentTarget.value)} />
         <select aria-label="Which chats" value={String(list.archived)} onChange={(e) => list.setArchived(e.currentTarget.value === "true")}>
           <option value="false">Active</option>
           <option value="true">Archived</option>

@@ -2,9 +2,9 @@
 //
 // SPDX-License-Identifier: MIT
 import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { Link, Redirect, Route, Switch, useLocation, useParams } from "wouter-preact";
+import { Link, Redirect, Route, Switch, useLocation, useParams, useSearch } from "wouter-preact";
 import { api, query } from "../api";
-import { Composer, ContextRing, LimitNotice, ModelPicker, type Models, defaultModel, useModels } from "../chat/composer";
+import { Composer, ContextRing, LimitNotice, ModelPicker, type Models, defaultModel, draftKey, useModels } from "../chat/composer";
 import { ChatListContext, useChatList, useList } from "../chat/list";
 import { Sidebar, statusTone, statusWord } from "../chat/sidebar";
 import { type ChatStream, useChatStream } from "../chat/stream";
@@ -54,11 +54,12 @@ function NoModels() {
 
 const usable = ({ models, why }: Models) => models.some((m) => !why(m));
 
-/** The workspaces of an organization that a chat may work in: running ones first. */
-function WorkspacePicker({ organization, value, onChange }: { organization: string; value: string; onChange: (id: string) => void }) {
+/** The workspaces of an organization that a chat may work in. */
+function WorkspacePicker({ organization, given, value, onChange }: { organization: string; given?: Workspace; value: string; onChange: (id: string) => void }) {
   const [search, setSearch] = useState("");
-  const found = useApi<{ workspaces: (Workspace & { organization_id: string })[] }>(query("/api/v2/workspaces", { q: `owner:me ${search.trim()}`.trim(), limit: 25 }));
-  const all = (found.data?.workspaces ?? []).filter((w) => w.organization_id === organization);
+  const found = useApi<{ workspaces: Workspace[] }>(query("/api/v2/workspaces", { q: `owner:me ${search.trim()}`.trim(), limit: 25 }));
+  const others = (found.data?.workspaces ?? []).filter((w) => w.id !== given?.id);
+  const all = (given ? [given, ...others] : others).filter((w) => w.organization_id === organization);
   const choices: [string, string][] = [["", "No workspace"], ...all.map((w): [string, string] => [w.id, `${w.name} (${w.latest_build.status})`])];
   return (
     <div class="filters">
@@ -77,7 +78,13 @@ function NewChat() {
   const limit = useLimit();
   const [model, setModel] = useState<string>();
   const [organization, setOrganization] = useState((organizations.find((o) => o.is_default) ?? organizations[0])?.id);
-  const [workspace, setWorkspace] = useState("");
+  const wanted = new URLSearchParams(useSearch()).get("workspace") ?? "";
+  const [workspace, setWorkspace] = useState(wanted);
+  const given = useApi<Workspace>(wanted ? `/api/v2/workspaces/${encodeURIComponent(wanted)}` : undefined).data;
+  // The page of a workspace leads here: it says which one, and so in which organization.
+  useEffect(() => {
+    if (given) setOrganization(given.organization_id);
+  }, [given]);
   const chosen = model ?? defaultModel(models)?.id;
   if (!can.createChat)
     return (
@@ -100,7 +107,7 @@ function NewChat() {
       <Composer draft="new" organization={organization} placeholder="Describe a task" submit="Start" onSend={send} disabled={!models.loaded || !usable(models)}>
         {models.models.length > 0 && <ModelPicker models={models} value={chosen} onChange={setModel} />}
       </Composer>
-      <details class="more-options">
+      <details class="more-options" open={!!wanted}>
         <summary>{workspace ? "In a workspace" : "Workspace and organization"}</summary>
         {organizations.length > 1 && (
           <Select
@@ -113,7 +120,7 @@ function NewChat() {
             }}
           />
         )}
-        <WorkspacePicker organization={organization} value={workspace} onChange={setWorkspace} />
+        <WorkspacePicker organization={organization} given={given} value={workspace} onChange={setWorkspace} />
       </details>
     </div>
   );
@@ -130,8 +137,9 @@ function useChat(id: string) {
     () =>
       follow(({ kind, chat }) => {
         const old = now.current;
-        if (chat.id !== id || !old) return;
-        if (kind === "created" || kind === "deleted") void reload();
+        if (chat.id !== id) return;
+        // What is being loaded may be older than the event.
+        if (!old || kind === "created" || kind === "deleted") void reload();
         else set({ ...old, title: chat.title, status: chat.status, last_error: chat.last_error, workspace_id: chat.workspace_id, last_model_config_id: chat.last_model_config_id });
       }),
     [follow, id, reload, set],
@@ -221,15 +229,21 @@ function WorkspaceLink({ id }: { id: string }) {
   );
 }
 
-function Queue({ chat, queue }: { chat: string; queue: QueuedMessage[] }) {
+function Queue({ chat, queue, onEdit }: { chat: string; queue: QueuedMessage[]; onEdit: (text: string) => void }) {
   if (queue.length === 0) return null;
+  const drop = (q: QueuedMessage) => api.delete<void>(`${CHATS}/${chat}/queue/${q.id}`);
+  const takeBack = (q: QueuedMessage) => async () => {
+    await drop(q);
+    onEdit(textOf(q.content));
+  };
   return (
     <ol class="queue" aria-label="Queue">
       {queue.map((q) => (
         <li key={q.id}>
           <span class="queue-text">{textOf(q.content) || "files"}</span>
           <ActionButton action={() => api.post(`${CHATS}/${chat}/queue/${q.id}/promote`)}>Send now</ActionButton>
-          <ActionButton kind="danger" action={() => api.delete(`${CHATS}/${chat}/queue/${q.id}`)}>
+          {q.content.every((p) => p.type === "text") && <ActionButton action={takeBack(q)}>Edit</ActionButton>}
+          <ActionButton kind="danger" action={() => drop(q)}>
             Delete
           </ActionButton>
         </li>
@@ -283,6 +297,7 @@ function OpenChat({ id }: { id: string }) {
   const list = useList();
   const [picked, setPicked] = useState<string>();
   const [editing, setEditing] = useState<ChatMessage>();
+  const [refills, setRefills] = useState(0);
   const { ref, inner, atEnd, onScroll, toEnd } = useEndInSight(stream);
   const chat = loaded.data;
   useTitle(chat?.title ?? "Chat");
@@ -313,6 +328,11 @@ function OpenChat({ id }: { id: string }) {
   const stop = async () => {
     await api.post(`${CHATS}/${id}/interrupt`);
   };
+  // A queued message goes back to where it was written, before what is being written there.
+  const takeBack = (text: string) => {
+    localStorage.setItem(draftKey(id), [text, localStorage.getItem(draftKey(id))].filter(Boolean).join("\n\n"));
+    setRefills(refills + 1);
+  };
   const busy = isBusy(status);
   return (
     <>
@@ -334,7 +354,7 @@ function OpenChat({ id }: { id: string }) {
             The connection is lost; it is made again …
           </div>
         )}
-        <Queue chat={id} queue={stream.queue} />
+        <Queue chat={id} queue={stream.queue} onEdit={takeBack} />
         <LimitNotice status={limit.data} />
         {chat.archived ? (
           <Empty>This chat is archived.</Empty>
@@ -355,7 +375,7 @@ function OpenChat({ id }: { id: string }) {
             }}
           />
         ) : (
-          <Composer key={id} draft={id} organization={chat.organization_id} placeholder={busy ? "This will wait in the queue" : "Say something"} submit={busy ? "Queue" : "Send"} onSend={send} onStop={busy || status === "requires_action" ? stop : undefined}>
+          <Composer key={`${id}-${refills}`} draft={id} organization={chat.organization_id} placeholder={busy ? "This will wait in the queue" : "Say something"} submit={busy ? "Queue" : "Send"} onSend={send} onStop={busy || status === "requires_action" ? stop : undefined}>
             {models.models.length > 0 && <ModelPicker models={models} value={model} onChange={setPicked} />}
             <ContextRing usage={usage} limit={config?.context_limit} threshold={config?.compression_threshold} />
             {!config && <span class="quiet">{modelName(config)}</span>}

@@ -5,6 +5,7 @@ import { useState } from "preact/hooks";
 import { Link, useLocation, useParams } from "wouter-preact";
 import { api } from "../api";
 import { useApi, useEvents } from "../live";
+import { useSession } from "../session";
 import { AgentLogs, JobLogs } from "../logs";
 import type { AgentMetadata, Workspace, WorkspaceAgent, WorkspaceApp, WorkspaceBuild } from "../types";
 import { ActionButton, Ago, CopyText, Dialog, ErrorBox, Field, Form, Loading, Status, useTitle } from "../ui";
@@ -124,6 +125,20 @@ function DeleteDialog({ workspace, open, onClose }: { workspace: Workspace; open
   );
 }
 
+/** To the chat that works here, or to a new one. */
+function ChatLink({ workspace: w }: { workspace: Workspace }) {
+  const { experiments, can, user } = useSession();
+  const on = experiments.includes("agents") && can.createChat;
+  const chats = useApi<Record<string, string>>(on ? `/api/experimental/chats/by-workspace?workspace_ids=${w.id}` : undefined);
+  const chat = chats.data?.[w.id];
+  if (!chats.data || (!chat && w.owner_id !== user.id)) return null;
+  return (
+    <Link class="button" href={chat ? `/agents/${chat}` : `/agents?workspace=${w.id}`}>
+      {chat ? "Chat" : "New chat"}
+    </Link>
+  );
+}
+
 export function WorkspacePage() {
   const params = useParams<{ owner: string; workspace: string }>();
   const [, navigate] = useLocation();
@@ -157,6 +172,7 @@ export function WorkspacePage() {
           {w.owner_name}/{w.name} <Status value={build.status} />
         </h1>
         <div class="actions">
+          <ChatLink workspace={w} />
           {working && <ActionButton action={cancel}>Cancel the build</ActionButton>}
           {!working && build.status !== "running" && (
             <ActionButton kind="primary" action={start("start")}>
