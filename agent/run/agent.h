@@ -144,6 +144,8 @@ typedef struct Command
 	unsigned short rows;
 	unsigned short columns;
 	bool merge_output; /* stderr goes where stdout goes */
+	bool plain; /* by sh, not by the user's shell */
+	const char *directory; /* where it begins; NULL or "": the agent's */
 } Command;
 
 typedef struct Process

@@ -396,10 +396,11 @@ int
 command_start(Agent *agent, const Command *command, Process *process, char *error, size_t error_size)
 {
 	const char *text = command->text ? command->text : "";
-	Environment *env = malloc(sizeof(*env));
-	char *shell = login_shell();
+	Environment *env = calloc(1, sizeof(*env));
+	char *shell = command->plain ? strdup("/bin/sh") : login_shell();
 	char *copy = strdup(text);
-	char *dir = working_directory(agent);
+	bool elsewhere = command->directory != NULL && *command->directory != '\0';
+	char *dir = elsewhere ? strdup(command->directory) : working_directory(agent);
 	const char *argv[64];
 	Pipes pipes;
 	int result = -1;
@@ -409,6 +410,11 @@ command_start(Agent *agent, const Command *command, Process *process, char *erro
 	if (env == NULL || shell == NULL || copy == NULL || dir == NULL)
 	{
 		snprintf(error, error_size, "out of memory");
+		goto done;
+	}
+	if (elsewhere && access(dir, X_OK) != 0)
+	{
+		snprintf(error, error_size, "%s: %s", dir, strerror(errno));
 		goto done;
 	}
 	env_build(env, agent, command, shell);

@@ -13,20 +13,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "serve/http.h"
 #include "serve/ports.h"
 #include "serve/serve.h"
 #include "wire/pbjson.h"
 
 #define LIMIT_MS 20000
 #define MAX_URL 4096
-#define MAX_REQUEST ((size_t) 1 << 20)
+#define MAX_REQUEST ((size_t) 11 << 20)
+#define MAX_HEADER_NAME 64
 #define MAX_LOG ((size_t) 10 << 20)
 #define PORTS_CACHE_NS 1000000000
 
-typedef struct Request
+struct Request
 {
 	Agent *agent;
 	int fd;
@@ -39,11 +42,21 @@ typedef struct Request
 	bool done;
 	char *out;
 	size_t out_len, out_done;
-} Request;
+	char *body;
+	size_t body_len, body_room;
+	char header[MAX_HEADER_NAME]; /* the name that is being read */
+	bool header_valued;
+	char chat[40];
+	void (*gone)(void *arg); /* of who answers later */
+	void *gone_arg;
+};
 
 static void
 request_free(Request *request)
 {
+	if (request->gone != NULL)
+		request->gone(request->gone_arg);
+	free(request->body);
 	loop_timer_stop(&request->timer);
 	loop_fd_del(request->watch);
 	close(request->fd);
@@ -77,9 +90,8 @@ reply(Request *request, int status, const char *type, const char *body, size_t s
 	request->out_len = (size_t) n + size;
 }
 
-/* Takes the reference. */
-static void
-reply_json(Request *request, int status, json_t *value)
+void
+http_reply_json(Request *request, int status, json_t *value)
 {
 	char *text = json_dumps(value, JSON_COMPACT);
 
@@ -89,10 +101,10 @@ reply_json(Request *request, int status, json_t *value)
 	free(text);
 }
 
-static void
-reply_message(Request *request, int status, const char *message)
+void
+http_reply_message(Request *request, int status, const char *message)
 {
-	reply_json(request, status, json_pack("{s:s}", "message", message));
+	http_reply_json(request, status, json_pack("{s:s}", "message", message));
 }
 
 /* The name of the process that holds the socket, "" where it is not ours to see. */
@@ -205,7 +217,7 @@ get_ports(Request *request)
 		cache = json_pack("{s:o}", "ports", list);
 		cached_at = now;
 	}
-	reply_json(request, 200, json_incref(cache));
+	http_reply_json(request, 200, json_incref(cache));
 }
 
 static void
@@ -218,7 +230,7 @@ get_log(Request *request)
 	snprintf(path, sizeof(path), "%s/coder-agent.log", request->agent->options.log_dir);
 	text = read_whole(path, MAX_LOG, &size);
 	if (text == NULL)
-		reply_message(request, 404, "There is no log file.");
+		http_reply_message(request, 404, "There is no log file.");
 	else
 		reply(request, 200, "text/plain; charset=utf-8", text, size);
 	free(text);
@@ -234,45 +246,139 @@ get_manifest(Request *request)
 		json = pbjson_from_message(&request->agent->manifest->base);
 	pthread_mutex_unlock(&request->agent->env_lock);
 	if (json == NULL)
-		reply_message(request, 404, "No manifest has come yet.");
+		http_reply_message(request, 404, "No manifest has come yet.");
 	else
-		reply_json(request, 200, json);
+		http_reply_json(request, 200, json);
 }
 
 static void
 get_root(Request *request)
 {
-	reply_message(request, 200, "Hello from the agent!");
+	http_reply_message(request, 200, "Hello from the agent!");
 }
 
 static const struct
 {
+	const char *method;
 	const char *path;
-	void (*get)(Request *request);
-} routes[] = {{"/", get_root},
-			  {"/api/v0/listening-ports", get_ports},
-			  {"/debug/logs", get_log},
-			  {"/debug/manifest", get_manifest}};
+	void (*answer)(Request *request);
+} routes[] = {{"GET", "/", get_root},
+			  {"GET", "/api/v0/listening-ports", get_ports},
+			  {"GET", "/api/v0/read-file-lines", files_read_lines},
+			  {"POST", "/api/v0/write-file", files_write},
+			  {"POST", "/api/v0/edit-files", files_edit},
+			  {"POST", "/api/v0/processes/start", processes_start},
+			  {"GET", "/api/v0/processes/list", processes_list},
+			  {"GET", "/debug/logs", get_log},
+			  {"GET", "/debug/manifest", get_manifest}};
 
 static void
 answer(Request *request)
 {
+	static const char processes[] = "/api/v0/processes/";
+	const char *method = http_method_str((enum http_method) request->parser.method);
+	char path[MAX_URL];
+	bool known = false;
+
 	request->url[request->url_len] = '\0';
-	request->url[strcspn(request->url, "?#")] = '\0';
+	strcpy(path, request->url);
+	path[strcspn(path, "?#")] = '\0';
 	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
-		if (strcmp(routes[i].path, request->url) == 0)
+	{
+		if (strcmp(routes[i].path, path) != 0)
+			continue;
+		known = true;
+		if (strcmp(routes[i].method, method) == 0)
 		{
-			if (request->parser.method == HTTP_GET)
-				routes[i].get(request);
-			else
-				reply_message(request, 405, "Method not allowed.");
+			routes[i].answer(request);
 			return;
 		}
-	if (strncmp(request->url, "/api/v0/", 8) == 0 || strncmp(request->url, "/debug/", 7) == 0)
-		reply_message(request, 501, "This agent does not offer this.");
+	}
+	if (known)
+		http_reply_message(request, 405, "Method not allowed.");
+	else if (strncmp(path, processes, sizeof(processes) - 1) == 0 && processes_one(request, method, path + sizeof(processes) - 1))
+		;
+	else if (strncmp(path, "/api/v0/", 8) == 0 || strncmp(path, "/debug/", 7) == 0)
+		http_reply_message(request, 501, "This agent does not offer this.");
 	else
-		reply_message(request, 404, "Not found.");
+		http_reply_message(request, 404, "Not found.");
 }
+
+/* What handlers ask for --------------------------------------------------------- */
+
+Agent *
+http_agent(const Request *request)
+{
+	return request->agent;
+}
+
+const char *
+http_body(const Request *request, size_t *len)
+{
+	*len = request->body_len;
+	return request->body != NULL ? request->body : "";
+}
+
+const char *
+http_chat(const Request *request)
+{
+	return request->chat;
+}
+
+static int
+hex(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+char *
+http_query(const Request *request, const char *name)
+{
+	const char *p = strchr(request->url, '?');
+	size_t name_len = strlen(name);
+
+	while (p != NULL)
+	{
+		size_t len = strcspn(++p, "&#");
+
+		if (len > name_len && strncmp(p, name, name_len) == 0 && p[name_len] == '=')
+		{
+			char *value = malloc(len);
+			size_t n = 0;
+
+			for (size_t i = name_len + 1; value != NULL && i < len; i++)
+			{
+				bool escaped = p[i] == '%' && i + 2 < len && hex(p[i + 1]) >= 0 && hex(p[i + 2]) >= 0;
+
+				value[n++] = escaped ? (char) (16 * hex(p[i + 1]) + hex(p[i + 2])) : p[i] == '+' ? ' ' : p[i];
+				i += escaped ? 2 : 0;
+			}
+			if (value != NULL)
+				value[n] = '\0';
+			return value;
+		}
+		p = strchr(p, '&');
+	}
+	return NULL;
+}
+
+void
+http_wait(Request *request, int64_t ms, void (*gone)(void *arg), void *arg)
+{
+	request->gone = gone;
+	request->gone_arg = arg;
+	loop_timer_start(&request->timer, ms);
+}
+
+void
+http_resume(Request *request)
+{
+	request->gone = NULL;
+	loop_timer_start(&request->timer, LIMIT_MS);
+	loop_fd_set(request->watch, EPOLLOUT);
+}
+
+/* The connection ------------------------------------------------------------------ */
 
 static int
 on_url(http_parser *parser, const char *at, size_t length)
@@ -287,6 +393,50 @@ on_url(http_parser *parser, const char *at, size_t length)
 }
 
 static int
+on_field(http_parser *parser, const char *at, size_t length)
+{
+	Request *request = parser->data;
+	size_t have = request->header_valued ? 0 : strlen(request->header);
+
+	request->header_valued = false;
+	snprintf(request->header + have, sizeof(request->header) - have, "%.*s", (int) length, at);
+	return 0;
+}
+
+static int
+on_value(http_parser *parser, const char *at, size_t length)
+{
+	Request *request = parser->data;
+	size_t have = strlen(request->chat);
+
+	if (strcasecmp(request->header, "Coder-Chat-Id") == 0)
+		snprintf(request->chat + have, sizeof(request->chat) - have, "%.*s", (int) length, at);
+	request->header_valued = true;
+	return 0;
+}
+
+static int
+on_body(http_parser *parser, const char *at, size_t length)
+{
+	Request *request = parser->data;
+
+	if (request->body_len + length + 1 > request->body_room)
+	{
+		size_t room = 2 * (request->body_len + length + 1);
+		char *grown = realloc(request->body, room);
+
+		if (grown == NULL)
+			return 1;
+		request->body = grown;
+		request->body_room = room;
+	}
+	memcpy(request->body + request->body_len, at, length);
+	request->body_len += length;
+	request->body[request->body_len] = '\0';
+	return 0;
+}
+
+static int
 on_complete(http_parser *parser)
 {
 	((Request *) parser->data)->done = true;
@@ -294,7 +444,8 @@ on_complete(http_parser *parser)
 	return 0;
 }
 
-static const http_parser_settings settings = {.on_url = on_url, .on_message_complete = on_complete};
+static const http_parser_settings settings = {
+	.on_url = on_url, .on_header_field = on_field, .on_header_value = on_value, .on_body = on_body, .on_message_complete = on_complete};
 
 static bool
 send_reply(Request *request)
@@ -326,11 +477,12 @@ read_request(Request *request)
 	if (request->done)
 		answer(request);
 	else if (HTTP_PARSER_ERRNO(&request->parser) != HPE_OK)
-		reply_message(request, 400, "The request is not HTTP.");
+		http_reply_message(request, 400, "The request is not HTTP.");
 	else
 		return true;
-	loop_fd_set(request->watch, EPOLLOUT);
-	return send_reply(request);
+	/* Who answers later hears of a connection that ends meanwhile. */
+	loop_fd_set(request->watch, request->out != NULL || request->gone == NULL ? EPOLLOUT : 0);
+	return request->gone != NULL || send_reply(request);
 }
 
 static void
@@ -338,8 +490,9 @@ on_request(void *arg, uint32_t events)
 {
 	Request *request = arg;
 
-	(void) events;
-	if (!(request->out != NULL ? send_reply(request) : read_request(request)))
+	if (request->gone != NULL && (events & (EPOLLHUP | EPOLLERR)) != 0)
+		request_free(request);
+	else if (!(request->out != NULL ? send_reply(request) : read_request(request)))
 		request_free(request);
 }
 

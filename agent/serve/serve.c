@@ -3,6 +3,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include "serve/http.h"
 #include "serve/serve.h"
 
 #include <errno.h>
@@ -249,6 +250,7 @@ serve_stop(Agent *agent)
 	(void) agent;
 	serve_ssh_stop();
 	serve_pty_stop();
+	processes_stop();
 	while (ndialed > 0)
 		close(take_dialed(0));
 }

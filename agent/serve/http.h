@@ -1,0 +1,47 @@
+/*
+ * http.h -- what the handlers of the agent's HTTP API share.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef AGENT_SERVE_HTTP_H
+#define AGENT_SERVE_HTTP_H
+
+#include <jansson.h>
+
+#include "run/agent.h"
+
+typedef struct Request Request;
+
+Agent *http_agent(const Request *request);
+
+/* A parameter of the query, decoded; malloc'ed, NULL where there is none. */
+char *http_query(const Request *request, const char *name);
+
+/* The body, NUL-terminated. */
+const char *http_body(const Request *request, size_t *len);
+
+/* A header that processes are told apart by: Coder-Chat-Id, "" where there is none. */
+const char *http_chat(const Request *request);
+
+/* Takes the reference. */
+void http_reply_json(Request *request, int status, json_t *value);
+void http_reply_message(Request *request, int status, const char *message);
+
+/* The answer comes later, within ms: then http_resume sends it.  gone is called where it is not wanted any more. */
+void http_wait(Request *request, int64_t ms, void (*gone)(void *arg), void *arg);
+void http_resume(Request *request);
+
+/* files.c */
+void files_read_lines(Request *request);
+void files_write(Request *request);
+void files_edit(Request *request);
+
+/* processes.c: what is behind /api/v0/processes/ */
+void processes_start(Request *request);
+void processes_list(Request *request);
+/* rest: "{id}/output" and the like; false where it is none of them. */
+bool processes_one(Request *request, const char *method, const char *rest);
+/* The agent ends: so do they. */
+void processes_stop(void);
+
+#endif
