@@ -175,6 +175,9 @@ test("a chat streams reasoning, markdown and code, and nothing of it is HTML", a
   assert.match(JSON.stringify(asked[0].body.messages), /Speak in riddles/, "the model was told the system prompt");
   await page().getByRole("img", { name: /^Context: 7,500 of 8,000 tokens \(94 %\)/ }).waitFor();
   await picture("chat");
+  await page().emulateMedia({ colorScheme: "dark" });
+  await picture("chat-dark");
+  await page().emulateMedia({ colorScheme: "light" });
 });
 
 test("what is said while an answer is written waits; the queue is sent, deleted and goes on", async () => {
@@ -388,7 +391,7 @@ test("cost is summed up, limits are set and told", async () => {
   await link("Spending").click();
   await row(OWNER.username).waitFor();
   await link("Limits").click();
-  await page().getByText("1 models have no price").waitFor();
+  await page().getByText("Models without a price: 1.").waitFor();
   await page().getByLabel("Dollars for each user").fill("0.001");
   await button("Save").click();
   await page().getByText("Saved.").waitFor();

@@ -639,7 +639,7 @@ function LimitsPage() {
       <h1>Limits</h1>
       {now.unpriced_model_count > 0 && (
         <div class="notice" role="status">
-          {now.unpriced_model_count} models have no price; what they do counts as nothing.
+          Models without a price: {now.unpriced_model_count}. What they do counts as nothing.
         </div>
       )}
       <SaveForm action={save}>
@@ -658,7 +658,7 @@ function LimitsPage() {
                 {g.group_display_name || g.group_name} <span class="tag">group of {g.member_count}</span>
               </td>
               <td>{g.spend_limit_micros === null ? "–" : dollars(g.spend_limit_micros)}</td>
-              <td>
+              <td class="actions">
                 <ActionButton kind="danger" action={remove(`group-overrides/${g.group_id}`)}>
                   Remove
                 </ActionButton>
@@ -669,7 +669,7 @@ function LimitsPage() {
             <tr key={u.user_id}>
               <td>{u.username}</td>
               <td>{u.spend_limit_micros === null ? "–" : dollars(u.spend_limit_micros)}</td>
-              <td>
+              <td class="actions">
                 <ActionButton kind="danger" action={remove(`overrides/${u.user_id}`)}>
                   Remove
                 </ActionButton>
