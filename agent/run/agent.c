@@ -389,6 +389,7 @@ on_ws_close(void *arg, NetWs *ws, int status, int code, const char *reason)
 
 	(void) ws;
 	agent->ws = NULL;
+	agent->refused = status == 401;
 	dropping = true;
 	if (status != 0)
 		agent_log(agent, "the server refused the connection: HTTP %d %s", status, reason ? reason : "");
@@ -416,13 +417,14 @@ on_connect(void *arg)
 		loop_timer_start(&agent->reconnect, BACKOFF_MAX_MS);
 }
 
+/* Its last words are told, or nobody hears them any more. */
 static void
 on_stop_time(void *arg)
 {
 	Agent *agent = arg;
 
 	agent_flush_logs(agent);
-	if ((lifecycle_settled(agent) && agent_logs_empty(agent)) || loop_clock() > agent->stop_deadline)
+	if ((lifecycle_settled(agent) && agent_logs_empty(agent)) || agent->refused || loop_clock() > agent->stop_deadline)
 		loop_stop(agent->loop);
 	else
 		loop_timer_start(&agent->stop_timer, STOP_POLL_MS);

@@ -74,6 +74,7 @@ struct Agent
 	bool lifecycle_busy;
 	bool started;	/* scripts were started, once */
 	bool stopping;
+	bool refused;	/* the server no longer knows this agent: its workspace is being deleted */
 	int64_t stop_deadline;
 	LoopTimer stop_timer;
 
