@@ -1,7 +1,7 @@
 /*
  * turn.c -- one chat while it runs.
  *
- * config -> history -> ask -> (retry ->) ask -> tools -> store -> ask ... -> finish
+ * config -> history -> ask -> (retry ->) ask -> tools -> store -> (summary -> history ->) ask ... -> finish
  *
  * What happens to the chat meanwhile is told by events of its status.  Events of before this worker took the chat may still
  * come: nothing is heeded until the worker's own "running" has.
@@ -13,6 +13,8 @@
 #include <string.h>
 #include <time.h>
 
+#include <sodium.h>
+
 #include "db.h"
 #include "exchange.h"
 #include "failure.h"
@@ -22,6 +24,9 @@
 #include "tool.h"
 #include "turn.h"
 
+#define MAX_SUMMARIES 3 /* a turn */
+#define DEFAULT_THRESHOLD 70
+#define SUMMARY_MS 90000L
 #define SAY_MS 20 /* parts are gathered for so long */
 
 typedef enum TurnState
@@ -31,6 +36,7 @@ typedef enum TurnState
 	TURN_WAITING, /* to ask again */
 	TURN_TOOLS,
 	TURN_STORING,
+	TURN_SUMMING_UP, /* what was said becomes a summary, where the model's context is nearly full */
 	TURN_FINISHING
 } TurnState;
 
@@ -65,6 +71,8 @@ struct Turn
 	json_t *tools;
 	DbCall *call;
 	int steps;
+	int summaries;
+	bool ends; /* after the summary */
 	int attempt; /* retries of this step so far */
 	int64_t retry_at;
 	int64_t step_began;
@@ -79,10 +87,18 @@ struct Turn
 
 TurnEnv turn_env;
 
+static const char summary_instruction[] =
+	"The conversation is getting too long to be kept whole. Write down everything that somebody needs who goes on with it without "
+	"having read it: what the user wants, in their own words where they matter; what was decided and why; what was done, with "
+	"paths, names, commands and their results; what was found out, also what did not work; what is under way, and the next "
+	"step. Keep exact what must be exact: identifiers, error messages, numbers. Leave out politeness and what is over. "
+	"Answer with the summary alone, and call no tool.";
+
 static Turn *turns;
 static int n_turns;
 
 static void ask(Turn *t);
+static void load_history(Turn *t);
 static void on_answered(void *arg, const Failure *failure);
 static void finish(Turn *t, const char *status, const char *error);
 
@@ -508,6 +524,173 @@ store(Turn *t, const json_t *messages, DbDone done)
 	free(text);
 }
 
+/* Summaries ------------------------------------------------------------------- */
+
+static int64_t
+context_tokens(const Turn *t)
+{
+	const StreamUsage *u = &t->exchange.stream.usage;
+	int64_t tokens = u->input + u->cache_read + u->cache_creation;
+
+	return tokens > 0 ? tokens : u->total;
+}
+
+/* Percent of the context from which on it is summed up: the owner's for this model, else the model's. */
+static int64_t
+threshold(const Turn *t)
+{
+	const json_t *own = json_object_get(t->taken, "compaction_threshold");
+	const json_t *models = json_object_get(t->grant.model, "compression_threshold");
+	const json_t *chosen = json_is_integer(own) ? own : models;
+	json_int_t percent = json_is_integer(chosen) ? json_integer_value(chosen) : DEFAULT_THRESHOLD;
+
+	return percent < 0 || percent > 100 ? DEFAULT_THRESHOLD : percent;
+}
+
+static bool
+is_nearly_full(const Turn *t)
+{
+	json_int_t limit = json_integer_value(json_object_get(t->grant.model, "context_limit"));
+	int64_t percent = threshold(t);
+
+	return percent < 100 && limit > 0 && t->summaries < MAX_SUMMARIES && context_tokens(t) * 100 >= limit * percent;
+}
+
+static void
+on_summary_stored(void *arg, PGresult *result)
+{
+	Turn *t = arg;
+
+	if (!have_row(t, result))
+		return;
+	if (PQgetisnull(result, 0, 0))
+	{
+		turn_end(t);
+		return;
+	}
+	exchange_free(&t->exchange);
+	if (t->interrupted || t->ends)
+	{
+		finish(t, "waiting", NULL);
+		return;
+	}
+	json_decref(t->history);
+	t->history = NULL;
+	json_decref(t->tools);
+	t->tools = NULL;
+	t->state = TURN_PREPARING;
+	load_history(t);
+}
+
+/* For the model the summary, for people a call that tells of it. */
+static json_t *
+summary_messages(Turn *t, const char *summary)
+{
+	json_t *result = json_object_get(t->taken, "summary");
+	json_int_t limit = json_integer_value(json_object_get(t->grant.model, "context_limit"));
+	char now[40];
+	char call[64];
+
+	stream_now(now);
+	snprintf(call, sizeof(call), "chat_summarized_%s", json_string_value(json_object_get(result, "id")));
+	json_object_del(result, "id");
+	json_object_set_new(result, "summary", json_string(summary));
+	json_object_set_new(result, "source", json_string("automatic"));
+	json_object_set_new(result, "context_limit_tokens", json_integer(limit));
+	return json_pack("[{s:s, s:s, s:b, s:[{s:s, s:o}]}, {s:s, s:s, s:b, s:o, s:[{s:s, s:s, s:s, s:{}, s:s}]},"
+					 " {s:s, s:s, s:b, s:[{s:s, s:s, s:s, s:n, s:O, s:s}]}]",
+					 "role", "user", "visibility", "model", "compressed", 1, "content", "type", "text", "text",
+					 json_sprintf("This is a summary of the conversation so far, which is not shown to you any more:\n\n%s", summary), "role",
+					 "assistant", "visibility", "user", "compressed", 1, "usage", stream_usage_json(&t->exchange.stream), "content", "type",
+					 "tool-call", "tool_call_id", call, "tool_name", "chat_summarized", "args", "created_at", now, "role", "tool", "visibility",
+					 "both", "compressed", 1, "content", "type", "tool-result", "tool_call_id", call, "tool_name", "chat_summarized",
+					 "mcp_server_config_id", "result", result, "created_at", now);
+}
+
+/* Without a summary it goes on as it was: the provider says when it is really too much. */
+static void
+go_on_without(Turn *t)
+{
+	exchange_free(&t->exchange);
+	t->summaries = MAX_SUMMARIES;
+	if (t->ends)
+		finish(t, "waiting", NULL);
+	else
+		ask(t);
+}
+
+static void
+on_summary(void *arg, const Failure *failure)
+{
+	Turn *t = arg;
+	json_t *messages;
+	char *text;
+
+	if (failure != NULL || t->exchange.stream.text.len == 0)
+	{
+		gw_log(GW_INFO, "chat %s: no summary could be made", t->id);
+		go_on_without(t);
+		return;
+	}
+	text = strndup(t->exchange.stream.text.bytes, t->exchange.stream.text.len);
+	messages = text != NULL ? summary_messages(t, text) : NULL;
+	free(text);
+	if (messages == NULL)
+	{
+		go_on_without(t);
+		return;
+	}
+	store(t, messages, on_summary_stored);
+	json_decref(messages);
+}
+
+static void
+drop_part(void *arg, json_t *part)
+{
+	(void) arg;
+	json_decref(part);
+}
+
+/* An id for the call, from what is random anyway. */
+static void
+new_summary(Turn *t, int64_t tokens)
+{
+	json_int_t limit = json_integer_value(json_object_get(t->grant.model, "context_limit"));
+	unsigned char b[16];
+	char id[33];
+
+	randombytes_buf(b, sizeof(b));
+	sodium_bin2hex(id, sizeof(id), b, sizeof(b));
+	json_object_set_new(t->taken, "summary",
+						json_pack("{s:o, s:I, s:f, s:I}", "id",
+								  json_sprintf("%.8s-%.4s-4%.3s-a%.3s-%.12s", id, id + 8, id + 13, id + 17, id + 20), "threshold_percent",
+								  (json_int_t) threshold(t), "usage_percent", (double) tokens * 100 / (double) limit, "context_tokens",
+								  (json_int_t) tokens));
+}
+
+/* Asks for a summary of the history; ends: it was the last step. */
+static void
+sum_up(Turn *t, bool ends)
+{
+	ExchangeAsk wanted = {.grant = &t->grant, .chat = t->chat, .limit_ms = SUMMARY_MS};
+	json_t *history = json_copy(t->history);
+	const char *error = NULL;
+	bool ok;
+
+	new_summary(t, context_tokens(t));
+	close_tools(t);
+	exchange_free(&t->exchange);
+	t->state = TURN_SUMMING_UP;
+	t->summaries++;
+	t->ends = ends;
+	json_array_append_new(history, json_pack("{s:s, s:[{s:s, s:s}]}", "role", "user", "content", "type", "text", "text", summary_instruction));
+	wanted.history = history;
+	ok = exchange_begin(&t->exchange, turn_env.multi, turn_env.ca_file, &wanted, drop_part, on_summary, t, &error);
+	json_decref(history);
+	if (!ok)
+		go_on_without(t);
+}
+
 static void
 on_step_stored(void *arg, PGresult *result)
 {
@@ -524,6 +707,14 @@ on_step_stored(void *arg, PGresult *result)
 	}
 	for (int i = 0; i < t->n_running; i++)
 		dynamic |= t->running[i].is_dynamic;
+	if (!t->interrupted && t->n_running == 0 && is_nearly_full(t))
+	{
+		messages = step_messages(t);
+		json_array_extend(t->history, messages);
+		json_decref(messages);
+		sum_up(t, true);
+		return;
+	}
 	if (t->interrupted || t->n_running == 0 || ++t->steps >= TURN_MAX_STEPS)
 	{
 		finish(t, "waiting", NULL);
@@ -537,9 +728,14 @@ on_step_stored(void *arg, PGresult *result)
 	messages = step_messages(t);
 	json_array_extend(t->history, messages);
 	json_decref(messages);
+	t->attempt = 0;
+	if (is_nearly_full(t))
+	{
+		sum_up(t, false);
+		return;
+	}
 	close_tools(t);
 	exchange_free(&t->exchange);
-	t->attempt = 0;
 	ask(t);
 }
 
@@ -728,6 +924,11 @@ interrupt(Turn *t)
 {
 	json_t *messages;
 
+	if (t->state == TURN_SUMMING_UP)
+	{
+		finish(t, "waiting", NULL);
+		return;
+	}
 	if (t->state == TURN_STORING || t->state == TURN_FINISHING)
 	{
 		t->interrupted = true;

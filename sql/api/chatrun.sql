@@ -4,7 +4,7 @@
 -- is fresh; every function that writes for a worker locks the chat's row and does nothing where it is another's by now.
 
 -- Up to n chats that wait for a runner, oldest first, which become this worker's.  Each is an object: chat (the row) and
--- owner (id, username, name, email).
+-- owner (id, username, name, email), compaction_threshold (the owner's own for the model, or null).
 CREATE OR REPLACE FUNCTION coder.chat_acquire(worker uuid, n int4)
 RETURNS SETOF jsonb LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -19,7 +19,9 @@ BEGIN
 		DELETE FROM coder.chat_stream_events e WHERE e.chat_id = c.id;
 		PERFORM coder.chat_tell_stream(c.id, 'running ' || (to_jsonb(c)->>'started_at'));
 		RETURN NEXT jsonb_build_object('chat', to_jsonb(c), 'owner', (SELECT jsonb_build_object('id', u.id, 'username', u.username,
-			'name', u.name, 'email', u.email) FROM coder.users u WHERE u.id = c.owner_id));
+			'name', u.name, 'email', u.email) FROM coder.users u WHERE u.id = c.owner_id),
+			'compaction_threshold', (SELECT x.value::int4 FROM coder.user_configs x WHERE x.user_id = c.owner_id
+				AND x.key = 'chat_compaction_threshold_pct:' || c.last_model_config_id AND x.value ~ '^[0-9]{1,3}$'));
 	END LOOP;
 END
 $$;
@@ -177,7 +179,9 @@ BEGIN
 			coder.chat_message_cost(prices, m.usage))
 		RETURNING id INTO new_id;
 		ids := ids || new_id;
-		INSERT INTO coder.chat_stream_events (chat_id, event) VALUES (chat, jsonb_build_object('type', 'message', 'id', new_id));
+		IF coalesce(m.v->>'visibility', 'both') <> 'model' THEN
+			INSERT INTO coder.chat_stream_events (chat_id, event) VALUES (chat, jsonb_build_object('type', 'message', 'id', new_id));
+		END IF;
 	END LOOP;
 	PERFORM coder.chat_tell_stream(chat);
 	RETURN ids;

@@ -3,7 +3,8 @@
 #
 # It answers with the user's words in reverse order, one a piece.  In a message: "slow:MS" waits so long before each
 # piece, "fail:CODE" is answered with that status, "once:CODE" the first time, "cut" ends the first answer in the middle,
-# "hang" says nothing, "tool:NAME {json}" calls a tool once, "think" says first what it thinks.  Asked for a title, it names the last of the words it read.
+# "hang" says nothing, "tool:NAME {json}" calls a tool once, "think" says first what it thinks.  "nosummary" in what is
+# read by a request without tools is answered with 400.  Asked for a title, it names the last of the words it read.
 #
 # SPDX-License-Identifier: MIT
 package Coder::Model;
@@ -157,6 +158,7 @@ sub serve
 
 	my ($code) = $role eq 'user' ? $content =~ /fail:(\d+)/ : ();
 	($code) = $content =~ /once:(\d+)/ if !$times && $role eq 'user' && !$code;
+	$code //= 400 if !$asked->{tools} && $body =~ /nosummary/;
 	return send_json($client, $code, { error => { message => 'asked to fail', type => 'test' } }) if $code;
 	sleep 3600 if $content =~ /^hang/;
 	$client->autoflush(1);
