@@ -88,6 +88,7 @@ typedef struct UnaryCall
 	RpcCall *call;
 	const Method *method;
 	GwQuery *query; /* NULL: not asked yet, or answered */
+	json_t *logs;	/* of a boundary, for this server's log once they are counted; else NULL */
 	bool asked;
 } UnaryCall;
 
@@ -100,7 +101,40 @@ on_unary_gone(void *user, RpcCall *call)
 	if (unary->query != NULL)
 		gw_db_detach(unary->query);
 	unary->conn->calls--;
+	json_decref(unary->logs);
 	free(unary);
+}
+
+/* One line a request that a boundary decided, as JSON: what is in it came from a workspace. */
+static void
+log_boundary(json_t *logs, json_t *who)
+{
+	size_t i;
+	json_t *one;
+
+	if (json_object_get(who, "workspace_id") == NULL)
+		return;
+	json_array_foreach(logs, i, one)
+	{
+		json_t *http = json_object_get(one, "http_request");
+		bool allowed = json_is_true(json_object_get(one, "allowed"));
+		json_t *line = http != NULL ? json_copy(who) : NULL;
+		char *text;
+
+		if (line == NULL)
+			continue;
+		json_object_set_new(line, "decision", json_string(allowed ? "allow" : "deny"));
+		json_object_set(line, "http_method", json_object_get(http, "method"));
+		json_object_set(line, "http_url", json_object_get(http, "url"));
+		json_object_set(line, "event_time", json_object_get(one, "time"));
+		if (allowed)
+			json_object_set(line, "matched_rule", json_object_get(http, "matched_rule"));
+		text = json_dumps(line, JSON_COMPACT | JSON_ENSURE_ASCII);
+		if (text != NULL)
+			gw_log(GW_INFO, "boundary_request %s", text);
+		free(text);
+		json_decref(line);
+	}
 }
 
 void
@@ -154,6 +188,8 @@ on_unary_answer(void *arg, GwDbStatus status, PGresult *result)
 	object = PQgetisnull(result, 0, 0)
 				 ? json_object()
 				 : json_loadb(PQgetvalue(result, 0, 0), (size_t) PQgetlength(result, 0, 0), JSON_ALLOW_NUL, NULL);
+	if (unary->logs != NULL)
+		log_boundary(unary->logs, object);
 	if (stream_send_json(unary->call, unary->method->response, object))
 		rpc_finish(unary->call, true);
 	else
@@ -178,6 +214,8 @@ on_unary_message(void *user, RpcCall *call, const uint8_t *data, size_t size)
 	unary->asked = true;
 	object = pbjson_decode(unary->method->request, data, size);
 	text = object != NULL ? json_dumps(object, JSON_COMPACT) : NULL;
+	if (unary->method->response == &coder__agent__v2__report_boundary_logs_response__descriptor)
+		unary->logs = json_incref(json_object_get(object, "logs"));
 	json_decref(object);
 	if (text == NULL)
 	{

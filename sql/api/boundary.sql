@@ -126,7 +126,7 @@ DECLARE
 	v_owner uuid;
 	v_template uuid;
 	v_organization uuid;
-	v_version uuid;
+	v_who jsonb;
 	v_logs CONSTANT jsonb := coalesce(request -> 'logs', '[]');
 	v_early CONSTANT text := coder.ts(clock_timestamp() - interval '1 hour');
 	v_late CONSTANT text := coder.ts(clock_timestamp() + interval '1 hour');
@@ -135,12 +135,15 @@ DECLARE
 	v_all bigint;
 	v_skewed bigint;
 BEGIN
-	SELECT w.id, w.owner_id, w.template_id, w.organization_id, b.template_version_id
-	  INTO v_workspace, v_owner, v_template, v_organization, v_version
+	SELECT w.id, w.owner_id, w.template_id, w.organization_id,
+		   jsonb_build_object('workspace_id', w.id, 'workspace_name', w.name, 'owner', u.username, 'agent_name', a.name,
+							  'template_id', w.template_id, 'template_version_id', b.template_version_id)
+	  INTO v_workspace, v_owner, v_template, v_organization, v_who
 	  FROM coder.workspace_agents a
 	  JOIN coder.workspace_resources r ON r.id = a.resource_id
 	  JOIN coder.workspace_builds b ON b.job_id = r.job_id
 	  JOIN coder.workspaces w ON w.id = b.workspace_id
+	  LEFT JOIN coder.users u ON u.id = w.owner_id
 	 WHERE a.id = agent AND NOT a.deleted AND NOT w.deleted
 	   AND (w.latest_build_id = b.id OR coder.agent_build_current(b));
 	IF NOT FOUND THEN
@@ -157,11 +160,11 @@ BEGIN
 	  INTO v_all, v_http, v_allowed, v_skewed
 	  FROM jsonb_array_elements(v_logs) l, LATERAL (SELECT jsonb_typeof(l -> 'http_request') IS NOT DISTINCT FROM 'object' AS h) x;
 	PERFORM coder.boundary_add(v_workspace, v_owner, v_template, v_organization, v_allowed, v_http - v_allowed, v_all - v_http, v_skewed);
-	RETURN '{}';
+	RETURN v_who;
 END
 $$;
 COMMENT ON FUNCTION coder.rpc_report_boundary_logs(uuid, jsonb) IS
-	'Agent RPC ReportBoundaryLogs: counted once, in the transaction that acknowledges it. Who and where come of the agent, not of the message. Errors: ZC401 when the agent''s build is over, ZC400.';
+	'Agent RPC ReportBoundaryLogs: counted once, in the transaction that acknowledges it. Who and where come of the agent, not of the message; they are the answer, for the gateway''s log, but for a batch that had been counted. Errors: ZC401 when the agent''s build is over, ZC400.';
 
 -- ---- the reference's statements ----
 

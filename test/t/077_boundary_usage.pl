@@ -27,6 +27,12 @@ sub total
 my $rpc = Coder::AgentRpc->open($gateway->url, $tokens[0]) or die $@;
 is($rpc->call('ReportBoundaryLogs', Coder::AgentRpc::boundary_logs(3, 2)), '', 'an agent reports over the wire') or diag $@;
 is(total(), '1 3 2', 'and is counted');
+my @lines = $gateway->log =~ /boundary_request (\{.*\})$/mg;
+is(scalar @lines, 5, 'B22: each request is a line of the log');
+my ($allowed) = grep { /"decision":"allow"/ } @lines;
+my ($denied) = grep { /"decision":"deny"/ } @lines;
+like($allowed // '', qr/"workspace_id":"[0-9a-f-]{36}".*"http_method":"GET","http_url":"https:\/\/example.com\/path","event_time":"20.*"matched_rule":/, 'B22: one that was allowed');
+unlike($denied // 'none', qr/matched_rule|none/, 'B22: one that was denied has no rule');
 my $batch = pack 'N4', 1, 2, 3, 4;
 $rpc->call('ReportBoundaryLogs', Coder::AgentRpc::boundary_logs(1, 0, $batch)) for 1 .. 3;
 is(total(), '2 4 2', 'a batch that comes three times is counted once');
