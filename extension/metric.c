@@ -15,6 +15,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -32,24 +33,57 @@ typedef struct Family
 	bool		histogram;
 	StringInfoData out;
 	StringInfoData labels;		/* of the row, without braces */
+	FmgrInfo   *outputs;		/* of the columns; looked up once */
 } Family;
 
 /* Backslash, newline and, in a label, the double quote are escaped. */
 static void
-append_escaped(StringInfo out, const char *text, bool label)
+append_escaped(StringInfo out, const char *text, size_t len, bool label)
 {
-	for (const char *p = text; *p != '\0';)
-	{
-		size_t		plain = strcspn(p, label ? "\\\n\"" : "\\\n");
+	size_t		from = 0;
 
-		appendBinaryStringInfo(out, p, (int) plain);
-		p += plain;
-		if (*p == '\0')
-			break;
+	for (size_t i = 0; i < len; i++)
+	{
+		if (text[i] != '\\' && text[i] != '\n' && !(label && text[i] == '"'))
+			continue;
+		appendBinaryStringInfo(out, text + from, (int) (i - from));
 		appendStringInfoChar(out, '\\');
-		appendStringInfoChar(out, *p == '\n' ? 'n' : *p);
-		p++;
+		appendStringInfoChar(out, text[i] == '\n' ? 'n' : text[i]);
+		from = i + 1;
 	}
+	appendBinaryStringInfo(out, text + from, (int) (len - from));
+}
+
+static void
+look_up_outputs(Family *family, TupleDesc desc)
+{
+	family->outputs = palloc0(sizeof(FmgrInfo) * (size_t) desc->natts);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Oid			type = TupleDescAttr(desc, i)->atttypid;
+		Oid			function;
+		bool		varlena;
+
+		getTypeOutputInfo(type, &function, &varlena);
+		fmgr_info(function, &family->outputs[i]);
+	}
+}
+
+/* A value as text, escaped for a label. */
+static void
+append_value(Family *family, StringInfo out, Datum value, Oid type, int column)
+{
+	const char *shown;
+
+	if (type == TEXTOID || type == VARCHAROID)
+	{
+		const text *bytes = DatumGetTextPP(value);
+
+		append_escaped(out, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes), true);
+		return;
+	}
+	shown = OutputFunctionCall(&family->outputs[column], value);
+	append_escaped(out, shown, strlen(shown), true);
 }
 
 static void
@@ -74,14 +108,15 @@ take_labels(Family *family, HeapTuple row, TupleDesc desc)
 	resetStringInfo(&family->labels);
 	for (int i = 1; i < desc->natts; i++)
 	{
-		char	   *value = SPI_getvalue(row, desc, i);
+		bool		isnull;
+		Datum		value = SPI_getbinval(row, desc, i, &isnull);
 
 		if (i > 1)
 			appendStringInfoChar(&family->labels, ',');
 		appendStringInfoString(&family->labels, NameStr(TupleDescAttr(desc, i - 1)->attname));
 		appendStringInfoString(&family->labels, "=\"");
-		if (value != NULL)
-			append_escaped(&family->labels, value, true);
+		if (!isnull)
+			append_value(family, &family->labels, value, TupleDescAttr(desc, i - 1)->atttypid, i - 1);
 		appendStringInfoChar(&family->labels, '"');
 	}
 }
@@ -167,7 +202,7 @@ append_row(Family *family, HeapTuple row, TupleDesc desc)
 	if (SPI_gettypeid(desc, desc->natts) == FLOAT8OID)
 		append_double(&family->out, DatumGetFloat8(value));
 	else
-		appendStringInfoString(&family->out, SPI_getvalue(row, desc, desc->natts));
+		appendStringInfoString(&family->out, OutputFunctionCall(&family->outputs[desc->natts - 1], value));
 	appendStringInfoChar(&family->out, '\n');
 }
 
@@ -190,6 +225,8 @@ append_rows(Family *family, const char *query, Datum at)
 		if (family->histogram && SPI_gettypeid(SPI_tuptable->tupdesc, SPI_tuptable->tupdesc->natts) != FLOAT8ARRAYOID)
 			ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
 							errmsg("the last column of the histogram \"%s\" is not float8[]", family->name)));
+		if (family->outputs == NULL)
+			look_up_outputs(family, SPI_tuptable->tupdesc);
 		before = MemoryContextSwitchTo(per_batch);
 		for (uint64 i = 0; i < SPI_processed; i++)
 			append_row(family, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
@@ -233,7 +270,7 @@ coder_metric(PG_FUNCTION_ARGS)
 	initStringInfo(&family.out);
 	initStringInfo(&family.labels);
 	appendStringInfo(&family.out, "# HELP %s ", family.name);
-	append_escaped(&family.out, help, false);
+	append_escaped(&family.out, help, strlen(help), false);
 	appendStringInfo(&family.out, "\n# TYPE %s %s\n", family.name, type);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
