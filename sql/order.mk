@@ -76,6 +76,7 @@ SQL_API = \
 	api/chat.sql \
 	api/chatrun.sql \
 	api/chattool.sql \
+	api/mcpserver.sql \
 	tick.sql \
 	admin.sql \
 	api/console.sql
