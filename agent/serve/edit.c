@@ -162,8 +162,10 @@ edit_replace(const char *text, const char *search, const char *replace, bool all
 	*error = "search is empty";
 	if (*search == '\0')
 		return NULL;
-	while (how < 3 && (n = count(text, search, how)) == 0)
-		how++;
+	/* Of blanks alone nothing is left to compare lines by. */
+	n = count(text, search, how);
+	while (n == 0 && how < 2 && strspn(search, " \t\r\n") != strlen(search))
+		n = count(text, search, ++how);
 	*error = "search was not found in the file";
 	if (n == 0)
 		return NULL;

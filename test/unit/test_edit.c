@@ -56,6 +56,8 @@ by_lines(void **state)
 	replaces("  a", "a ", "b", true, "b");
 	replaces("xa\n", "a ", "b", false, NULL);
 	replaces("a\nb", "a\nb\nc", "x", false, NULL);
+	replaces("a\n\nb\n", " ", "x", true, NULL);
+	replaces("a\n\nb\n", "\t\n", "x", true, NULL);
 	/* Spaces at the end come before spaces around. */
 	replaces("  a\na \n", "a\t", "b", false, "  a\nb\n");
 }

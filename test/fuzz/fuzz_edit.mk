@@ -1,0 +1,1 @@
+SRCS_fuzz_edit = ../../agent/serve/edit.c
