@@ -133,7 +133,7 @@ test("an administrator sets up a provider and a model", async () => {
   await button("New model").click();
   await dialog().getByLabel("Model", { exact: true }).fill("m-1");
   await dialog().getByLabel("Display name").fill("Model One");
-  await dialog().getByLabel("Context, tokens").fill("8000");
+  await dialog().getByLabel("Context, tokens").fill("12000");
   await dialog().getByLabel("Read", { exact: true }).fill("2");
   await dialog().getByLabel("Written", { exact: true }).fill("-1");
   await dialog().getByRole("button", { name: "Add the model" }).click();
@@ -173,7 +173,7 @@ test("a chat streams reasoning, markdown and code, and nothing of it is HTML", a
   await lesson.getByText("I weigh the words.").waitFor();
   assert.equal(asked[0].key, "Bearer key-1");
   assert.match(JSON.stringify(asked[0].body.messages), /Speak in riddles/, "the model was told the system prompt");
-  await page().getByRole("img", { name: /^Context: 7,500 of 8,000 tokens \(94 %\)/ }).waitFor();
+  await page().getByRole("img", { name: /^Context: 7,500 of 12,000 tokens \(63 %\)/ }).waitFor();
   await picture("chat");
   await page().emulateMedia({ colorScheme: "dark" });
   await picture("chat-dark");
