@@ -45,14 +45,33 @@ BEGIN
 END
 $$;
 
+-- ChatQueuedMessage
+CREATE OR REPLACE FUNCTION coder.chat_queued_json(q coder.chat_queued_messages)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN jsonb_build_object('id', q.id, 'chat_id', q.chat_id, 'content', coder.chat_parts_json(q.content), 'created_at', coder.ts(q.created_at));
+END
+$$;
+
+-- The event of a stream that brings a message.
+CREATE OR REPLACE FUNCTION coder.chat_message_event(m coder.chat_messages)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN jsonb_build_object('type', 'message', 'chat_id', m.chat_id, 'message', coder.chat_message_json(m));
+END
+$$;
+
 -- The queue of a chat: ChatQueuedMessage[]
 CREATE OR REPLACE FUNCTION coder.chat_queue_json(chat uuid)
 RETURNS jsonb LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	RETURN coalesce((SELECT jsonb_agg(jsonb_build_object('id', q.id, 'chat_id', q.chat_id, 'content', coder.chat_parts_json(q.content),
-		'created_at', coder.ts(q.created_at)) ORDER BY q.id) FROM coder.chat_queued_messages q WHERE q.chat_id = chat), '[]');
+	RETURN coalesce((SELECT jsonb_agg(coder.chat_queued_json(q) ORDER BY q.id) FROM coder.chat_queued_messages q WHERE q.chat_id = chat), '[]');
 END
 $$;
 
@@ -684,8 +703,7 @@ BEGIN
 			PERFORM coder.chat_stop(c);
 		END IF;
 		PERFORM coder.chat_tell_stream(c.id);
-		RETURN coder.reply(200, jsonb_build_object('queued', true, 'queued_message', jsonb_build_object('id', q.id, 'chat_id', q.chat_id,
-			'content', coder.chat_parts_json(q.content), 'created_at', coder.ts(q.created_at))) || more);
+		RETURN coder.reply(200, jsonb_build_object('queued', true, 'queued_message', coder.chat_queued_json(q)) || more);
 	END IF;
 	m := coder.chat_add_user_message(c.id, content, model, coder.subject_id());
 	PERFORM coder.chat_set_status(c.id, 'pending');
@@ -943,7 +961,7 @@ BEGIN
 					AND x.visibility IN ('user', 'both') AND x.id < coalesce((SELECT min((v.event->>'id')::bigint) FROM coder.chat_stream_events v
 						WHERE v.chat_id = c.id AND v.seq > seen.event AND v.event->>'type' = 'message'), 9223372036854775807)
 				  ORDER BY x.id LOOP
-			events := events || jsonb_build_object('type', 'message', 'chat_id', c.id, 'message', coder.chat_message_json(m));
+			events := events || coder.chat_message_event(m);
 			seen.message := m.id;
 		END LOOP;
 	END IF;
@@ -961,14 +979,14 @@ BEGIN
 		ELSIF req.cursor IS NOT NULL AND (e.event->>'id')::bigint > seen.message THEN
 			SELECT x.* INTO m FROM coder.chat_messages x WHERE x.id = (e.event->>'id')::bigint AND NOT x.deleted AND x.visibility IN ('user', 'both');
 			IF FOUND THEN
-				events := events || jsonb_build_object('type', 'message', 'chat_id', c.id, 'message', coder.chat_message_json(m));
+				events := events || coder.chat_message_event(m);
 				seen.message := m.id;
 			END IF;
 		END IF;
 	END LOOP;
 	FOR m IN SELECT x.* FROM coder.chat_messages x WHERE x.chat_id = c.id AND x.id > seen.message AND NOT x.deleted AND x.visibility IN ('user', 'both')
 			  ORDER BY x.id LOOP
-		events := events || jsonb_build_object('type', 'message', 'chat_id', c.id, 'message', coder.chat_message_json(m));
+		events := events || coder.chat_message_event(m);
 		seen.message := m.id;
 	END LOOP;
 	IF queue <> seen.queue THEN
