@@ -13,11 +13,11 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "child.h"
 #include "gateway.h"
+#include "request.h"
 
 #define CALM_MS 30000 /* one that ran for so long may fail at once again */
 #define FIRST_BACKOFF_MS 250
@@ -39,10 +39,7 @@ typedef struct Child
 static uint64_t
 now_ms(void)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t) t.tv_sec * 1000 + (uint64_t) t.tv_nsec / 1000000;
+	return gw_micros() / 1000;
 }
 
 static bool

@@ -11,10 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "db.h"
 #include "gateway.h"
+#include "request.h"
 #include "secret.h"
 
 #define RETRY_MS 500
@@ -64,10 +64,7 @@ static struct
 static int64_t
 clock_ms(void)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t) t.tv_sec * 1000 + t.tv_nsec / 1000000;
+	return (int64_t) (gw_micros() / 1000);
 }
 
 /* Connections ---------------------------------------------------------------- */

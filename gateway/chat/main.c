@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <sodium.h>
@@ -23,6 +22,7 @@
 #include "db.h"
 #include "exchange.h"
 #include "gateway.h"
+#include "request.h"
 #include "title.h"
 #include "tool.h"
 #include "turn.h"
@@ -55,10 +55,7 @@ on_signal(int sig)
 static int64_t
 now_ms(void)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t) t.tv_sec * 1000 + t.tv_nsec / 1000000;
+	return (int64_t) (gw_micros() / 1000);
 }
 
 /* Taking chats ---------------------------------------------------------------- */
