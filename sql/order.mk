@@ -38,6 +38,8 @@ SQL_API = \
 	api/search.sql \
 	api/rbac.sql \
 	api/user.sql \
+	api/login.sql \
+	api/usersetting.sql \
 	api/account.sql \
 	api/signin.sql \
 	api/oidc.sql \
@@ -45,6 +47,8 @@ SQL_API = \
 	api/apikey.sql \
 	api/session.sql \
 	api/oauth2provider.sql \
+	api/oauth2token.sql \
+	api/oauth2registration.sql \
 	api/organization.sql \
 	api/idpsync.sql \
 	api/scim.sql \
@@ -55,12 +59,18 @@ SQL_API = \
 	api/insight.sql \
 	api/file.sql \
 	api/job.sql \
+	api/provisionerjob.sql \
 	api/provisionerkey.sql \
 	api/template.sql \
 	api/templateversion.sql \
 	api/parameter.sql \
 	api/build.sql \
+	api/buildjob.sql \
+	api/buildlog.sql \
 	api/workspace.sql \
+	api/schedule.sql \
+	api/workspacelist.sql \
+	api/workspacesharing.sql \
 	api/quota.sql \
 	api/resource.sql \
 	api/workspaceagent.sql \
