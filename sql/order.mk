@@ -83,7 +83,14 @@ SQL_API = \
 	api/usage.sql \
 	api/metric.sql \
 	api/chatconfig.sql \
+	api/chatprovider.sql \
+	api/chatlimit.sql \
+	api/chatfile.sql \
 	api/chat.sql \
+	api/chatinput.sql \
+	api/chatmessage.sql \
+	api/chatstream.sql \
+	api/chatcost.sql \
 	api/chatrun.sql \
 	api/chattool.sql \
 	api/mcpserver.sql \
