@@ -5,6 +5,8 @@
  */
 #include <string.h>
 
+#include <openssl/crypto.h>
+
 #include "cli/cli.h"
 #include "run/agent.h"
 
@@ -12,6 +14,9 @@ int
 main(int argc, char **argv)
 {
 	static char version[] = "version";
+
+	/* exit() of a command must not free what the tunnel's thread still uses. */
+	OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL);
 
 	if (argc > 1 && strcmp(argv[1], "agent") == 0)
 		return agent_main(argc - 1, argv + 1);
