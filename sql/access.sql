@@ -237,6 +237,7 @@ SELECT coder.policy(t, coder.policy_of('agents', c))
 			   ('workspace_agent_volume_resource_monitors', 'agent_id'), ('workspace_apps', 'agent_id')) v (t, c);
 SELECT coder.policy('workspace_agent_script_timings', 'script_id IN (SELECT p.id FROM coder.workspace_agent_scripts p)');
 SELECT coder.policy('workspace_agent_stats', coder.policy_of('workspaces', 'workspace_id'));
+SELECT coder.policy('workspace_agent_sample_faults', coder.policy_of('agents', 'agent_id'));
 SELECT coder.policy('workspace_app_statuses', coder.policy_of('workspaces', 'workspace_id'));
 SELECT coder.policy('workspace_app_stats', coder.policy_of('workspaces', 'workspace_id'));
 

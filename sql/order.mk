@@ -23,6 +23,7 @@ SQL_SCHEMA = \
 	schema/build.sql \
 	schema/resource.sql \
 	schema/workspaceagent.sql \
+	schema/activity.sql \
 	schema/app.sql \
 	schema/tailnet.sql \
 	schema/boundary.sql \
@@ -73,6 +74,7 @@ SQL_API = \
 	api/workspacesharing.sql \
 	api/quota.sql \
 	api/resource.sql \
+	api/activity.sql \
 	api/workspaceagent.sql \
 	api/agentrpc.sql \
 	api/boundary.sql \

@@ -203,29 +203,10 @@ COMMENT ON FUNCTION coder.bump_activity(coder.workspaces, timestamptz) IS
 
 CREATE OR REPLACE FUNCTION coder.rpc_update_stats(c coder.agent_context, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	s jsonb := request -> 'stats';
-	v_now timestamptz := clock_timestamp();
 BEGIN
-	IF coalesce(jsonb_typeof(s), 'null') = 'object' THEN
-		INSERT INTO coder.workspace_agent_stats
-			(created_at, user_id, agent_id, workspace_id, template_id, connections_by_proto, connection_count,
-			 rx_packets, rx_bytes, tx_packets, tx_bytes, connection_median_latency_ms, session_count_vscode,
-			 session_count_jetbrains, session_count_reconnecting_pty, session_count_ssh)
-		SELECT v_now, (c.workspace).owner_id, (c.agent).id, (c.workspace).id, (c.workspace).template_id,
-			   coalesce(s -> 'connections_by_proto', '{}'), coalesce(x.connection_count, 0),
-			   coalesce(x.rx_packets, 0), coalesce(x.rx_bytes, 0), coalesce(x.tx_packets, 0),
-			   coalesce(x.tx_bytes, 0), coalesce(x.connection_median_latency_ms, -1),
-			   coalesce(x.session_count_vscode, 0), coalesce(x.session_count_jetbrains, 0),
-			   coalesce(x.session_count_reconnecting_pty, 0), coalesce(x.session_count_ssh, 0)
-		  FROM jsonb_to_record(s) AS x(connection_count bigint, rx_packets bigint, rx_bytes bigint,
-				tx_packets bigint, tx_bytes bigint, connection_median_latency_ms double precision,
-				session_count_vscode bigint, session_count_jetbrains bigint,
-				session_count_reconnecting_pty bigint, session_count_ssh bigint);
-		IF coalesce((s ->> 'connection_count')::bigint, 0) > 0 THEN
-			PERFORM coder.bump_activity(c.workspace, v_now);
-			PERFORM coder.agent_event(c, 'stats_update');
-		END IF;
+	IF coalesce(jsonb_typeof(request -> 'stats'), 'null') = 'object'
+		AND coder.sample_add(c.workspace, (c.agent).id, request -> 'stats', false, clock_timestamp()) THEN
+		PERFORM coder.agent_event(c, 'stats_update');
 	END IF;
 	RETURN jsonb_build_object('report_interval', coder.setting_seconds('agent_stats_refresh_interval', 30) * 1000000000);
 END
@@ -523,6 +504,11 @@ DECLARE
 	v_at timestamptz := coalesce(coder.rpc_time(x ->> 'timestamp'), clock_timestamp());
 	v_end boolean := x ->> 'action' = 'DISCONNECT';
 BEGIN
+	-- What an agent could not send sooner is late; nothing is early.
+	IF v_at NOT BETWEEN clock_timestamp() - interval '23 hours' AND clock_timestamp() + interval '1 hour' THEN
+		PERFORM coder.sample_fault((c.agent).id, 0, 0, 1);
+		v_at := least(v_at, clock_timestamp());
+	END IF;
 	IF v_id = '00000000-0000-0000-0000-000000000000' THEN
 		RAISE EXCEPTION USING ERRCODE = 'ZC400', MESSAGE = 'connection ID must not be nil';
 	ELSIF coalesce(x ->> 'action', '') NOT IN ('CONNECT', 'DISCONNECT') THEN

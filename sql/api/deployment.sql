@@ -208,35 +208,6 @@ BEGIN
 END
 $$;
 
--- GET /deployment/stats
-CREATE OR REPLACE FUNCTION coder.deployment_stats(req coder.request)
-RETURNS coder.response LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	counts jsonb := '{"pending": 0, "building": 0, "running": 0, "failed": 0, "stopped": 0}';
-	found_counts jsonb;
-BEGIN
-	PERFORM coder.require('read', 'deployment_stats');
-	IF to_regclass('coder.workspace_builds') IS NOT NULL AND to_regclass('coder.provisioner_jobs') IS NOT NULL THEN
-		EXECUTE $q$
-			SELECT jsonb_object_agg(s.state, s.n)
-			  FROM (SELECT CASE WHEN j.job_status = 'pending' THEN 'pending' WHEN j.job_status IN ('running', 'canceling') THEN 'building'
-						WHEN j.job_status IN ('failed', 'canceled') THEN 'failed' WHEN b.transition = 'start' THEN 'running' ELSE 'stopped' END AS state,
-						count(*) AS n
-					  FROM coder.workspaces w
-					 CROSS JOIN LATERAL (SELECT x.* FROM coder.workspace_builds x WHERE x.workspace_id = w.id ORDER BY x.build_number DESC LIMIT 1) b
-					  JOIN coder.provisioner_jobs j ON j.id = b.job_id
-					 WHERE NOT w.deleted GROUP BY 1) s
-			$q$ INTO found_counts;
-	END IF;
-	RETURN coder.reply(200, jsonb_build_object('aggregated_from', coder.ts(date_trunc('minute', now()) - interval '15 minutes'),
-		'collected_at', coder.ts(now()), 'next_update_at', coder.ts(now() + interval '1 minute'),
-		'workspaces', counts || coalesce(found_counts, '{}') || '{"connection_latency_ms": {"P50": -1, "P95": -1}, "rx_bytes": 0, "tx_bytes": 0}',
-		'session_count', '{"vscode": 0, "ssh": 0, "jetbrains": 0, "reconnecting_pty": 0}'::jsonb));
-END
-$$;
-
 -- GET /deployment/ssh
 CREATE OR REPLACE FUNCTION coder.deployment_ssh(req coder.request)
 RETURNS coder.response LANGUAGE plpgsql STABLE
@@ -630,7 +601,6 @@ INSERT INTO coder.routes (area, method, pattern, function, auth, read_only) VALU
 	('deployment', 'GET', '/api/v2/updatecheck', 'updatecheck', 'none', true),
 	('deployment', 'POST', '/api/v2/csp/reports', 'csp_report', 'none', true),
 	('deployment', 'GET', '/api/v2/deployment/config', 'deployment_config', 'session', true),
-	('deployment', 'GET', '/api/v2/deployment/stats', 'deployment_stats', 'session', true),
 	('deployment', 'GET', '/api/v2/deployment/ssh', 'deployment_ssh', 'session', true),
 	('deployment', 'GET', '/api/v2/experiments', 'experiments_list', 'session', true),
 	('deployment', 'GET', '/api/v2/experiments/available', 'experiments_available', 'session', true),

@@ -56,6 +56,31 @@ BEGIN
 END
 $$;
 
+-- DAUsResponse: users with any minute of use on each of the last 61 days of a zone, in one template or (NULL) in any.
+-- Days begin at the zone's own midnights: the ones when clocks change have 23 or 25 hours.  A half hour that lies over
+-- midnight (in zones of odd quarters) is of the day that it begins in.
+CREATE OR REPLACE FUNCTION coder.daily_users(zone text, template uuid)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	today CONSTANT date := (clock_timestamp() AT TIME ZONE zone)::date;
+	shift CONSTANT interval := clock_timestamp() AT TIME ZONE zone - clock_timestamp() AT TIME ZONE 'UTC';
+	entries jsonb;
+BEGIN
+	WITH used AS (
+		SELECT DISTINCT (t.start_time AT TIME ZONE zone)::date AS day, t.user_id
+		  FROM coder.template_usage_stats t
+		 WHERE t.start_time >= (today - 60)::timestamp AT TIME ZONE zone AND (template IS NULL OR t.template_id = template)
+	), counted AS (
+		SELECT u.day, count(*) AS n FROM used u GROUP BY u.day
+	)
+	SELECT jsonb_agg(jsonb_build_object('date', to_char(d.day, 'YYYY-MM-DD'), 'amount', coalesce(c.n, 0)) ORDER BY d.day) INTO entries
+	  FROM (SELECT today - g AS day FROM generate_series(0, 60) g) d LEFT JOIN counted c ON c.day = d.day;
+	RETURN jsonb_build_object('tz_hour_offset', (extract(epoch FROM shift) / 3600)::int4, 'entries', entries);
+END
+$$;
+
 DELETE FROM coder.routes WHERE area = 'insight';
 INSERT INTO coder.routes (area, method, pattern, function, pool, read_only) VALUES
 	('insight', 'GET', '/api/v2/insights/user-status-counts', 'user_status_counts', 'slow', true);

@@ -716,23 +716,11 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	v_template coder.templates := coder.param_template(req);
-	v_offset text := coalesce(req.query->>'tz_offset', '0');
-	v_now timestamp;
 BEGIN
-	IF NOT coder.template_can('view_insights', v_template) THEN
+	IF NOT coder.usage_collected() OR NOT coder.template_can('view_insights', v_template) THEN
 		PERFORM coder.raise_not_found();
-	ELSIF v_offset !~ '^[+-]?[0-9]{1,2}$' THEN
-		PERFORM coder.raise_query('tz_offset', 'Query param "tz_offset" must be a valid integer');
 	END IF;
-	v_now := (now() AT TIME ZONE 'UTC') + make_interval(hours => v_offset::integer);
-	RETURN coder.reply(200, jsonb_build_object('tz_hour_offset', v_offset::integer, 'entries', (
-		SELECT jsonb_agg(jsonb_build_object('date', to_char(d.day, 'YYYY-MM-DD'), 'amount',
-				(SELECT count(DISTINCT s.user_id) FROM coder.template_usage_stats s
-				  WHERE s.template_id = v_template.id
-					AND s.start_time >= (d.day - make_interval(hours => v_offset::integer)) AT TIME ZONE 'UTC'
-					AND s.start_time < (d.day + interval '1 day' - make_interval(hours => v_offset::integer)) AT TIME ZONE 'UTC'))
-				ORDER BY d.day)
-		  FROM generate_series(date_trunc('day', v_now) - interval '60 days', date_trunc('day', v_now), interval '1 day') d(day))));
+	RETURN coder.reply(200, coder.daily_users(coder.query_zone(req), v_template.id));
 END
 $$;
 COMMENT ON FUNCTION coder.template_daus(coder.request) IS 'GET /api/v2/templates/{template}/daus';

@@ -86,34 +86,28 @@ $$;
 COMMENT ON FUNCTION coder.insights_range(coder.request, text[]) IS
 	'start_time and end_time of a report and the offset of its days; known: what else may be asked; errors: 400.';
 
+CREATE OR REPLACE FUNCTION coder.require_insights() RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF NOT coder.usage_collected() THEN
+		PERFORM coder.raise(404, 'Not Found.', 'Template insights are disabled.');
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION coder.require_insights() IS '404 where no samples are stored.';
+
 CREATE OR REPLACE FUNCTION coder.insights_daus(req coder.request) RETURNS coder.response
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	v_offset text := coalesce(nullif(req.query ->> 'tz_offset', ''), '0');
-	v_hours integer;
-	v_entries json;
+	v_zone CONSTANT text := coder.query_zone(req);
 BEGIN
-	IF v_offset !~ '^-?\d{1,2}$' OR v_offset::integer NOT BETWEEN -12 AND 14 THEN
-		PERFORM coder.raise(400, 'Query parameters have invalid values.', NULL,
-			jsonb_build_array(coder.validation('tz_offset', 'Query param "tz_offset" must be a number of hours between -12 and 14')));
-	END IF;
+	PERFORM coder.require_insights();
 	PERFORM coder.require('read', 'deployment_config');
-	v_hours := v_offset::integer;
-	-- Days of the asker's zone, sixty of them and today.
-	SELECT json_agg(json_build_object('date', to_char(d.day, 'YYYY-MM-DD'), 'amount', coalesce(s.users, 0)) ORDER BY d.day)
-	  INTO v_entries
-	  FROM (SELECT (clock_timestamp() AT TIME ZONE 'UTC' + v_hours * interval '1 hour')::date - g AS day
-			  FROM generate_series(0, 60) g) d
-	  LEFT JOIN (SELECT (x.created_at AT TIME ZONE 'UTC' + v_hours * interval '1 hour')::date AS day,
-						count(DISTINCT x.user_id) AS users
-				   FROM coder.workspace_agent_stats x
-				  WHERE x.connection_count > 0 AND x.created_at > now() - interval '63 days'
-				  GROUP BY 1) s ON s.day = d.day;
-	RETURN coder.reply(200, json_build_object('tz_hour_offset', v_hours, 'entries', v_entries));
+	RETURN coder.reply(200, coder.daily_users(v_zone, NULL));
 END
 $$;
 COMMENT ON FUNCTION coder.insights_daus(coder.request) IS
-	'GET /insights/daus?tz_offset=: users with connections, by day.';
+	'GET /insights/daus?tz_offset=, or ?timezone=: users with any use, by day of that zone.';
 
 CREATE OR REPLACE FUNCTION coder.insights_templates_of(req coder.request) RETURNS uuid[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -121,6 +115,7 @@ DECLARE
 	v_names text[] := coalesce(coder.query_list(req, 'template_ids'), '{}');
 	v_ids uuid[];
 BEGIN
+	PERFORM coder.require_insights();
 	IF EXISTS (SELECT FROM unnest(v_names) n WHERE coder.try_uuid(n) IS NULL) THEN
 		PERFORM coder.raise(400, 'Query parameters have invalid values.', NULL, jsonb_build_array(
 			coder.validation('template_ids', 'Query param "template_ids" has invalid values')));
@@ -227,7 +222,7 @@ BEGIN
 	  FROM coder.template_usage_stats t,
 		   LATERAL (VALUES ('', t.usage_mins), ('vscode', t.vscode_mins), ('jetbrains', t.jetbrains_mins),
 				('reconnecting-pty', t.reconnecting_pty_mins), ('ssh', t.ssh_mins), ('sftp', t.sftp_mins)) k (kind, mins)
-	 WHERE t.start_time >= since AND t.end_time <= until AND (of IS NULL OR t.template_id = ANY (of)) AND (k.kind = '' OR k.mins > 0)
+	 WHERE t.start_time >= since AND t.start_time < until AND (of IS NULL OR t.template_id = ANY (of)) AND (k.kind = '' OR k.mins > 0)
 	 GROUP BY 1, 2, 3;
 END
 $$;
@@ -239,13 +234,19 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	v_apps jsonb;
 BEGIN
-	SELECT jsonb_agg(jsonb_build_object('template_ids', coalesce((SELECT jsonb_agg(DISTINCT x.t ORDER BY x.t) FROM coder.insights_usage(since, until, of) y,
-				unnest(y.templates) x (t) WHERE y.kind = b.slug), '[]'), 'type', 'builtin', 'display_name', b.name, 'slug', b.slug,
-			'icon', b.icon, 'seconds', coalesce((SELECT 60 * sum(y.mins) FROM coder.insights_usage(since, until, of) y WHERE y.kind = b.slug), 0),
-			'times_used', 0) ORDER BY b.n) INTO v_apps
+	WITH u AS MATERIALIZED (
+		SELECT y.kind, y.mins, y.templates FROM coder.insights_usage(since, until, of) y WHERE y.kind <> ''
+	), sums AS (
+		SELECT u.kind, 60 * sum(u.mins) AS seconds FROM u GROUP BY u.kind
+	), seen AS (
+		SELECT x.kind, jsonb_agg(x.t ORDER BY x.t) AS ids FROM (SELECT DISTINCT u.kind, t FROM u, unnest(u.templates) t) x GROUP BY x.kind
+	)
+	SELECT jsonb_agg(jsonb_build_object('template_ids', coalesce(seen.ids, '[]'), 'type', 'builtin', 'display_name', b.name, 'slug', b.slug,
+			'icon', b.icon, 'seconds', coalesce(sums.seconds, 0), 'times_used', 0) ORDER BY b.n) INTO v_apps
 	  FROM (VALUES (1, 'vscode', 'Visual Studio Code', '/icon/code.svg'), (2, 'jetbrains', 'JetBrains', '/icon/intellij.svg'),
 				(3, 'reconnecting-pty', 'Web Terminal', '/icon/terminal.svg'), (4, 'ssh', 'SSH', '/icon/terminal.svg'),
-				(5, 'sftp', 'SFTP', '/icon/terminal.svg')) b (n, slug, name, icon);
+				(5, 'sftp', 'SFTP', '/icon/terminal.svg')) b (n, slug, name, icon)
+	  LEFT JOIN sums ON sums.kind = b.slug LEFT JOIN seen ON seen.kind = b.slug;
 	RETURN v_apps;
 END
 $$;
@@ -260,7 +261,7 @@ BEGIN
 	WITH use AS (
 		SELECT t.start_time, t.template_id, t.user_id, k.key AS slug, k.value::integer AS mins
 		  FROM coder.template_usage_stats t, jsonb_each_text(t.app_usage_mins) k
-		 WHERE t.start_time >= since AND t.end_time <= until AND (of IS NULL OR t.template_id = ANY (of))
+		 WHERE t.start_time >= since AND t.start_time < until AND (of IS NULL OR t.template_id = ANY (of))
 	), named AS (
 		-- What a template calls its app now.
 		SELECT DISTINCT ON (v.template_id, p.slug) v.template_id, p.slug, p.display_name, p.icon
@@ -319,24 +320,25 @@ $$;
 COMMENT ON FUNCTION coder.insights_parameters(timestamptz, timestamptz, uuid[]) IS
 	'TemplateParameterUsage: the values in the latest build of each workspace that was built in that time.';
 
-CREATE OR REPLACE FUNCTION coder.insights_intervals(since timestamptz, until timestamptz, of uuid[], name text, shift interval) RETURNS jsonb
+CREATE OR REPLACE FUNCTION coder.insights_intervals(since timestamptz, until timestamptz, of uuid[], name text, zone text) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	v_step CONSTANT interval := CASE name WHEN 'week' THEN interval '7 days' ELSE interval '1 day' END;
 	v_reports jsonb;
 BEGIN
-	SELECT jsonb_agg(jsonb_build_object('start_time', coder.ts_at(i.since, shift), 'end_time', coder.ts_at(i.until, shift),
+	SELECT jsonb_agg(jsonb_build_object('start_time', coder.ts_at(i.since, i.since AT TIME ZONE zone - i.since AT TIME ZONE 'UTC'),
+			'end_time', coder.ts_at(i.until, i.until AT TIME ZONE zone - i.until AT TIME ZONE 'UTC'),
 			'template_ids', u.templates, 'interval', name, 'active_users', u.users) ORDER BY i.since) INTO v_reports
-	  FROM (SELECT g AT TIME ZONE 'UTC' AS since, least((g + v_step) AT TIME ZONE 'UTC', until) AS until
-			  FROM generate_series(since AT TIME ZONE 'UTC', until AT TIME ZONE 'UTC' - interval '1 microsecond', v_step) g) i,
+	  FROM (SELECT g AT TIME ZONE zone AS since, least((g + v_step) AT TIME ZONE zone, until) AS until
+			  FROM generate_series(since AT TIME ZONE zone, until AT TIME ZONE zone - interval '1 microsecond', v_step) g) i,
 		   LATERAL (SELECT count(DISTINCT t.user_id) AS users, coalesce(jsonb_agg(DISTINCT t.template_id ORDER BY t.template_id), '[]') AS templates
 					  FROM coder.template_usage_stats t
-					 WHERE t.start_time >= i.since AND t.end_time <= i.until AND (of IS NULL OR t.template_id = ANY (of))) u;
+					 WHERE t.start_time >= i.since AND t.start_time < i.until AND (of IS NULL OR t.template_id = ANY (of))) u;
 	RETURN coalesce(v_reports, '[]');
 END
 $$;
-COMMENT ON FUNCTION coder.insights_intervals(timestamptz, timestamptz, uuid[], text, interval) IS
-	'TemplateInsightsIntervalReport for each day or week; the last one may be shorter.';
+COMMENT ON FUNCTION coder.insights_intervals(timestamptz, timestamptz, uuid[], text, text) IS
+	'TemplateInsightsIntervalReport for each day or week of a zone, those when clocks change included; the last one may be shorter.';
 
 CREATE OR REPLACE FUNCTION coder.ts_at(t timestamptz, shift interval) RETURNS text
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -356,16 +358,20 @@ DECLARE
 	r record;
 	v_of uuid[];
 	v_interval CONSTANT text := coalesce(req.query ->> 'interval', '');
+	v_zone text;
 	v_sections text[] := coalesce(coder.query_list(req, 'sections'), '{}');
 	v_answer jsonb := '{}';
 	v_whole record;
 BEGIN
-	SELECT * INTO r FROM coder.insights_range(req, '{interval,sections}');
+	SELECT * INTO r FROM coder.insights_range(req, '{interval,sections,timezone}');
+	-- Without a zone's name, all days are those of end_time's offset (POSIX counts west of Greenwich).
+	v_zone := CASE WHEN coalesce(req.query ->> 'timezone', '') <> '' THEN coder.query_zone(req)
+				   ELSE format('<Z>%s%s', CASE WHEN r.shift > interval '0' THEN '-' ELSE '+' END, to_char(greatest(r.shift, -r.shift), 'HH24:MI:SS')) END;
 	IF v_interval NOT IN ('', 'day', 'week') THEN
 		PERFORM coder.raise_insights('interval', 'must be one of [day week]');
 	ELSIF NOT v_sections <@ '{interval_reports,report}'::text[] THEN
 		PERFORM coder.raise_insights('sections', 'must be one of [interval_reports report]');
-	ELSIF v_interval = 'week' AND extract(epoch FROM r.end_time - r.start_time)::bigint / 86400 % 7 NOT IN (0, 6) THEN
+	ELSIF v_interval = 'week' AND ((r.end_time AT TIME ZONE v_zone)::date - (r.start_time AT TIME ZONE v_zone)::date) % 7 NOT IN (0, 6) THEN
 		PERFORM coder.raise(400, 'Query parameter has invalid value.', 'Last report interval should have at least 6 days.');
 	END IF;
 	v_of := coder.insights_templates_of(req);
@@ -379,13 +385,13 @@ BEGIN
 	END IF;
 	IF v_interval <> '' AND (v_sections = '{}' OR 'interval_reports' = ANY (v_sections)) THEN
 		v_answer := v_answer || jsonb_build_object('interval_reports',
-			coder.insights_intervals(r.start_time, r.end_time, v_of, v_interval, r.shift));
+			coder.insights_intervals(r.start_time, r.end_time, v_of, v_interval, v_zone));
 	END IF;
 	RETURN coder.reply(200, v_answer);
 END
 $$;
 COMMENT ON FUNCTION coder.insights_templates(coder.request) IS
-	'GET /insights/templates?start_time=&end_time=&interval=&sections=&template_ids=: who used which apps, and which parameters workspaces have.';
+	'GET /insights/templates?start_time=&end_time=&interval=&sections=&template_ids=&timezone=: who used which apps, and which parameters workspaces have.';
 
 CREATE OR REPLACE FUNCTION coder.insights_activity(req coder.request) RETURNS coder.response
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -400,7 +406,7 @@ BEGIN
 			'avatar_url', u.avatar_url, 'seconds', x.seconds) ORDER BY u.username COLLATE "C"), '[]') INTO v_users
 	  FROM (SELECT y.user_id, 60 * sum(y.mins) AS seconds,
 				   (SELECT jsonb_agg(DISTINCT t ORDER BY t) FROM coder.template_usage_stats z, LATERAL (SELECT z.template_id AS t) s
-					 WHERE z.user_id = y.user_id AND z.start_time >= r.start_time AND z.end_time <= r.end_time
+					 WHERE z.user_id = y.user_id AND z.start_time >= r.start_time AND z.start_time < r.end_time
 					   AND (v_of IS NULL OR z.template_id = ANY (v_of))) AS templates
 			  FROM coder.insights_usage(r.start_time, r.end_time, v_of) y WHERE y.kind = '' GROUP BY y.user_id) x
 	  JOIN coder.users u ON u.id = x.user_id;
@@ -428,7 +434,7 @@ BEGIN
 				   percentile_cont(0.5) WITHIN GROUP (ORDER BY t.median_latency_ms) AS p50,
 				   percentile_cont(0.95) WITHIN GROUP (ORDER BY t.median_latency_ms) AS p95
 			  FROM coder.template_usage_stats t
-			 WHERE t.start_time >= r.start_time AND t.end_time <= r.end_time AND (v_of IS NULL OR t.template_id = ANY (v_of))
+			 WHERE t.start_time >= r.start_time AND t.start_time < r.end_time AND (v_of IS NULL OR t.template_id = ANY (v_of))
 			 GROUP BY t.user_id) x
 	  JOIN coder.users u ON u.id = x.user_id;
 	RETURN coder.reply(200, jsonb_build_object('report', jsonb_build_object('start_time', coder.ts_at(r.start_time, r.shift),

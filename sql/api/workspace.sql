@@ -352,18 +352,6 @@ $$;
 COMMENT ON FUNCTION coder.workspace_autoupdates(coder.request) IS
 	'PUT /workspaces/{workspace}/autoupdates: always or never.';
 
-CREATE OR REPLACE FUNCTION coder.workspace_usage(req coder.request) RETURNS coder.response
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	w coder.workspaces := coder.param_workspace(req, 'update');
-BEGIN
-	UPDATE coder.workspaces SET last_used_at = now() WHERE id = w.id AND last_used_at < now();
-	RETURN coder.reply(204, NULL::text);
-END
-$$;
-COMMENT ON FUNCTION coder.workspace_usage(coder.request) IS
-	'POST /workspaces/{workspace}/usage: somebody uses it now.';
-
 CREATE OR REPLACE FUNCTION coder.workspace_resolve_autostart(req coder.request) RETURNS coder.response
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -640,7 +628,6 @@ INSERT INTO coder.routes (area, method, pattern, function) VALUES
 	('workspace', 'PUT', '/api/v2/workspaces/{workspace}/favorite', 'workspace_favorite'),
 	('workspace', 'DELETE', '/api/v2/workspaces/{workspace}/favorite', 'workspace_favorite'),
 	('workspace', 'PUT', '/api/v2/workspaces/{workspace}/autoupdates', 'workspace_autoupdates'),
-	('workspace', 'POST', '/api/v2/workspaces/{workspace}/usage', 'workspace_usage'),
 	('workspace', 'GET', '/api/v2/workspaces/{workspace}/resolve-autostart', 'workspace_resolve_autostart'),
 	('workspace', 'GET', '/api/v2/workspaces/{workspace}/watch', 'workspace_watch'),
 	('workspace', 'GET', '/api/v2/workspaces/{workspace}/watch-ws', 'workspace_watch_ws');

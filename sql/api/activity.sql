@@ -1,0 +1,244 @@
+-- SPDX-License-Identifier: MIT
+--
+-- activity.sql
+--   Samples of what goes on in workspaces: from agents, from clients that say
+--   they use one; what a workspace gains by it; the deployment's sums.
+
+CREATE OR REPLACE FUNCTION coder.usage_collected() RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN coalesce(coder.setting('stats_collection_usage_stats_enable'), 'true') <> 'false';
+END
+$$;
+COMMENT ON FUNCTION coder.usage_collected() IS
+	'Are samples stored and reports made of them? False: by CODER_STATS_COLLECTION_USAGE_STATS_ENABLE.';
+
+CREATE OR REPLACE FUNCTION coder.report_kept(wanted text, age interval) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	k coder.kept_reports;
+BEGIN
+	SELECT * INTO k FROM coder.kept_reports r WHERE r.name = wanted;
+	-- A clock that was set back must not keep a report for longer.
+	IF k.made_at > clock_timestamp() - age AND k.made_at <= clock_timestamp() THEN
+		RETURN k.report;
+	END IF;
+	-- Who comes while another makes a new one takes what there is.
+	IF k.made_at <= clock_timestamp() AND k.made_at > clock_timestamp() - 3 * age
+		AND NOT pg_try_advisory_xact_lock(hashtext('coder.report'), hashtext(wanted)) THEN
+		RETURN k.report;
+	END IF;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION coder.report_kept(text, interval) IS
+	'A report that is young enough; NULL: the caller makes one and gives it to coder.report_keep.';
+
+CREATE OR REPLACE FUNCTION coder.report_keep(wanted text, made jsonb) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF NOT current_setting('transaction_read_only')::boolean THEN
+		INSERT INTO coder.kept_reports AS k (name, made_at, report) VALUES (wanted, clock_timestamp(), made)
+		ON CONFLICT (name) DO UPDATE SET made_at = excluded.made_at, report = excluded.report;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION coder.report_keep(text, jsonb) IS 'Keeps a report for coder.report_kept; not on a standby.';
+
+CREATE OR REPLACE FUNCTION coder.sample_fault(agent uuid, negative integer, excessive integer, skewed integer) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	INSERT INTO coder.workspace_agent_sample_faults AS f (agent_id, negative, excessive, skewed, last_at)
+	VALUES (agent, sample_fault.negative, sample_fault.excessive, sample_fault.skewed, clock_timestamp())
+	ON CONFLICT (agent_id) DO UPDATE SET negative = f.negative + excluded.negative, excessive = f.excessive + excluded.excessive,
+		skewed = f.skewed + excluded.skewed, last_at = excluded.last_at;
+END
+$$;
+COMMENT ON FUNCTION coder.sample_fault(uuid, integer, integer, integer) IS 'Counts figures of an agent that were not taken at their word.';
+
+CREATE OR REPLACE FUNCTION coder.sample_add(w coder.workspaces, agent uuid, s jsonb, by_usage boolean, at timestamptz) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	most CONSTANT bigint := 1000000;				-- connections, sessions
+	most_packets CONSTANT bigint := 1000000000000;
+	most_bytes CONSTANT bigint := 1000000000000000;
+	most_latency CONSTANT double precision := 3600000;
+	by_client CONSTANT boolean := coder.experiment('workspace-usage');
+	v_protos jsonb := coalesce(nullif(s -> 'connections_by_proto', 'null'), '{}');
+	x record;
+	v_negative integer;
+	v_excessive integer := 0;
+	v_latency double precision;
+	v_active boolean;
+BEGIN
+	SELECT coalesce(connection_count, 0) AS connections, coalesce(rx_packets, 0) AS rx_packets, coalesce(rx_bytes, 0) AS rx_bytes,
+		   coalesce(tx_packets, 0) AS tx_packets, coalesce(tx_bytes, 0) AS tx_bytes, coalesce(connection_median_latency_ms, -1) AS latency,
+		   coalesce(session_count_vscode, 0) AS vscode, coalesce(session_count_jetbrains, 0) AS jetbrains,
+		   coalesce(session_count_reconnecting_pty, 0) AS pty, coalesce(session_count_ssh, 0) AS ssh
+	  INTO x
+	  FROM jsonb_to_record(s) AS (connection_count bigint, rx_packets bigint, rx_bytes bigint, tx_packets bigint, tx_bytes bigint,
+			connection_median_latency_ms double precision, session_count_vscode bigint, session_count_jetbrains bigint,
+			session_count_reconnecting_pty bigint, session_count_ssh bigint);
+	v_negative := (x.connections < 0)::integer + (x.rx_packets < 0)::integer + (x.rx_bytes < 0)::integer + (x.tx_packets < 0)::integer
+		+ (x.tx_bytes < 0)::integer + (x.vscode < 0)::integer + (x.jetbrains < 0)::integer + (x.pty < 0)::integer + (x.ssh < 0)::integer;
+	-- Infinity and NaN are above every number.
+	v_excessive := (greatest(x.connections, x.vscode, x.jetbrains, x.pty, x.ssh) > most)::integer
+		+ (greatest(x.rx_packets, x.tx_packets) > most_packets)::integer + (greatest(x.rx_bytes, x.tx_bytes) > most_bytes)::integer
+		+ (x.latency > most_latency)::integer;
+	v_latency := CASE WHEN x.latency > most_latency OR x.latency < 0 THEN -1 ELSE x.latency END;
+	IF jsonb_typeof(v_protos) <> 'object' OR octet_length(v_protos::text) > 4096 THEN
+		v_protos := '{}';
+		v_excessive := v_excessive + 1;
+	END IF;
+	IF v_negative + v_excessive > 0 THEN
+		PERFORM coder.sample_fault(agent, v_negative, v_excessive, 0);
+	END IF;
+	-- Where clients tell of their sessions, those of agents would count twice.
+	IF by_client AND NOT by_usage THEN
+		x.vscode := 0;
+		x.jetbrains := 0;
+		x.pty := 0;
+		x.ssh := 0;
+	END IF;
+	v_active := CASE WHEN by_client THEN greatest(x.vscode, x.jetbrains, x.pty, x.ssh) > 0 ELSE x.connections > 0 END;
+	IF coder.usage_collected() THEN
+		INSERT INTO coder.workspace_agent_stats
+			(created_at, user_id, agent_id, workspace_id, template_id, connections_by_proto, connection_count,
+			 rx_packets, rx_bytes, tx_packets, tx_bytes, connection_median_latency_ms, session_count_vscode,
+			 session_count_jetbrains, session_count_reconnecting_pty, session_count_ssh, usage)
+		VALUES (at, w.owner_id, agent, w.id, w.template_id, v_protos, least(greatest(x.connections, 0), most),
+			least(greatest(x.rx_packets, 0), most_packets), least(greatest(x.rx_bytes, 0), most_bytes),
+			least(greatest(x.tx_packets, 0), most_packets), least(greatest(x.tx_bytes, 0), most_bytes), v_latency,
+			least(greatest(x.vscode, 0), most), least(greatest(x.jetbrains, 0), most), least(greatest(x.pty, 0), most),
+			least(greatest(x.ssh, 0), most), by_usage);
+	END IF;
+	IF v_active THEN
+		PERFORM coder.bump_activity(w, at);
+	END IF;
+	RETURN v_active;
+END
+$$;
+COMMENT ON FUNCTION coder.sample_add(coder.workspaces, uuid, jsonb, boolean, timestamptz) IS
+	'Stores a sample (Stats of the agent''s RPC), of an agent or, by_usage, of a client; impossible figures become the nearest possible and are counted. True: somebody works there, and the workspace''s deadline moved with it.';
+
+CREATE OR REPLACE FUNCTION coder.workspace_usage(req coder.request) RETURNS coder.response
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	w coder.workspaces := coder.param_workspace(req, 'update');
+	fields CONSTANT jsonb := '{"vscode": "session_count_vscode", "jetbrains": "session_count_jetbrains",
+		"reconnecting-pty": "session_count_reconnecting_pty", "ssh": "session_count_ssh"}';
+	body jsonb;
+	v_agent uuid;
+	v_app text;
+BEGIN
+	UPDATE coder.workspaces SET last_used_at = now() WHERE id = w.id AND last_used_at < now();
+	IF NOT coder.experiment('workspace-usage') OR req.body IS NULL THEN
+		RETURN coder.reply(204, NULL::text);
+	END IF;
+	body := coder.body(req);
+	IF coalesce(body ->> 'agent_id', '') <> '' AND coder.try_uuid(body ->> 'agent_id') IS NULL THEN
+		PERFORM coder.raise(400, 'Request body must be valid JSON.', format('"%s" is no UUID.', body ->> 'agent_id'));
+	END IF;
+	v_agent := nullif(coder.try_uuid(body ->> 'agent_id'), '00000000-0000-0000-0000-000000000000');
+	v_app := coalesce(body ->> 'app_name', '');
+	IF v_agent IS NULL AND v_app = '' THEN
+		RETURN coder.reply(204, NULL::text);
+	ELSIF v_agent IS NULL THEN
+		PERFORM coder.raise(400, 'Invalid request', NULL, jsonb_build_array(coder.validation('agent_id', 'must be set when app_name is set')));
+	ELSIF v_app = '' THEN
+		PERFORM coder.raise(400, 'Invalid request', NULL, jsonb_build_array(coder.validation('app_name', 'must be set when agent_id is set')));
+	ELSIF NOT fields ? v_app THEN
+		PERFORM coder.raise(400, 'Invalid request', NULL,
+			jsonb_build_array(coder.validation('app_name', 'must be one of [vscode jetbrains reconnecting-pty ssh]')));
+	ELSIF NOT EXISTS (SELECT FROM coder.workspace_agents a JOIN coder.workspace_resources r ON r.id = a.resource_id
+			JOIN coder.workspace_builds b ON b.job_id = r.job_id WHERE a.id = v_agent AND b.workspace_id = w.id) THEN
+		PERFORM coder.raise_not_found();
+	END IF;
+	IF coder.sample_add(w, v_agent, jsonb_build_object('connection_count', 1, fields ->> v_app, 1), true, clock_timestamp()) THEN
+		PERFORM coder.workspace_event(w.id, w.owner_id, 'stats_update', v_agent);
+	END IF;
+	RETURN coder.reply(204, NULL::text);
+END
+$$;
+COMMENT ON FUNCTION coder.workspace_usage(coder.request) IS
+	'POST /workspaces/{workspace}/usage: somebody uses it now; with the experiment workspace-usage and agent_id, app_name: by which app. Errors: 400, 404 (also an agent of another workspace).';
+
+CREATE OR REPLACE FUNCTION coder.deployment_sessions(since timestamptz, OUT rx_bytes bigint, OUT tx_bytes bigint, OUT p50 double precision,
+	OUT p95 double precision, OUT vscode bigint, OUT ssh bigint, OUT jetbrains bigint, OUT reconnecting_pty bigint)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	-- A session is there while its agent tells of it; one whose agent fell silent is over.
+	v_fresh CONSTANT timestamptz := clock_timestamp()
+		- greatest(interval '90 seconds', 3 * coder.setting_seconds('agent_stats_refresh_interval', 30) * interval '1 second');
+	v_usage CONSTANT boolean := coder.experiment('workspace-usage');
+BEGIN
+	SELECT coalesce(sum(s.rx_bytes), 0), coalesce(sum(s.tx_bytes), 0),
+		   coalesce(percentile_cont(0.5) WITHIN GROUP (ORDER BY s.connection_median_latency_ms) FILTER (WHERE s.connection_median_latency_ms > 0), -1),
+		   coalesce(percentile_cont(0.95) WITHIN GROUP (ORDER BY s.connection_median_latency_ms) FILTER (WHERE s.connection_median_latency_ms > 0), -1)
+	  INTO rx_bytes, tx_bytes, p50, p95
+	  FROM coder.workspace_agent_stats s WHERE s.created_at > since;
+	IF v_usage THEN
+		-- A client tells of one session, once a minute.
+		SELECT count(DISTINCT s.agent_id) FILTER (WHERE s.session_count_vscode > 0), count(DISTINCT s.agent_id) FILTER (WHERE s.session_count_ssh > 0),
+			   count(DISTINCT s.agent_id) FILTER (WHERE s.session_count_jetbrains > 0), count(DISTINCT s.agent_id) FILTER (WHERE s.session_count_reconnecting_pty > 0)
+		  INTO vscode, ssh, jetbrains, reconnecting_pty
+		  FROM coder.workspace_agent_stats s WHERE s.created_at > v_fresh AND s.usage;
+	ELSE
+		SELECT coalesce(sum(n.session_count_vscode), 0), coalesce(sum(n.session_count_ssh), 0),
+			   coalesce(sum(n.session_count_jetbrains), 0), coalesce(sum(n.session_count_reconnecting_pty), 0)
+		  INTO vscode, ssh, jetbrains, reconnecting_pty
+		  FROM (SELECT DISTINCT ON (s.agent_id) s.* FROM coder.workspace_agent_stats s
+				 WHERE s.created_at > v_fresh AND NOT s.usage ORDER BY s.agent_id, s.created_at DESC) n;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION coder.deployment_sessions(timestamptz) IS
+	'Bytes and latency of all workspaces since a time, and the sessions that there are now, by editor.';
+
+CREATE OR REPLACE FUNCTION coder.deployment_report() RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_now CONSTANT timestamptz := clock_timestamp();
+	v_since CONSTANT timestamptz := v_now - interval '15 minutes';
+	v_next CONSTANT interval := coder.setting_seconds('agent_stats_refresh_interval', 30) * interval '1 second';
+	v_counts jsonb;
+	x record;
+BEGIN
+	SELECT jsonb_object_agg(s.state, s.n) INTO v_counts
+	  FROM (SELECT CASE WHEN j.job_status = 'pending' THEN 'pending' WHEN j.job_status IN ('running', 'canceling') THEN 'building'
+						WHEN j.job_status IN ('failed', 'canceled', 'unknown') THEN 'failed' WHEN b.transition = 'start' THEN 'running' ELSE 'stopped' END AS state,
+				   count(*) AS n
+			  FROM coder.workspaces w
+			  JOIN coder.workspace_builds b ON b.id = w.latest_build_id
+			  JOIN coder.provisioner_jobs j ON j.id = b.job_id
+			 WHERE NOT w.deleted GROUP BY 1) s;
+	x := coder.deployment_sessions(v_since);
+	RETURN jsonb_build_object('aggregated_from', coder.ts(v_since), 'collected_at', coder.ts(v_now), 'next_update_at', coder.ts(v_now + v_next),
+		'workspaces', '{"pending": 0, "building": 0, "running": 0, "failed": 0, "stopped": 0}' || coalesce(v_counts, '{}')
+			|| jsonb_build_object('connection_latency_ms', jsonb_build_object('P50', x.p50, 'P95', x.p95), 'rx_bytes', x.rx_bytes, 'tx_bytes', x.tx_bytes),
+		'session_count', jsonb_build_object('vscode', x.vscode, 'ssh', x.ssh, 'jetbrains', x.jetbrains, 'reconnecting_pty', x.reconnecting_pty));
+END
+$$;
+COMMENT ON FUNCTION coder.deployment_report() IS 'DeploymentStats, made now.';
+
+CREATE OR REPLACE FUNCTION coder.deployment_stats(req coder.request) RETURNS coder.response
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_report jsonb;
+BEGIN
+	PERFORM coder.require('read', 'deployment_stats');
+	v_report := coder.report_kept('deployment_stats', coder.setting_seconds('agent_stats_refresh_interval', 30) * interval '1 second');
+	IF v_report IS NULL THEN
+		v_report := coder.deployment_report();
+		PERFORM coder.report_keep('deployment_stats', v_report);
+	END IF;
+	RETURN coder.reply(200, v_report);
+END
+$$;
+COMMENT ON FUNCTION coder.deployment_stats(coder.request) IS
+	'GET /deployment/stats: the state of the deployment, made anew at most once an interval of the agents'' statistics.';
+
+DELETE FROM coder.routes WHERE area = 'activity';
+INSERT INTO coder.routes (area, method, pattern, function, read_only) VALUES
+	('activity', 'POST', '/api/v2/workspaces/{workspace}/usage', 'workspace_usage', false),
+	('activity', 'GET', '/api/v2/deployment/stats', 'deployment_stats', false);
