@@ -44,20 +44,61 @@ result_block(const json_t *part)
 	return block;
 }
 
-/* A block without a signature would be refused. */
+static const json_t *
+own_metadata(const json_t *part, const char *key)
+{
+	return json_object_get(json_object_get(json_object_get(part, "provider_metadata"), "anthropic"), key);
+}
+
+/* Thoughts are told again as they were said.  A block without a signature would be refused. */
 static json_t *
 thinking_block(const json_t *part)
 {
 	const json_t *signature = json_object_get(part, "signature");
+	const json_t *redacted = own_metadata(part, "redacted_data");
 
+	if (json_is_string(redacted))
+		return json_pack("{s:s, s:O}", "type", "redacted_thinking", "data", redacted);
 	return json_is_string(signature)
 			   ? json_pack("{s:s, s:O, s:O}", "type", "thinking", "thinking", json_object_get(part, "text"), "signature", signature)
 			   : NULL;
 }
 
-/* What a part is told as; NULL: not at all. */
+static const json_t *
+find_result(const json_t *content, const char *call)
+{
+	size_t i;
+	json_t *part;
+
+	json_array_foreach(content, i, part)
+	{
+		const char *type = json_string_value(json_object_get(part, "type"));
+		const char *id = json_string_value(json_object_get(part, "tool_call_id"));
+
+		if (type != NULL && strcmp(type, "tool-result") == 0 && id != NULL && strcmp(id, call) == 0 && own_metadata(part, "content") != NULL)
+			return part;
+	}
+	return NULL;
+}
+
+/* A call of Anthropic's own tools, told with its result only, and the result; other providers' are not told. */
 static json_t *
-block_of(const json_t *part, bool thoughts)
+own_tool_block(const json_t *part, const json_t *content)
+{
+	const char *type = json_string_value(json_object_get(part, "type"));
+	const json_t *id = json_object_get(part, "tool_call_id");
+
+	if (!json_is_string(id) || find_result(content, json_string_value(id)) == NULL)
+		return NULL;
+	if (strcmp(type, "tool-call") == 0)
+		return json_pack("{s:s, s:O, s:O?, s:O?}", "type", "server_tool_use", "id", id, "name", json_object_get(part, "tool_name"), "input",
+						 json_object_get(part, "args"));
+	return json_pack("{s:s, s:O, s:O}", "type", "web_search_tool_result", "tool_use_id", id, "content", own_metadata(part, "content"));
+}
+
+/* What a part of content is told as; NULL: not at all. */
+static json_t *
+block_of(const json_t *part, const json_t *content, bool thoughts)
 {
 	const char *type = json_string_value(json_object_get(part, "type"));
 	const char *media;
@@ -71,9 +112,11 @@ block_of(const json_t *part, bool thoughts)
 		return text_block(json_string_value(json_object_get(part, "text")));
 	if (strcmp(type, "reasoning") == 0)
 		return thoughts ? thinking_block(part) : NULL;
+	if (json_is_true(json_object_get(part, "provider_executed")))
+		return own_tool_block(part, content);
 	if (strcmp(type, "tool-result") == 0)
 		return result_block(part);
-	if (strcmp(type, "tool-call") == 0 && !json_is_true(json_object_get(part, "provider_executed")))
+	if (strcmp(type, "tool-call") == 0)
 		return json_pack("{s:s, s:O, s:O, s:O}", "type", "tool_use", "id", json_object_get(part, "tool_call_id"), "name",
 						 json_object_get(part, "tool_name"), "input", json_object_get(part, "args"));
 	if (provider_file_data(part, &media, &data))
@@ -98,7 +141,7 @@ add_message(json_t *messages, const char *role, const json_t *content, bool thou
 
 	json_array_foreach(content, i, part)
 	{
-		json_t *block = block_of(part, thoughts);
+		json_t *block = block_of(part, content, thoughts);
 
 		if (block == NULL)
 			continue;
@@ -111,14 +154,20 @@ add_message(json_t *messages, const char *role, const json_t *content, bool thou
 	}
 }
 
+/* Thoughts take no marker: the last block that is none gets it. */
 static void
 mark_for_cache(json_t *blocks)
 {
-	json_t *last = json_array_get(blocks, json_array_size(blocks) - 1);
-	const char *type = json_string_value(json_object_get(last, "type"));
+	for (size_t i = json_array_size(blocks); i-- > 0;)
+	{
+		json_t *block = json_array_get(blocks, i);
+		const char *type = json_string_value(json_object_get(block, "type"));
 
-	if (type != NULL && strcmp(type, "thinking") != 0)
-		json_object_set_new(last, "cache_control", json_pack("{s:s}", "type", "ephemeral"));
+		if (type == NULL || strcmp(type, "thinking") == 0 || strcmp(type, "redacted_thinking") == 0)
+			continue;
+		json_object_set_new(block, "cache_control", json_pack("{s:s}", "type", "ephemeral"));
+		return;
+	}
 }
 
 static void
@@ -155,6 +204,26 @@ add_history(json_t *body, const json_t *history, bool thoughts)
 	json_object_set_new(body, "messages", messages);
 }
 
+/* Anthropic's own search, which Bedrock does not have. */
+static json_t *
+search_tool(const ProviderAsk *ask, const json_t *own)
+{
+	static const char *const domains[] = {"allowed_domains", "blocked_domains"};
+	json_t *tool;
+
+	if (!json_is_true(json_object_get(own, "web_search_enabled")) || ask->tool_choice != NULL || strcmp(ask->provider, "anthropic") != 0)
+		return NULL;
+	tool = json_pack("{s:s, s:s}", "type", "web_search_20250305", "name", "web_search");
+	/* One of the two lists only. */
+	for (int i = 0; i < 2; i++)
+		if (json_array_size(json_object_get(own, domains[i])) > 0)
+		{
+			json_object_set(tool, domains[i], json_object_get(own, domains[i]));
+			break;
+		}
+	return tool;
+}
+
 static void
 add_tools(json_t *body, const ProviderAsk *ask, const json_t *own)
 {
@@ -167,6 +236,9 @@ add_tools(json_t *body, const ProviderAsk *ask, const json_t *own)
 		json_array_append_new(tools, json_pack("{s:O, s:O, s:O}", "name", json_object_get(tool, "name"), "description",
 											   json_object_get(tool, "description"), "input_schema", json_object_get(tool, "input_schema")));
 	}
+	tool = search_tool(ask, own);
+	if (tool != NULL)
+		json_array_append_new(tools, tool);
 	if (json_array_size(tools) > 0)
 	{
 		json_object_set(body, "tools", tools);
@@ -211,20 +283,30 @@ add_options(json_t *body, const ProviderAsk *ask, const json_t *own)
 			json_object_set(body, numbers[i], json_object_get(ask->options, numbers[i]));
 }
 
+json_t *
+provider_anthropic_body(const ProviderAsk *ask)
+{
+	const json_t *own = json_object_get(json_object_get(ask->options, "provider_options"), "anthropic");
+	json_t *body = json_object();
+
+	add_options(body, ask, own);
+	add_history(body, ask->history, !json_is_false(json_object_get(own, "send_reasoning")));
+	add_tools(body, ask, own);
+	return body;
+}
+
 static bool
 make_request(const ProviderAsk *ask, ProviderRequest *request, const char **error)
 {
-	const json_t *own = json_object_get(json_object_get(ask->options, "provider_options"), "anthropic");
 	size_t len = strlen(ask->base_url);
 	bool versioned;
-	json_t *body = json_pack("{s:s, s:b}", "model", ask->model, "stream", 1);
+	json_t *body = provider_anthropic_body(ask);
 
 	while (len > 0 && ask->base_url[len - 1] == '/')
 		len--;
 	versioned = len > 3 && memcmp(ask->base_url + len - 3, "/v1", 3) == 0;
-	add_options(body, ask, own);
-	add_history(body, ask->history, !json_is_false(json_object_get(own, "send_reasoning")));
-	add_tools(body, ask, own);
+	json_object_set_new(body, "model", json_string(ask->model));
+	json_object_set_new(body, "stream", json_true());
 	request->url = provider_url(ask->base_url, "https://api.anthropic.com", versioned ? "/messages" : "/v1/messages");
 	request->body = json_dumps(body, JSON_COMPACT);
 	json_decref(body);
@@ -255,25 +337,62 @@ take_usage(Stream *stream, const json_t *usage)
 	u->total = (int64_t) ((uint64_t) u->input + (uint64_t) u->output);
 }
 
+/* What was found: for people title and address, for Anthropic itself all of it. */
+static void
+take_search(Stream *stream, int index, const json_t *block)
+{
+	json_t *content = json_object_get(block, "content");
+	json_t *result = json_array();
+	json_t *part;
+	size_t i;
+	json_t *hit;
+
+	json_array_foreach(content, i, hit)
+	{
+		const char *url = json_string_value(json_object_get(hit, "url"));
+		const char *title = json_string_value(json_object_get(hit, "title"));
+
+		json_array_append_new(result, json_pack("{s:s*, s:s*}", "url", url, "title", title));
+		stream_source(stream, url, title);
+	}
+	part = json_pack("{s:s, s:O?, s:s, s:o, s:{s:{s:O?}}}", "type", "tool-result", "tool_call_id", json_object_get(block, "tool_use_id"),
+					 "tool_name", "web_search", "result", result, "provider_metadata", "anthropic", "content", content);
+	if (part != NULL && !json_is_array(content))
+	{
+		json_object_set_new(part, "result", json_pack("{s:O?}", "error", json_object_get(content, "error_code")));
+		json_object_set_new(part, "is_error", json_true());
+	}
+	stream_part(stream, index, part);
+}
+
 static void
 begin_block(Stream *stream, const json_t *root)
 {
 	const json_t *block = json_object_get(root, "content_block");
 	const char *type = json_string_value(json_object_get(block, "type"));
+	int index = (int) json_integer_value(json_object_get(root, "index"));
+	const json_t *data = json_object_get(block, "data");
+	StreamItem *item;
 
 	if (type == NULL)
 		return;
 	if (strcmp(type, "tool_use") == 0)
-		stream_call(stream, (int) json_integer_value(json_object_get(root, "index")), json_string_value(json_object_get(block, "id")),
-					json_string_value(json_object_get(block, "name")));
-	else if (strcmp(type, "thinking") == 0 && ++stream->n_thoughts > 1)
+		stream_call(stream, index, json_string_value(json_object_get(block, "id")), json_string_value(json_object_get(block, "name")));
+	else if (strcmp(type, "thinking") == 0)
+		stream_apart(stream);
+	else if (strcmp(type, "redacted_thinking") == 0 && json_is_string(data))
 	{
-		/* A signature is of one block; two that were put together have none. */
-		free(stream->signature);
-		stream->signature = NULL;
-		if (stream->reasoning.len > 0)
-			stream_reasoning(stream, "\n\n", 2);
+		stream_apart(stream);
+		item = stream_item(stream, STREAM_REASONING);
+		if (item != NULL)
+			stream_note(&item->metadata, "anthropic", "redacted_data", json_incref((json_t *) data));
+		stream_apart(stream);
 	}
+	else if (strcmp(type, "server_tool_use") == 0)
+		stream_part(stream, index, json_pack("{s:s, s:O?, s:O?, s:{}}", "type", "tool-call", "tool_call_id", json_object_get(block, "id"),
+											 "tool_name", json_object_get(block, "name"), "args"));
+	else if (strcmp(type, "web_search_tool_result") == 0)
+		take_search(stream, index, block);
 }
 
 static void
@@ -284,7 +403,10 @@ take_delta(Stream *stream, const json_t *root)
 	const json_t *text = json_object_get(delta, "text");
 	const json_t *thinking = json_object_get(delta, "thinking");
 	const json_t *json = json_object_get(delta, "partial_json");
-	const char *signature = json_string_value(json_object_get(delta, "signature"));
+	const json_t *signature = json_object_get(delta, "signature");
+	const json_t *citation = json_object_get(delta, "citation");
+	int index = (int) json_integer_value(json_object_get(root, "index"));
+	StreamCall *call;
 
 	if (type == NULL)
 		return;
@@ -292,11 +414,18 @@ take_delta(Stream *stream, const json_t *root)
 		stream_text(stream, json_string_value(text), json_string_length(text));
 	else if (strcmp(type, "thinking_delta") == 0 && json_is_string(thinking))
 		stream_reasoning(stream, json_string_value(thinking), json_string_length(thinking));
-	else if (strcmp(type, "signature_delta") == 0 && signature != NULL && stream->n_thoughts <= 1)
-		stream_sign(stream, &stream->signature, signature);
+	else if (strcmp(type, "signature_delta") == 0 && json_is_string(signature))
+		stream_sign(stream, json_string_value(signature), json_string_length(signature));
+	else if (strcmp(type, "citations_delta") == 0)
+		stream_source(stream, json_string_value(json_object_get(citation, "url")), json_string_value(json_object_get(citation, "title")));
 	else if (strcmp(type, "input_json_delta") == 0 && json_is_string(json))
-		stream_call_args(stream, stream_find_call(stream, (int) json_integer_value(json_object_get(root, "index"))),
-						 json_string_value(json), json_string_length(json));
+	{
+		call = stream_find_call(stream, index);
+		if (call != NULL)
+			stream_call_args(stream, call, json_string_value(json), json_string_length(json));
+		else
+			stream_part_args(stream, index, json_string_value(json), json_string_length(json));
+	}
 }
 
 static void
@@ -304,8 +433,10 @@ take_end(Stream *stream, const char *reason)
 {
 	if (stream->n_calls > 0)
 		stream->end = STREAM_TOOL_CALLS;
+	else if (reason != NULL && strcmp(reason, "pause_turn") == 0)
+		stream->end = STREAM_PAUSED;
 	else if (reason != NULL)
-		stream->end = strcmp(reason, "max_tokens") == 0 ? STREAM_LENGTH : STREAM_STOP;
+		stream->end = strcmp(reason, "max_tokens") == 0 || strcmp(reason, "model_context_window_exceeded") == 0 ? STREAM_LENGTH : STREAM_STOP;
 }
 
 /* The status that an error's type stands for, were it not told in the middle of a stream. */
@@ -350,6 +481,8 @@ take_event(Stream *stream, const char *name, const char *data, size_t len)
 		begin_block(stream, root);
 	else if (strcmp(type, "content_block_delta") == 0)
 		take_delta(stream, root);
+	else if (strcmp(type, "content_block_stop") == 0)
+		stream_part_done(stream, (int) json_integer_value(json_object_get(root, "index")));
 	else if (strcmp(type, "message_delta") == 0)
 	{
 		take_usage(stream, json_object_get(root, "usage"));

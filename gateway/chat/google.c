@@ -40,11 +40,21 @@ result_part(const json_t *part)
 static json_t *
 call_part(const json_t *part)
 {
-	json_t *made = json_pack("{s:{s:O, s:O}}", "functionCall", "name", json_object_get(part, "tool_name"), "args", json_object_get(part, "args"));
-	json_t *signature = json_object_get(part, "signature");
+	return json_pack("{s:{s:O, s:O}}", "functionCall", "name", json_object_get(part, "tool_name"), "args", json_object_get(part, "args"));
+}
+
+/* The signature that came with a part goes back with it. */
+static json_t *
+signed_part(const json_t *part, json_t *made)
+{
+	json_t *signature = json_object_get(json_object_get(json_object_get(part, "provider_metadata"), "google"), "thought_signature");
 
 	if (json_is_string(signature))
+	{
+		if (made == NULL)
+			made = json_pack("{s:s}", "text", "");
 		json_object_set(made, "thoughtSignature", signature);
+	}
 	return made;
 }
 
@@ -58,11 +68,13 @@ part_of(const json_t *part)
 	if (type == NULL)
 		return NULL;
 	if (strcmp(type, "text") == 0)
-		return text_part(json_string_value(json_object_get(part, "text")));
+		return signed_part(part, text_part(json_string_value(json_object_get(part, "text"))));
+	if (json_is_true(json_object_get(part, "provider_executed")))
+		return NULL;
 	if (strcmp(type, "tool-result") == 0)
 		return result_part(part);
-	if (strcmp(type, "tool-call") == 0 && !json_is_true(json_object_get(part, "provider_executed")))
-		return call_part(part);
+	if (strcmp(type, "tool-call") == 0)
+		return signed_part(part, call_part(part));
 	if (provider_file_data(part, &media, &data))
 		return json_pack("{s:{s:s, s:s}}", "inlineData", "mimeType", media, "data", data);
 	if (strcmp(type, "file-reference") == 0)
@@ -127,7 +139,9 @@ add_history(json_t *body, const json_t *history)
 static void
 add_tools(json_t *body, const ProviderAsk *ask)
 {
+	const json_t *own = json_object_get(json_object_get(ask->options, "provider_options"), "google");
 	json_t *tools = json_array();
+	json_t *made;
 	size_t i;
 	json_t *tool;
 
@@ -137,8 +151,14 @@ add_tools(json_t *body, const ProviderAsk *ask)
 											   json_object_get(tool, "description"), "parametersJsonSchema",
 											   json_object_get(tool, "input_schema")));
 	}
+	made = json_array();
 	if (json_array_size(tools) > 0)
-		json_object_set_new(body, "tools", json_pack("[{s:O}]", "functionDeclarations", tools));
+		json_array_append_new(made, json_pack("{s:O}", "functionDeclarations", tools));
+	if (json_is_true(json_object_get(own, "web_search_enabled")) && ask->tool_choice == NULL)
+		json_array_append_new(made, json_pack("{s:{}}", "googleSearch"));
+	if (json_array_size(made) > 0)
+		json_object_set(body, "tools", made);
+	json_decref(made);
 	json_decref(tools);
 	if (ask->tool_choice != NULL)
 		json_object_set_new(body, "toolConfig", json_pack("{s:{s:s, s:[s]}}", "functionCallingConfig", "mode", "ANY",
@@ -231,38 +251,22 @@ make_request(const ProviderAsk *ask, ProviderRequest *request, const char **erro
 
 /* Answers -------------------------------------------------------------------- */
 
-/* An id for a call that has none: no other call of the chat has it. */
-static void
-make_id(char buf[80], int index)
-{
-	char now[40];
-	int n = snprintf(buf, 80, "call_");
-
-	stream_now(now);
-	for (const char *p = now; *p != '\0'; p++)
-		if (isdigit((unsigned char) *p))
-			buf[n++] = *p;
-	snprintf(buf + n, 80 - (size_t) n, "_%d", index);
-}
-
 static void
 take_call(Stream *stream, const json_t *part)
 {
 	const json_t *function = json_object_get(part, "functionCall");
 	const char *id = json_string_value(json_object_get(function, "id"));
-	const char *signature = json_string_value(json_object_get(part, "thoughtSignature"));
-	char made[80];
+	json_t *signature = json_object_get(part, "thoughtSignature");
 	char *args;
 	StreamCall *call;
 
 	if (!json_is_object(function))
 		return;
-	make_id(made, stream->n_calls);
-	call = stream_call(stream, stream->n_calls, id != NULL && *id != '\0' ? id : made, json_string_value(json_object_get(function, "name")));
+	call = stream_call(stream, stream->n_calls, id, json_string_value(json_object_get(function, "name")));
 	if (call == NULL)
 		return;
-	if (signature != NULL)
-		stream_sign(stream, &call->signature, signature);
+	if (json_is_string(signature))
+		stream_note(&call->metadata, "google", "thought_signature", json_incref(signature));
 	args = json_dumps(json_object_get(function, "args"), JSON_COMPACT);
 	if (args != NULL)
 		stream_call_args(stream, call, args, strlen(args));
@@ -273,11 +277,18 @@ static void
 take_part(Stream *stream, const json_t *part)
 {
 	const json_t *text = json_object_get(part, "text");
+	json_t *signature = json_object_get(part, "thoughtSignature");
+	StreamItem *item;
 
 	if (json_is_string(text) && json_is_true(json_object_get(part, "thought")))
 		stream_reasoning(stream, json_string_value(text), json_string_length(text));
 	else if (json_is_string(text))
+	{
 		stream_text(stream, json_string_value(text), json_string_length(text));
+		item = json_is_string(signature) ? stream_item(stream, STREAM_TEXT) : NULL;
+		if (item != NULL)
+			stream_note(&item->metadata, "google", "thought_signature", json_incref(signature));
+	}
 	take_call(stream, part);
 }
 
@@ -296,6 +307,21 @@ take_usage(Stream *stream, const json_t *usage)
 	u->reasoning = thoughts;
 	u->output = (int64_t) ((uint64_t) json_integer_value(json_object_get(usage, "candidatesTokenCount")) + (uint64_t) thoughts);
 	u->total = json_integer_value(json_object_get(usage, "totalTokenCount"));
+}
+
+/* What Google's own search found. */
+static void
+take_sources(Stream *stream, const json_t *candidate)
+{
+	size_t i;
+	json_t *chunk;
+
+	json_array_foreach(json_object_get(json_object_get(candidate, "groundingMetadata"), "groundingChunks"), i, chunk)
+	{
+		const json_t *web = json_object_get(chunk, "web");
+
+		stream_source(stream, json_string_value(json_object_get(web, "uri")), json_string_value(json_object_get(web, "title")));
+	}
 }
 
 static void
@@ -341,6 +367,7 @@ take_event(Stream *stream, const char *name, const char *data, size_t len)
 	{
 		take_part(stream, part);
 	}
+	take_sources(stream, candidate);
 	take_usage(stream, json_object_get(root, "usageMetadata"));
 	take_end(stream, json_string_value(json_object_get(candidate, "finishReason")));
 	json_decref(root);

@@ -74,6 +74,8 @@ bool provider_file_data(const json_t *part, const char **media_type, const char 
 bool provider_openai_thinks(const char *model);
 /* The URL of a path of OpenAI's, Azure's or another's API that follows them; NULL with error where there is none. */
 char *provider_openai_url(const ProviderAsk *ask, const char *path, const char **error);
+/* Anthropic's body of a request, without model and stream. */
+json_t *provider_anthropic_body(const ProviderAsk *ask);
 /* The header that OpenAI's and Azure's APIs know the caller by. */
 bool provider_openai_key(const ProviderAsk *ask, ProviderRequest *request);
 

@@ -281,7 +281,9 @@ take_typed(Stream *stream, const char *type, const json_t *root)
 		take_item(stream, root, true);
 	else if (strcmp(type, "response.reasoning_summary_part.added") == 0)
 	{
-		if (stream->reasoning.len > 0)
+		const StreamItem *item = stream_item(stream, STREAM_REASONING);
+
+		if (item != NULL && item->text.len > 0)
 			stream_reasoning(stream, "\n\n", 2);
 	}
 	else if (strcmp(type, "response.completed") == 0 || strcmp(type, "response.incomplete") == 0)

@@ -142,12 +142,14 @@ proposed(const Stream *stream)
 			found = json_incref(json_object_get(args, "title"));
 			json_decref(args);
 		}
-	if (found == NULL && stream->text.len > 0)
+	if (found == NULL)
 	{
-		json_t *root = json_loadb(stream->text.bytes, stream->text.len, 0, NULL);
+		char *text = stream_said(stream);
+		json_t *root = text != NULL ? json_loads(text, 0, NULL) : NULL;
 
 		found = json_incref(json_object_get(root, "title"));
 		json_decref(root);
+		free(text);
 	}
 	return found;
 }

@@ -626,14 +626,15 @@ on_summary(void *arg, const Failure *failure)
 	json_t *messages;
 	char *text;
 
-	if (failure != NULL || t->exchange.stream.text.len == 0)
+	text = failure == NULL ? stream_said(&t->exchange.stream) : NULL;
+	if (text == NULL || *text == '\0')
 	{
+		free(text);
 		gw_log(GW_INFO, "chat %s: no summary could be made", t->id);
 		go_on_without(t);
 		return;
 	}
-	text = strndup(t->exchange.stream.text.bytes, t->exchange.stream.text.len);
-	messages = text != NULL ? summary_messages(t, text) : NULL;
+	messages = summary_messages(t, text);
 	free(text);
 	if (messages == NULL)
 	{
@@ -707,7 +708,7 @@ on_step_stored(void *arg, PGresult *result)
 	}
 	for (int i = 0; i < t->n_running; i++)
 		dynamic |= t->running[i].is_dynamic;
-	if (!t->interrupted && t->n_running == 0 && is_nearly_full(t))
+	if (!t->interrupted && t->n_running == 0 && t->exchange.stream.end != STREAM_PAUSED && is_nearly_full(t))
 	{
 		messages = step_messages(t);
 		json_array_extend(t->history, messages);
@@ -715,7 +716,7 @@ on_step_stored(void *arg, PGresult *result)
 		sum_up(t, true);
 		return;
 	}
-	if (t->interrupted || t->n_running == 0 || ++t->steps >= TURN_MAX_STEPS)
+	if (t->interrupted || (t->n_running == 0 && t->exchange.stream.end != STREAM_PAUSED) || ++t->steps >= TURN_MAX_STEPS)
 	{
 		finish(t, "waiting", NULL);
 		return;

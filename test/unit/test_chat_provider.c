@@ -45,7 +45,7 @@ static const char history[] =
 	"[{\"role\":\"system\",\"content\":[{\"type\":\"text\",\"text\":\"be brief\"}]},"
 	"{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"look\"},{\"type\":\"file\",\"media_type\":\"image/png\",\"data\":\"aGk=\"}]},"
 	"{\"role\":\"assistant\",\"content\":[{\"type\":\"reasoning\",\"text\":\"hm\",\"signature\":\"sig\"},{\"type\":\"text\",\"text\":\"I look\"},"
-	"{\"type\":\"tool-call\",\"tool_call_id\":\"c1\",\"tool_name\":\"see\",\"args\":{\"a\":1},\"signature\":\"cs\"}]},"
+	"{\"type\":\"tool-call\",\"tool_call_id\":\"c1\",\"tool_name\":\"see\",\"args\":{\"a\":1},\"provider_metadata\":{\"google\":{\"thought_signature\":\"cs\"}}}]},"
 	"{\"role\":\"tool\",\"content\":[{\"type\":\"tool-result\",\"tool_call_id\":\"c1\",\"tool_name\":\"see\",\"result\":{\"b\":2},\"is_error\":true}]},"
 	"{\"role\":\"user\",\"content\":[{\"type\":\"file-reference\",\"file_name\":\"f.c\",\"start_line\":1,\"end_line\":2,\"content\":\"x\"}]}]";
 static const char tools[] = "[{\"name\":\"see\",\"description\":\"sees\",\"input_schema\":{\"type\":\"object\"}}]";
@@ -246,6 +246,25 @@ test_anthropic_request(void **state)
 }
 
 static void
+test_search_requests(void **state)
+{
+	static const char both[] = "{\"provider_options\":{\"anthropic\":{\"web_search_enabled\":true,\"allowed_domains\":[\"a.b\"],\"blocked_domains\":[\"c\"]},"
+		"\"google\":{\"web_search_enabled\":true}}}";
+	Asked asked = ask_with("anthropic", "claude", "", both, NULL);
+
+	(void) state;
+	assert_json(json_array_get(json_object_get(asked.body, "tools"), 1),
+				"{\"type\":\"web_search_20250305\",\"name\":\"web_search\",\"allowed_domains\":[\"a.b\"]}");
+	asked_free(&asked);
+	asked = ask_with("anthropic", "claude", "", both, "see");
+	assert_int_equal(json_array_size(json_object_get(asked.body, "tools")), 1);
+	asked_free(&asked);
+	asked = ask_with("google", "g", "", both, NULL);
+	assert_json(json_array_get(json_object_get(asked.body, "tools"), 1), "{\"googleSearch\":{}}");
+	asked_free(&asked);
+}
+
+static void
 test_google_request(void **state)
 {
 	Asked asked = ask_with("google", "g", "", "{\"top_k\":3,\"provider_options\":{\"google\":{\"thinking_config\":{\"thinking_budget\":1,\"include_thoughts\":true}}}}", "see");
@@ -290,7 +309,13 @@ on_part(void *arg, json_t *part)
 	const char *text = json_string_value(json_object_get(part, strcmp(type, "tool-call") == 0 ? "args_delta" : "text"));
 	size_t n = heard->said.len;
 
-	assert_non_null(text);
+	/* the provider's own calls and results, and sources, come whole */
+	if (text == NULL)
+	{
+		assert_null(json_object_get(part, "provider_metadata"));
+		json_decref(part);
+		return;
+	}
 	heard->said.bytes = realloc(heard->said.bytes, n + strlen(text) + 3);
 	heard->said.len += (size_t) sprintf(heard->said.bytes + n, strcmp(type, "reasoning") == 0 ? "[%s]" : "%s", text);
 	json_decref(part);
@@ -492,7 +517,7 @@ test_anthropic_answer(void **state)
 
 	(void) state;
 	assert_answer(&provider_anthropic, text, STREAM_STOP, "[{\"text\":\"hm\",\"signature\":\"sig\"},{\"text\":\"\xc3\xa4\"}]", USAGE(10, 5, 15, 0, 4, 3));
-	assert_answer(&provider_anthropic, two, STREAM_LENGTH, "[{\"text\":\"a\\n\\nb\"}]", USAGE(10, 5, 15, 0, 4, 3));
+	assert_answer(&provider_anthropic, two, STREAM_LENGTH, "[{\"text\":\"a\",\"signature\":\"s\"},{\"text\":\"b\",\"signature\":\"t\"}]", USAGE(10, 5, 15, 0, 4, 3));
 	assert_answer(&provider_anthropic, calls, STREAM_TOOL_CALLS, "[{\"tool_call_id\":\"a\",\"tool_name\":\"f\",\"args\":{\"x\":1}}]", USAGE(10, 5, 15, 0, 4, 3));
 	/* message_delta is the second last event: what lacks only message_stop is whole */
 	assert_truncations(&provider_anthropic, text, sizeof(text) - 1 - strlen(EVENT("{\"type\":\"message_stop\"}")) - 1);
@@ -500,6 +525,77 @@ test_anthropic_answer(void **state)
 	assert_fails(&provider_anthropic, "event: error\n" EVENT("{\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}"), 529, "Overloaded (overloaded_error)");
 	assert_fails(&provider_anthropic, EVENT("{\"type\":\"error\",\"error\":{\"type\":\"new_error\",\"message\":\"m\"}}"), 0, "m (new_error)");
 	assert_stands(&provider_anthropic);
+}
+
+#define A_BLOCK(n, block) EVENT("{\"type\":\"content_block_start\",\"index\":" #n ",\"content_block\":" block "}")
+#define A_DELTA(n, delta) EVENT("{\"type\":\"content_block_delta\",\"index\":" #n ",\"delta\":" delta "}")
+#define A_STOP(n) EVENT("{\"type\":\"content_block_stop\",\"index\":" #n "}")
+
+/* Thoughts between the provider's own searches, text and a call: all in its order, and told again exactly so. */
+static void
+test_anthropic_interleaved(void **state)
+{
+	static const char answer[] = A_START A_BLOCK(0, "{\"type\":\"thinking\",\"thinking\":\"\",\"signature\":\"\"}")
+		A_DELTA(0, "{\"type\":\"signature_delta\",\"signature\":\"s0\"}") A_STOP(0)
+		A_BLOCK(1, "{\"type\":\"redacted_thinking\",\"data\":\"secret\"}") A_STOP(1)
+		A_BLOCK(2, "{\"type\":\"server_tool_use\",\"id\":\"srv1\",\"name\":\"web_search\",\"input\":{}}")
+		A_DELTA(2, "{\"type\":\"input_json_delta\",\"partial_json\":\"{\\\"query\\\":\"}")
+		A_DELTA(2, "{\"type\":\"input_json_delta\",\"partial_json\":\"\\\"q\\\"}\"}") A_STOP(2)
+		A_BLOCK(3, "{\"type\":\"web_search_tool_result\",\"tool_use_id\":\"srv1\",\"content\":[{\"type\":\"web_search_result\",\"url\":\"https://a\","
+				   "\"title\":\"A\",\"encrypted_content\":\"enc\"}]}") A_STOP(3)
+		A_BLOCK(4, "{\"type\":\"thinking\",\"thinking\":\"\"}") A_DELTA(4, "{\"type\":\"thinking_delta\",\"thinking\":\"so\"}")
+		A_DELTA(4, "{\"type\":\"signature_delta\",\"signature\":\"s4\"}") A_STOP(4)
+		A_BLOCK(5, "{\"type\":\"text\",\"text\":\"\"}") A_DELTA(5, "{\"type\":\"text_delta\",\"text\":\"it is \"}") A_STOP(5)
+		A_BLOCK(6, "{\"type\":\"text\",\"text\":\"\",\"citations\":[]}")
+		A_DELTA(6, "{\"type\":\"citations_delta\",\"citation\":{\"type\":\"web_search_result_location\",\"url\":\"https://a\",\"title\":\"A\"}}")
+		A_DELTA(6, "{\"type\":\"citations_delta\",\"citation\":{\"type\":\"web_search_result_location\",\"url\":\"https://b\",\"title\":null}}")
+		A_DELTA(6, "{\"type\":\"text_delta\",\"text\":\"so\"}") A_STOP(6)
+		A_BLOCK(7, "{\"type\":\"tool_use\",\"id\":\"a:1\",\"name\":\"f\",\"input\":{}}") A_STOP(7) A_END("tool_use");
+	static const char content[] =
+		"[{\"text\":\"\",\"signature\":\"s0\"},{\"text\":\"\",\"provider_metadata\":{\"anthropic\":{\"redacted_data\":\"secret\"}}},"
+		"{\"tool_call_id\":\"srv1\",\"tool_name\":\"web_search\",\"args\":{\"query\":\"q\"},\"provider_executed\":true},"
+		"{\"tool_call_id\":\"srv1\",\"tool_name\":\"web_search\",\"result\":[{\"url\":\"https://a\",\"title\":\"A\"}],\"provider_executed\":true,"
+		"\"provider_metadata\":{\"anthropic\":{\"content\":[{\"type\":\"web_search_result\",\"url\":\"https://a\",\"title\":\"A\",\"encrypted_content\":\"enc\"}]}}},"
+		"{\"text\":\"so\",\"signature\":\"s4\"},{\"text\":\"it is so\"},{\"tool_call_id\":\"a_1\",\"tool_name\":\"f\",\"args\":{}},"
+		"{\"source_id\":\"source_1\",\"url\":\"https://a\",\"title\":\"A\"},{\"source_id\":\"source_2\",\"url\":\"https://b\"}]";
+	static const char again[] =
+		"[{\"type\":\"thinking\",\"thinking\":\"\",\"signature\":\"s0\"},{\"type\":\"redacted_thinking\",\"data\":\"secret\"},"
+		"{\"type\":\"server_tool_use\",\"id\":\"srv1\",\"name\":\"web_search\",\"input\":{\"query\":\"q\"}},"
+		"{\"type\":\"web_search_tool_result\",\"tool_use_id\":\"srv1\",\"content\":[{\"type\":\"web_search_result\",\"url\":\"https://a\",\"title\":\"A\","
+		"\"encrypted_content\":\"enc\"}]},{\"type\":\"thinking\",\"thinking\":\"so\",\"signature\":\"s4\"},{\"type\":\"text\",\"text\":\"it is so\"},"
+		"{\"type\":\"tool_use\",\"id\":\"a_1\",\"name\":\"f\",\"input\":{},\"cache_control\":{\"type\":\"ephemeral\"}}]";
+	static const char alone[] = "[{\"type\":\"text\",\"text\":\"it is so\",\"cache_control\":{\"type\":\"ephemeral\"}}]";
+	ProviderAsk wanted = {.provider = "anthropic", .model = "claude", .base_url = "", .api_key = "key"};
+	Heard heard;
+	json_t *body;
+	json_t *told;
+
+	(void) state;
+	assert_answer(&provider_anthropic, answer, STREAM_TOOL_CALLS, content, USAGE(10, 5, 15, 0, 4, 3));
+	hear(&heard, &provider_anthropic, answer, strlen(answer), 0);
+	wanted.history = json_pack("[{s:s, s:o}]", "role", "assistant", "content", stream_content(&heard.stream));
+	body = provider_anthropic_body(&wanted);
+	assert_json(json_object_get(json_array_get(json_object_get(body, "messages"), 0), "content"), again);
+	json_decref(body);
+	/* a search whose result is missing, and what is another provider's, are not told */
+	told = json_object_get(json_array_get(wanted.history, 0), "content");
+	for (int i = 0; i < 2; i++)
+		json_array_remove(told, 0);
+	json_array_remove(told, 1);
+	json_array_remove(told, 1);
+	json_array_remove(told, 2);
+	json_array_append_new(told, json("{\"type\":\"tool-result\",\"tool_call_id\":\"srv1\",\"provider_executed\":true,\"result\":1}"));
+	json_array_append_new(told, json("{\"type\":\"text\",\"text\":\"\",\"provider_metadata\":{\"google\":{\"thought_signature\":\"x\"}}}"));
+	body = provider_anthropic_body(&wanted);
+	assert_json(json_object_get(json_array_get(json_object_get(body, "messages"), 0), "content"), alone);
+	json_decref(body);
+	json_decref((json_t *) wanted.history);
+	heard_free(&heard);
+	assert_answer(&provider_anthropic, A_START A_BLOCK(0, "{\"type\":\"web_search_tool_result\",\"tool_use_id\":\"s\",\"content\":"
+													   "{\"type\":\"web_search_tool_result_error\",\"error_code\":\"unavailable\"}}") A_STOP(0) A_END("pause_turn"),
+				  STREAM_PAUSED, "[{\"tool_call_id\":\"s\",\"tool_name\":\"web_search\",\"result\":{\"error\":\"unavailable\"},\"is_error\":true,"
+				  "\"provider_executed\":true,\"provider_metadata\":{\"anthropic\":{\"content\":{\"type\":\"web_search_tool_result_error\",\"error_code\":\"unavailable\"}}}}]",
+				  USAGE(10, 5, 15, 0, 4, 3));
 }
 
 static void
@@ -510,13 +606,18 @@ test_google_answer(void **state)
 			  "\"cachedContentTokenCount\":4,\"candidatesTokenCount\":5,\"thoughtsTokenCount\":2,\"totalTokenCount\":17}}");
 	static const char calls[] = EVENT("{\"candidates\":[{\"content\":{\"parts\":[{\"functionCall\":{\"id\":\"i\",\"name\":\"f\",\"args\":{\"x\":1}},\"thoughtSignature\":\"s\"},"
 									  "{\"functionCall\":{\"id\":\"j\",\"name\":\"g\"}}]}}]}") EVENT("{\"candidates\":[{\"finishReason\":\"STOP\"}]}");
+	static const char found[] = EVENT("{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"it \"}]}}]}")
+		EVENT("{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"is\"},{\"text\":\"\",\"thoughtSignature\":\"sig\"}]},\"groundingMetadata\":{\"groundingChunks\":["
+			  "{\"web\":{\"uri\":\"https://a\",\"title\":\"A\"}},{\"web\":{\"uri\":\"https://a\"}},{\"web\":3},4]},\"finishReason\":\"STOP\"}]}");
 	static const char unnamed[] = EVENT("{\"candidates\":[{\"content\":{\"parts\":[{\"functionCall\":{\"name\":\"f\"}},{\"functionCall\":{\"name\":\"f\"}}]}}]}");
 	Heard heard;
 
 	(void) state;
 	assert_answer(&provider_google, text, STREAM_STOP, "[{\"text\":\"hm\"},{\"text\":\"\xc3\xa4\"}]", USAGE(6, 7, 17, 2, 4, 0));
 	assert_answer(&provider_google, calls, STREAM_TOOL_CALLS,
-				  "[{\"tool_call_id\":\"i\",\"tool_name\":\"f\",\"args\":{\"x\":1},\"signature\":\"s\"},{\"tool_call_id\":\"j\",\"tool_name\":\"g\",\"args\":{}}]", USAGE(0, 0, 0, 0, 0, 0));
+				  "[{\"tool_call_id\":\"i\",\"tool_name\":\"f\",\"args\":{\"x\":1},\"provider_metadata\":{\"google\":{\"thought_signature\":\"s\"}}},{\"tool_call_id\":\"j\",\"tool_name\":\"g\",\"args\":{}}]", USAGE(0, 0, 0, 0, 0, 0));
+	assert_answer(&provider_google, found, STREAM_STOP, "[{\"text\":\"it is\",\"provider_metadata\":{\"google\":{\"thought_signature\":\"sig\"}}},"
+				  "{\"source_id\":\"source_1\",\"url\":\"https://a\",\"title\":\"A\"}]", USAGE(0, 0, 0, 0, 0, 0));
 	assert_truncations(&provider_google, text, sizeof(text) - 2);
 	assert_truncations(&provider_google, calls, sizeof(calls) - 2);
 	hear(&heard, &provider_google, unnamed, strlen(unnamed), 0);
@@ -542,7 +643,7 @@ test_stream_limits(void **state)
 	for (int i = 0; i < 20; i++)
 		stream_text(&stream, block, 1 << 20);
 	assert_true(stream.too_long);
-	assert_true(stream.text.len < STREAM_MAX_TEXT);
+	assert_true(stream.size < STREAM_MAX_TEXT);
 	stream_free(&stream);
 	stream_init(&stream, NULL, NULL);
 	for (int i = 0; i < STREAM_MAX_CALLS; i++)
@@ -599,9 +700,11 @@ main(void)
 		cmocka_unit_test(test_responses_request),
 		cmocka_unit_test(test_anthropic_request),
 		cmocka_unit_test(test_google_request),
+		cmocka_unit_test(test_search_requests),
 		cmocka_unit_test(test_completions_answer),
 		cmocka_unit_test(test_responses_answer),
 		cmocka_unit_test(test_anthropic_answer),
+		cmocka_unit_test(test_anthropic_interleaved),
 		cmocka_unit_test(test_google_answer),
 		cmocka_unit_test(test_stream_limits),
 		cmocka_unit_test(test_error_texts),
