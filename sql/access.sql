@@ -211,7 +211,7 @@ SELECT coder.policy('chat_model_configs', '(SELECT coder.row_subject()) IS NOT N
 SELECT coder.policy('user_chat_provider_keys', coder.policy_rows('read_personal', 'user', NULL, 'user_id', 'user_id'), '{api_key}');
 SELECT coder.policy('chat_usage_limit_config', coder.policy_rows('read', 'deployment_config', NULL, id => 'NULL'));
 SELECT coder.policy('mcp_server_configs', $q$(SELECT coder.row_all('read', 'deployment_config')) OR enabled AND (SELECT coder.row_subject()) IS NOT NULL$q$,
-	'{url, oauth2_client_id, oauth2_client_secret, oauth2_auth_url, oauth2_token_url, api_key_value, custom_headers}');
+	'{url, oauth2_client_id, oauth2_client_secret, oauth2_auth_url, oauth2_token_url, api_key_value, custom_headers, oauth2_revocation_url, oauth2_resource}');
 SELECT coder.policy('mcp_server_user_tokens', coder.policy_rows('read_personal', 'user', NULL, 'user_id', 'user_id'),
 	'{access_token, refresh_token}');
 

@@ -96,6 +96,7 @@ SQL_API = \
 	api/chatrun.sql \
 	api/chattool.sql \
 	api/mcpserver.sql \
+	api/mcpauth.sql \
 	tick.sql \
 	admin.sql \
 	api/console.sql

@@ -1,7 +1,8 @@
 -- sql/api/mcpserver.sql -- servers of the Model Context Protocol that chats may use: their configuration
 
 -- MCPServerConfig as the subject may see it: others than administrators are not told where it is and how one signs in there.
-CREATE OR REPLACE FUNCTION coder.mcp_server_json(m coder.mcp_server_configs)
+-- failed: servers at which the subject's token could not be refreshed just now.
+CREATE OR REPLACE FUNCTION coder.mcp_server_json(m coder.mcp_server_configs, failed uuid[] DEFAULT '{}')
 RETURNS jsonb LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -15,7 +16,7 @@ BEGIN
 			'tool_allow_list', to_jsonb(m.tool_allow_list), 'tool_deny_list', to_jsonb(m.tool_deny_list), 'availability', m.availability,
 			'enabled', m.enabled, 'model_intent', m.model_intent, 'created_at', coder.ts(m.created_at), 'updated_at', coder.ts(m.updated_at),
 			'auth_connected', m.auth_type <> 'oauth2' OR EXISTS (SELECT FROM coder.mcp_server_user_tokens t
-				WHERE t.mcp_server_config_id = m.id AND t.user_id = coder.subject_id() AND (t.expiry IS NULL OR t.expiry > now() OR t.refresh_token <> '')))
+				WHERE t.mcp_server_config_id = m.id AND t.user_id = coder.subject_id() AND (t.expiry IS NULL OR t.expiry > now() OR t.refresh_token <> '' AND m.id <> ALL (failed))))
 		|| CASE WHEN admin THEN jsonb_strip_nulls(jsonb_build_object('oauth2_client_id', nullif(m.oauth2_client_id, ''),
 			'oauth2_auth_url', nullif(m.oauth2_auth_url, ''), 'oauth2_token_url', nullif(m.oauth2_token_url, ''),
 			'oauth2_scopes', nullif(m.oauth2_scopes, ''), 'api_key_header', nullif(m.api_key_header, ''))) ELSE '{}' END;
@@ -74,6 +75,12 @@ BEGIN
 		m.custom_headers := '{}';
 		m.custom_headers_key_id := NULL;
 	END IF;
+	IF m.auth_type <> before OR coalesce(body->>'oauth2_client_id', body->>'oauth2_auth_url', body->>'oauth2_token_url') IS NOT NULL THEN
+		m.oauth2_discovered := false;
+		m.oauth2_revocation_url := '';
+		m.oauth2_resource := '';
+		m.oauth2_basic := false;
+	END IF;
 	m.oauth2_client_id := coalesce(trim(body->>'oauth2_client_id'), m.oauth2_client_id);
 	m.oauth2_auth_url := coalesce(trim(body->>'oauth2_auth_url'), m.oauth2_auth_url);
 	m.oauth2_token_url := coalesce(trim(body->>'oauth2_token_url'), m.oauth2_token_url);
@@ -104,9 +111,9 @@ BEGIN
 END
 $$;
 
--- What a new configuration must have for its way of signing in; ZC400, and ZC501 where a server would have to be asked for it.
+-- What a new configuration must have for its way of signing in; ZC400.  Must its server be asked for what is not given?
 CREATE OR REPLACE FUNCTION coder.mcp_server_check(m coder.mcp_server_configs, body jsonb)
-RETURNS void LANGUAGE plpgsql
+RETURNS bool LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -114,13 +121,51 @@ DECLARE
 BEGIN
 	IF m.auth_type = 'oauth2' AND given BETWEEN 1 AND 2 THEN
 		PERFORM coder.raise(400, 'OAuth2 auth type requires either all of oauth2_client_id, oauth2_auth_url and oauth2_token_url, or none of them.');
-	ELSIF m.auth_type = 'oauth2' AND given = 0 THEN
-		PERFORM coder.raise(501, 'Not implemented.', 'OAuth2 settings of an MCP server are not found by themselves yet.');
 	ELSIF m.auth_type = 'api_key' AND (trim(coalesce(body->>'api_key_header', '')) = '' OR m.api_key_value = '') THEN
 		PERFORM coder.raise(400, 'API key auth type requires api_key_header and api_key_value.');
 	ELSIF m.auth_type = 'custom_headers' AND m.custom_headers = '{}' THEN
 		PERFORM coder.raise(400, 'Custom headers auth type requires at least one custom header.');
 	END IF;
+	RETURN m.auth_type = 'oauth2' AND given = 0;
+END
+$$;
+
+-- A new configuration of a request's body; ZC400.
+CREATE OR REPLACE FUNCTION coder.mcp_server_new(body jsonb)
+RETURNS coder.mcp_server_configs LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	m coder.mcp_server_configs;
+BEGIN
+	m.id := gen_random_uuid();
+	m.description := '';
+	m.icon_url := '';
+	m.auth_type := '';
+	m.enabled := false;
+	m.model_intent := false;
+	m.tool_allow_list := '{}';
+	m.tool_deny_list := '{}';
+	m.api_key_header := 'Authorization';
+	m.created_by := coder.subject_id();
+	m.updated_by := m.created_by;
+	m.created_at := now();
+	m.updated_at := now();
+	RETURN coder.mcp_server_apply(m, body);
+END
+$$;
+
+-- The answer of a GET: one server, or those that the subject may see.
+CREATE OR REPLACE FUNCTION coder.mcp_servers_reply(req coder.request, failed uuid[])
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF req.params ? 'mcpServer' THEN
+		RETURN coder.reply(200, coder.mcp_server_json(coder.param_mcp_server(req), failed));
+	END IF;
+	RETURN coder.reply(200, coalesce((SELECT jsonb_agg(coder.mcp_server_json(x, failed) ORDER BY x.display_name, x.id) FROM coder.mcp_server_configs x
+		WHERE x.enabled OR coder.can('read', 'deployment_config')), '[]'));
 END
 $$;
 
@@ -136,11 +181,8 @@ DECLARE
 	broken text;
 BEGIN
 	PERFORM coder.chat_gate();
-	IF req.method = 'GET' AND one THEN
-		RETURN coder.reply(200, coder.mcp_server_json(coder.param_mcp_server(req)));
-	ELSIF req.method = 'GET' THEN
-		RETURN coder.reply(200, coalesce((SELECT jsonb_agg(coder.mcp_server_json(x) ORDER BY x.display_name, x.id) FROM coder.mcp_server_configs x
-			WHERE x.enabled OR coder.can('read', 'deployment_config')), '[]'));
+	IF req.method = 'GET' THEN
+		RETURN coder.mcp_servers_look(req, 1);
 	END IF;
 	PERFORM coder.require('update', 'deployment_config');
 	IF req.method = 'DELETE' THEN
@@ -163,21 +205,16 @@ BEGIN
 		RETURN coder.reply(200, coder.mcp_server_json(m));
 	END IF;
 	body := coder.body(req, 'display_name', 'slug', 'transport', 'url', 'auth_type', 'availability');
-	m.id := gen_random_uuid();
-	m.description := '';
-	m.icon_url := '';
-	m.auth_type := '';
-	m.enabled := false;
-	m.model_intent := false;
-	m.tool_allow_list := '{}';
-	m.tool_deny_list := '{}';
-	m.api_key_header := 'Authorization';
-	m.created_by := coder.subject_id();
-	m.updated_by := m.created_by;
-	m.created_at := now();
-	m.updated_at := now();
-	m := coder.mcp_server_apply(m, body);
-	PERFORM coder.mcp_server_check(m, body);
+	m := coder.mcp_server_new(body);
+	IF coder.mcp_server_check(m, body) THEN
+		-- What is wrong with it else is said before its server is asked.
+		BEGIN
+			INSERT INTO coder.mcp_server_configs SELECT m.*;
+			RAISE SQLSTATE 'ZT001';
+		EXCEPTION WHEN SQLSTATE 'ZT001' THEN
+			RETURN coder.mcp_discover(m);
+		END;
+	END IF;
 	INSERT INTO coder.mcp_server_configs SELECT m.* RETURNING * INTO m;
 	RETURN coder.reply(201, coder.mcp_server_json(m));
 EXCEPTION WHEN unique_violation THEN
@@ -189,6 +226,6 @@ END
 $$;
 
 DELETE FROM coder.routes WHERE area = 'mcpserver';
-INSERT INTO coder.routes (area, method, pattern, function, max_body, read_only)
-SELECT 'mcpserver', r.method, '/api/experimental/mcp/servers' || r.path, 'mcp_servers', 262144, r.method = 'GET'
+INSERT INTO coder.routes (area, method, pattern, function, max_body)	-- a GET may refresh tokens
+SELECT 'mcpserver', r.method, '/api/experimental/mcp/servers' || r.path, 'mcp_servers', 262144
   FROM (VALUES ('GET', ''), ('POST', ''), ('GET', '/{mcpServer}'), ('PATCH', '/{mcpServer}'), ('DELETE', '/{mcpServer}')) AS r (method, path);

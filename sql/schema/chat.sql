@@ -309,7 +309,11 @@ CREATE TABLE coder.mcp_server_configs (
 	updated_by uuid REFERENCES coder.users (id) ON DELETE SET NULL,
 	created_at timestamptz NOT NULL DEFAULT now(),
 	updated_at timestamptz NOT NULL DEFAULT now(),
-	model_intent bool NOT NULL DEFAULT false
+	model_intent bool NOT NULL DEFAULT false,
+	oauth2_discovered bool NOT NULL DEFAULT false,	-- the server's metadata named the addresses, not an administrator
+	oauth2_revocation_url text NOT NULL DEFAULT '',
+	oauth2_resource text NOT NULL DEFAULT '',		-- RFC 8707, where the metadata names it
+	oauth2_basic bool NOT NULL DEFAULT false		-- the token endpoint wants the client's secret in a header
 );
 COMMENT ON TABLE coder.mcp_server_configs IS 'Servers of the Model Context Protocol whose tools chats may use.';
 
@@ -325,6 +329,7 @@ CREATE TABLE coder.mcp_server_user_tokens (
 	expiry timestamptz,
 	created_at timestamptz NOT NULL DEFAULT now(),
 	updated_at timestamptz NOT NULL DEFAULT now(),
+	refreshing_until timestamptz,	-- somebody refreshes it: others wait, up to then
 	UNIQUE (mcp_server_config_id, user_id)
 );
 CREATE INDEX idx_mcp_server_user_tokens_user ON coder.mcp_server_user_tokens (user_id);
@@ -387,7 +392,7 @@ AS $$
 DECLARE
 	kind CONSTANT text := TG_ARGV[0];
 	changed CONSTANT jsonb := CASE TG_OP WHEN 'DELETE' THEN to_jsonb(OLD) WHEN 'TRUNCATE' THEN '{}' ELSE to_jsonb(NEW) END;
-	key CONSTANT text := CASE kind WHEN 'model_config' THEN 'id' WHEN 'user_prompt' THEN 'user_id' END;
+	key CONSTANT text := CASE WHEN kind IN ('model_config', 'mcp_server') THEN 'id' WHEN kind = 'user_prompt' THEN 'user_id' END;
 BEGIN
 	PERFORM coder.chat_tell_config_change(kind, coalesce((changed->>key)::uuid, '00000000-0000-0000-0000-000000000000'));
 	IF TG_OP = 'UPDATE' AND to_jsonb(OLD)->>key <> changed->>key THEN
@@ -404,6 +409,10 @@ CREATE TRIGGER chat_config_changed AFTER INSERT OR UPDATE OR DELETE ON coder.cha
 	FOR EACH ROW EXECUTE FUNCTION coder.chat_config_changed('model_config');
 CREATE TRIGGER chat_config_truncated AFTER TRUNCATE ON coder.chat_model_configs
 	FOR EACH STATEMENT EXECUTE FUNCTION coder.chat_config_changed('providers');
+CREATE TRIGGER chat_config_changed AFTER INSERT OR UPDATE OR DELETE ON coder.mcp_server_configs
+	FOR EACH ROW EXECUTE FUNCTION coder.chat_config_changed('mcp_server');
+CREATE TRIGGER chat_config_truncated AFTER TRUNCATE ON coder.mcp_server_configs
+	FOR EACH STATEMENT EXECUTE FUNCTION coder.chat_config_changed('mcp_servers');
 CREATE TRIGGER chat_prompt_added AFTER INSERT ON coder.user_configs
 	FOR EACH ROW WHEN (NEW.key = 'chat_custom_prompt') EXECUTE FUNCTION coder.chat_config_changed('user_prompt');
 CREATE TRIGGER chat_prompt_changed AFTER UPDATE ON coder.user_configs
