@@ -301,6 +301,7 @@ on_manifest(void *arg, const uint8_t *data, size_t size, const char *error)
 	agent->manifest = manifest;
 	agent->directory = directory != NULL ? directory : strdup("");
 	pthread_mutex_unlock(&agent->env_lock);
+	boundary_flush(agent);
 	tell_startup(agent);
 }
 
@@ -424,7 +425,7 @@ on_stop_time(void *arg)
 	Agent *agent = arg;
 
 	agent_flush_logs(agent);
-	if ((lifecycle_settled(agent) && agent_logs_empty(agent)) || agent->refused || loop_clock() > agent->stop_deadline)
+	if ((lifecycle_settled(agent) && agent_logs_empty(agent) && boundary_empty(agent)) || agent->refused || loop_clock() > agent->stop_deadline)
 		loop_stop(agent->loop);
 	else
 		loop_timer_start(&agent->stop_timer, STOP_POLL_MS);
@@ -493,8 +494,10 @@ agent_run(const AgentOptions *options)
 	loop_timer_init(&trim, agent.loop, on_trim, NULL);
 	loop_timer_start(&trim, TRIM_MS);
 	agent_log(&agent, "agent " CODER_VERSION " starts");
+	boundary_start(&agent, options->boundary_socket);
 	on_connect(&agent);
 	loop_run(agent.loop);
+	boundary_stop(&agent);
 	agent_log(&agent, "agent ends");
 	return 0;
 }

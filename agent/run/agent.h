@@ -32,6 +32,7 @@ typedef struct AgentOptions
 	char *token;
 	char *log_dir;
 	char *script_data_dir;
+	char *boundary_socket;
 	bool block_file_transfer;
 	bool block_local_forwarding;
 	bool block_reverse_forwarding;
@@ -40,6 +41,7 @@ typedef struct AgentOptions
 
 typedef struct LogSource LogSource;
 typedef struct Agent Agent;
+typedef struct BoundaryRelay BoundaryRelay;
 
 /* Answer of a call; data is NULL where it failed (error says why). */
 typedef void (*AgentReply)(void *arg, const uint8_t *data, size_t size, const char *error);
@@ -99,6 +101,8 @@ struct Agent
 	atomic_int vscode_sessions;
 	int pty_sessions;
 	int connections; /* open streams through the tunnel */
+
+	BoundaryRelay *boundary; /* boundary.c; NULL: its socket could not be made */
 };
 
 void agent_log(const Agent *agent, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -134,6 +138,21 @@ void report_manifest(Agent *agent); /* a manifest came */
 void report_connected(Agent *agent);
 void report_disconnected(Agent *agent);
 void report_connection(Agent *agent, const uint8_t id[16], bool connect, Coder__Agent__V2__Connection__Type type, int code, const char *reason);
+
+/* boundary.c: from the log socket of boundaries to the server. */
+typedef struct BoundaryCounts
+{
+	uint64_t forwarded; /* frames */
+	uint64_t batches_full, logs_full; /* dropped: the queue was full */
+	uint64_t batches_failed, logs_failed; /* dropped: the server did not take them */
+	uint64_t channel_full, batch_full; /* dropped by the boundary itself */
+	uint64_t unreadable;
+} BoundaryCounts;
+void boundary_start(Agent *agent, const char *path);
+void boundary_flush(Agent *agent); /* there is a connection and a manifest */
+bool boundary_empty(const Agent *agent);
+void boundary_stop(Agent *agent);
+BoundaryCounts boundary_counts(const Agent *agent);
 
 /* command.c: environment and processes; callable from any thread. */
 typedef struct Command

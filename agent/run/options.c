@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "boundary/frame.h"
 #include "run/start.h"
 
 typedef struct Flag
@@ -38,6 +39,7 @@ enum
 	FLAG_BLOCK_FILES,
 	FLAG_BLOCK_REVERSE,
 	FLAG_BLOCK_LOCAL,
+	FLAG_BOUNDARY_SOCKET,
 	FLAG_VERBOSE,
 	FLAG_HELP,
 	NFLAGS
@@ -62,6 +64,11 @@ static Flag flags[NFLAGS] = {
 						  "false",
 						  "Refuse forwarding of ports to the workspace.",
 						  NULL},
+	[FLAG_BOUNDARY_SOCKET] = {"boundary-log-proxy-socket-path",
+							  BOUNDARY_SOCKET_ENV,
+							  "",
+							  "Socket that boundaries write their logs to; boundary-audit.sock in the folder of temporary files.",
+							  NULL},
 	[FLAG_VERBOSE] = {"verbose", "CODER_VERBOSE", "false", "Log what the tunnel does, too.", NULL},
 	[FLAG_HELP] = {"help", NULL, "false", "Print this help.", NULL},
 };
@@ -87,7 +94,7 @@ print_help(void)
 		printf("  --%s%s", flags[i].name, is_switch(&flags[i]) ? "" : " value");
 		if (flags[i].env != NULL)
 			printf(", $%s", flags[i].env);
-		if (flags[i].preset != NULL && !is_switch(&flags[i]))
+		if (flags[i].preset != NULL && *flags[i].preset != '\0' && !is_switch(&flags[i]))
 			printf(" (default %s)", flags[i].preset);
 		printf("\n      %s\n", flags[i].help);
 	}
@@ -202,6 +209,7 @@ int
 agent_main(int argc, char **argv)
 {
 	AgentOptions options = {0};
+	char socket_path[4096];
 	NetUrl url;
 	size_t len;
 
@@ -236,11 +244,14 @@ agent_main(int argc, char **argv)
 	options.block_file_transfer = is_on(&flags[FLAG_BLOCK_FILES]);
 	options.block_local_forwarding = is_on(&flags[FLAG_BLOCK_LOCAL]);
 	options.block_reverse_forwarding = is_on(&flags[FLAG_BLOCK_REVERSE]);
+	boundary_socket_path(socket_path, sizeof(socket_path), flags[FLAG_BOUNDARY_SOCKET].value);
+	options.boundary_socket = strdup(socket_path);
 	options.verbose = is_on(&flags[FLAG_VERBOSE]);
 	if (getpid() == 1 && !is_on(&flags[FLAG_NO_REAP]))
 		reap_as_init();
 	if (sodium_init() < 0)
 		return 1;
+	setenv(BOUNDARY_SOCKET_ENV, options.boundary_socket, 1); /* for boundaries in scripts and sessions */
 	extend_path();
 	return agent_run(&options);
 }

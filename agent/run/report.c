@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "boundary/frame.h"
 #include "run/agent.h"
 
 #define TICK_MS 1000
@@ -61,24 +62,6 @@ typedef struct AppProbe
 static bool apps_changed;
 static unsigned int generation; /* of the manifest: answers to older probes are dropped */
 
-/* A scalar text in valid UTF-8 is what the peer insists on. */
-static void
-make_text(char *text)
-{
-	for (unsigned char *p = (unsigned char *) text; *p != '\0';)
-	{
-		size_t n = *p < 0x80 ? 1 : *p >= 0xc2 && *p < 0xe0 ? 2 : *p >= 0xe0 && *p < 0xf0 ? 3 : *p >= 0xf0 && *p < 0xf5 ? 4 : 0;
-		bool good = n > 0 && !(n == 3 && ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f))) &&
-			!(n == 4 && ((p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f)));
-
-		for (size_t i = 1; good && i < n; i++)
-			good = (p[i] & 0xc0) == 0x80;
-		if (!good)
-			*p = '?';
-		p += good ? n : 1;
-	}
-}
-
 static void
 item_free(MetadataItem *item)
 {
@@ -110,7 +93,7 @@ item_end(MetadataItem *item)
 	item->running = false;
 	item->ready = true;
 	item->value[item->len] = '\0';
-	make_text(item->value);
+	boundary_make_text(item->value);
 	item->error[0] = '\0';
 	if (item->timed_out)
 		snprintf(item->error, sizeof(item->error), "run cmd: deadline exceeded after %lld s", (long long) item->timeout);
@@ -481,12 +464,66 @@ on_stats_told(void *arg, const uint8_t *data, size_t size, const char *error)
 		loop_timer_start(&agent->stats_timer, agent->stats_interval_ms);
 }
 
+typedef struct BoundaryMetrics
+{
+	Coder__Agent__V2__Stats__Metric metrics[7];
+	Coder__Agent__V2__Stats__Metric *pointers[7];
+	Coder__Agent__V2__Stats__Metric__Label labels[7];
+	Coder__Agent__V2__Stats__Metric__Label *label_pointers[7];
+	size_t n;
+} BoundaryMetrics;
+
+static void
+add_metric(BoundaryMetrics *all, const char *name, const char *reason, uint64_t value)
+{
+	Coder__Agent__V2__Stats__Metric *metric = &all->metrics[all->n];
+	Coder__Agent__V2__Stats__Metric__Label *label = &all->labels[all->n];
+
+	if (value == 0)
+		return;
+	coder__agent__v2__stats__metric__init(metric);
+	metric->name = (char *) (uintptr_t) name;
+	metric->type = CODER__AGENT__V2__STATS__METRIC__TYPE__COUNTER;
+	metric->value = (double) value;
+	if (reason != NULL)
+	{
+		coder__agent__v2__stats__metric__label__init(label);
+		label->name = (char *) (uintptr_t) "reason";
+		label->value = (char *) (uintptr_t) reason;
+		all->label_pointers[all->n] = label;
+		metric->labels = &all->label_pointers[all->n];
+		metric->n_labels = 1;
+	}
+	all->pointers[all->n++] = metric;
+}
+
+/* What became of the logs of boundaries. */
+static void
+add_boundary(BoundaryMetrics *all, Coder__Agent__V2__Stats *stats, const Agent *agent)
+{
+	static const char batches[] = "agent_boundary_log_proxy_batches_dropped_total";
+	static const char logs[] = "agent_boundary_log_proxy_logs_dropped_total";
+	BoundaryCounts counts = boundary_counts(agent);
+
+	all->n = 0;
+	add_metric(all, "agent_boundary_log_proxy_batches_forwarded_total", NULL, counts.forwarded);
+	add_metric(all, batches, "buffer_full", counts.batches_full);
+	add_metric(all, batches, "forward_failed", counts.batches_failed);
+	add_metric(all, logs, "buffer_full", counts.logs_full);
+	add_metric(all, logs, "forward_failed", counts.logs_failed);
+	add_metric(all, logs, "boundary_channel_full", counts.channel_full);
+	add_metric(all, logs, "boundary_batch_full", counts.batch_full);
+	stats->metrics = all->pointers;
+	stats->n_metrics = all->n;
+}
+
 static void
 on_stats_time(void *arg)
 {
 	Agent *agent = arg;
 	Coder__Agent__V2__UpdateStatsRequest request = CODER__AGENT__V2__UPDATE_STATS_REQUEST__INIT;
 	Coder__Agent__V2__Stats stats = CODER__AGENT__V2__STATS__INIT;
+	BoundaryMetrics metrics;
 	TunnelPeerStats peers[MAX_PEERS];
 	size_t n = agent->tunnel != NULL ? tunnel_stats(agent->tunnel, peers, MAX_PEERS) : 0;
 	uint64_t rx_bytes = 0, tx_bytes = 0, rx_packets = 0, tx_packets = 0;
@@ -512,6 +549,7 @@ on_stats_time(void *arg)
 	stats.session_count_reconnecting_pty = agent->pty_sessions;
 	stats.connection_count = stats.session_count_ssh + stats.session_count_vscode + stats.session_count_reconnecting_pty;
 	stats.connection_median_latency_ms = -0.001; /* not measured */
+	add_boundary(&metrics, &stats, agent);
 	request.stats = &stats;
 	agent_call(agent, "UpdateStats", &request.base, on_stats_told, agent);
 }

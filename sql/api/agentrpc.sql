@@ -139,7 +139,8 @@ BEGIN
 		'scripts', coder.manifest_scripts((c.agent).id),
 		'apps', coder.manifest_apps(c, v_owner),
 		'metadata', coder.manifest_metadata((c.agent).id),
-		'devcontainers', v_devcontainers)
+		'devcontainers', v_devcontainers,
+		'boundary_batches', true)
 		|| CASE WHEN (c.agent).parent_id IS NULL THEN '{}'
 				ELSE jsonb_build_object('parent_id', coder.hex_id((c.agent).parent_id)) END;
 END

@@ -61,7 +61,7 @@ COMMENT ON FUNCTION coder.boundary_check(bigint[]) IS
 	'Errors: ZC400 for counts that nobody can have; as each is small, no sum of them ever is too large.';
 
 CREATE OR REPLACE FUNCTION coder.boundary_add(workspace uuid, owner uuid, template uuid, organization uuid,
-	allowed bigint, denied bigint, ignored bigint DEFAULT 0, skewed bigint DEFAULT 0)
+	allowed bigint, denied bigint, ignored bigint DEFAULT 0, skewed bigint DEFAULT 0, dropped bigint DEFAULT 0)
 RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -72,7 +72,7 @@ DECLARE
 	v_open coder.boundary_usage_periods;
 	v_at timestamptz;
 BEGIN
-	PERFORM coder.boundary_check(allowed, denied, ignored, skewed);
+	PERFORM coder.boundary_check(allowed, denied, ignored, skewed, dropped);
 	v_open := coder.boundary_period(false);
 	v_at := greatest(v_open.opened_at, clock_timestamp());
 	IF allowed + denied > 0 THEN
@@ -82,14 +82,14 @@ BEGIN
 		INSERT INTO coder.boundary_usage_users VALUES (v_open.period, owner) ON CONFLICT DO NOTHING;
 		v_users := FOUND::integer;
 		INSERT INTO coder.boundary_reports VALUES (v_at, workspace, owner, template, organization, allowed, denied);
-	ELSIF ignored = 0 THEN
+	ELSIF ignored + dropped = 0 THEN
 		RETURN;
 	END IF;
 	-- The shard's row last: it is locked until the transaction ends.
 	INSERT INTO coder.boundary_usage_stats AS s
 		(replica_id, unique_workspaces_count, unique_users_count, allowed_requests, denied_requests, window_start, updated_at,
-		 reports, ignored_requests, skewed_requests)
-	VALUES (v_shard, v_workspaces, v_users, allowed, denied, v_at, v_at, v_counted, ignored, skewed)
+		 reports, ignored_requests, skewed_requests, dropped_requests)
+	VALUES (v_shard, v_workspaces, v_users, allowed, denied, v_at, v_at, v_counted, ignored, skewed, dropped)
 	ON CONFLICT (replica_id) DO UPDATE
 	   SET unique_workspaces_count = s.unique_workspaces_count + excluded.unique_workspaces_count,
 		   unique_users_count = s.unique_users_count + excluded.unique_users_count,
@@ -97,10 +97,11 @@ BEGIN
 		   denied_requests = s.denied_requests + excluded.denied_requests,
 		   updated_at = greatest(s.updated_at, excluded.updated_at), reports = s.reports + excluded.reports,
 		   ignored_requests = s.ignored_requests + excluded.ignored_requests,
-		   skewed_requests = s.skewed_requests + excluded.skewed_requests;
+		   skewed_requests = s.skewed_requests + excluded.skewed_requests,
+		   dropped_requests = s.dropped_requests + excluded.dropped_requests;
 END
 $$;
-COMMENT ON FUNCTION coder.boundary_add(uuid, uuid, uuid, uuid, bigint, bigint, bigint, bigint) IS
+COMMENT ON FUNCTION coder.boundary_add(uuid, uuid, uuid, uuid, bigint, bigint, bigint, bigint, bigint) IS
 	'Counts a report in the open period and remembers who and where; errors: ZC400 for negative or huge counts.';
 
 CREATE OR REPLACE FUNCTION coder.boundary_batch_is_new(agent uuid, batch uuid) RETURNS boolean
@@ -159,7 +160,8 @@ BEGIN
 		   count(*) FILTER (WHERE h AND (l ->> 'time') COLLATE "C" NOT BETWEEN v_early AND v_late)
 	  INTO v_all, v_http, v_allowed, v_skewed
 	  FROM jsonb_array_elements(v_logs) l, LATERAL (SELECT jsonb_typeof(l -> 'http_request') IS NOT DISTINCT FROM 'object' AS h) x;
-	PERFORM coder.boundary_add(v_workspace, v_owner, v_template, v_organization, v_allowed, v_http - v_allowed, v_all - v_http, v_skewed);
+	PERFORM coder.boundary_add(v_workspace, v_owner, v_template, v_organization, v_allowed, v_http - v_allowed, v_all - v_http, v_skewed,
+		least(greatest(coalesce((request ->> 'dropped')::bigint, 0), 0), 1000000));
 	RETURN v_who;
 END
 $$;
@@ -204,13 +206,13 @@ BEGIN
 	), total AS (
 		SELECT coalesce(sum(g.unique_workspaces_count), 0) AS workspaces, coalesce(sum(g.unique_users_count), 0) AS users,
 			   coalesce(sum(g.allowed_requests), 0) AS allowed, coalesce(sum(g.denied_requests), 0) AS denied,
-			   coalesce(sum(g.reports), 0) AS reports, max(g.updated_at) + interval '1 microsecond' AS last
+			   coalesce(sum(g.reports), 0) AS reports, coalesce(sum(g.dropped_requests), 0) AS dropped, max(g.updated_at) + interval '1 microsecond' AS last
 		  FROM gone g
 	)
 	UPDATE coder.boundary_usage_periods p
 	   SET closed_at = greatest(clock_timestamp(), t.last, p.opened_at + interval '1 microsecond'),
 		   unique_workspaces = t.workspaces, unique_users = t.users, allowed_requests = t.allowed, denied_requests = t.denied,
-		   reports = t.reports
+		   reports = t.reports, dropped_requests = t.dropped
 	  FROM total t
 	 WHERE p.closed_at IS NULL
 	RETURNING p.* INTO STRICT v;

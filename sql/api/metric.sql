@@ -143,9 +143,9 @@ BEGIN
 		'SELECT extract(epoch FROM $1 - s.last_at)::float8 FROM coder.tick_state s WHERE s.name = ''tick''', at);
 	RETURN NEXT coder.metric('coder_boundary_period', 'gauge', 'Boundary usage of the open period.',
 		'SELECT x.what, x.n FROM (SELECT coalesce(sum(s.allowed_requests), 0) AS a, coalesce(sum(s.denied_requests), 0) AS d, coalesce(sum(s.reports), 0) AS r,
-				coalesce(sum(s.repeated_reports), 0) AS p, coalesce(sum(s.ignored_requests), 0) AS i, coalesce(sum(s.skewed_requests), 0) AS k,
+				coalesce(sum(s.repeated_reports), 0) AS p, coalesce(sum(s.ignored_requests), 0) AS i, coalesce(sum(s.skewed_requests), 0) AS k, coalesce(sum(s.dropped_requests), 0) AS o,
 				coalesce(sum(s.unique_users_count), 0) AS u, coalesce(sum(s.unique_workspaces_count), 0) AS w FROM coder.boundary_usage_stats s) t,
-			LATERAL (VALUES (''allowed'', a), (''denied'', d), (''reports'', r), (''repeated'', p), (''ignored'', i), (''skewed'', k), (''users'', u), (''workspaces'', w)) x(what, n)', at);
+			LATERAL (VALUES (''allowed'', a), (''denied'', d), (''reports'', r), (''repeated'', p), (''ignored'', i), (''skewed'', k), (''dropped'', o), (''users'', u), (''workspaces'', w)) x(what, n)', at);
 END
 $$;
 COMMENT ON FUNCTION coder.metrics_database(timestamptz) IS 'Families of metrics of PostgreSQL and of what runs in it.';

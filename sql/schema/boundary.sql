@@ -21,6 +21,7 @@ CREATE TABLE coder.boundary_usage_periods
 	allowed_requests	bigint NOT NULL DEFAULT 0,
 	denied_requests		bigint NOT NULL DEFAULT 0,
 	reports				bigint NOT NULL DEFAULT 0,
+	dropped_requests	bigint NOT NULL DEFAULT 0,
 	CONSTRAINT boundary_usage_periods_order CHECK (closed_at > opened_at AND sent_at >= closed_at)
 );
 CREATE UNIQUE INDEX boundary_usage_periods_open ON coder.boundary_usage_periods ((true)) WHERE closed_at IS NULL;
@@ -41,7 +42,8 @@ CREATE TABLE coder.boundary_usage_stats
 	reports				bigint NOT NULL DEFAULT 0,
 	repeated_reports	bigint NOT NULL DEFAULT 0,
 	ignored_requests	bigint NOT NULL DEFAULT 0,
-	skewed_requests		bigint NOT NULL DEFAULT 0
+	skewed_requests		bigint NOT NULL DEFAULT 0,
+	dropped_requests	bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE coder.boundary_usage_stats IS
 	'Sums of the open period by shard; their total is exact: a workspace or user is counted by the one shard that saw it first.';
@@ -49,6 +51,8 @@ COMMENT ON COLUMN coder.boundary_usage_stats.repeated_reports IS 'Reports with a
 COMMENT ON COLUMN coder.boundary_usage_stats.ignored_requests IS 'Entries of an unknown kind: not counted.';
 COMMENT ON COLUMN coder.boundary_usage_stats.skewed_requests IS
 	'Counted entries whose own time is more than an hour from the database''s; windows go by the database''s.';
+COMMENT ON COLUMN coder.boundary_usage_stats.dropped_requests IS
+	'Entries that were lost between boundary and server, as agents (ours) tell; not counted otherwise.';
 
 CREATE TABLE coder.boundary_usage_workspaces
 (

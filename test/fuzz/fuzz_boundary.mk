@@ -1,0 +1,3 @@
+SRCS_fuzz_boundary := ../../agent/wire/proto/agent.pb-c.c ../../agent/wire/proto/boundary.pb-c.c ../../agent/wire/proto/tailnet.pb-c.c ../../agent/wire/proto/wellknown.pb-c.c
+CFLAGS_fuzz_boundary := -isystem ../../agent/wire/proto -Wno-unused-parameter -Wno-missing-braces
+LIBS_fuzz_boundary := -lprotobuf-c
