@@ -24,7 +24,7 @@
 #include "system.h"
 
 static CoderSubject *assumed_subject; /* the one that has been set last */
-static uint64 assumed_generation;	  /* of the rights it has */
+static uint64 assumed_at;			  /* the time since which it has its rights */
 
 PG_FUNCTION_INFO_V1(coder_set_subject);
 PG_FUNCTION_INFO_V1(coder_set_system_subject);
@@ -89,11 +89,11 @@ coder_assumed_subject(void)
 {
 	CoderSubject *before = coder_current_subject;
 	CoderSubject *subject;
-	uint64 generation;
+	uint64 now;
 
-	generation = coder_subject_generation();
-	if (before != assumed_subject || assumed_generation == generation || before->fixed)
+	if (before != assumed_subject || before->fixed || !coder_subject_changed(before, assumed_at))
 		return before;
+	now = coder_subject_time();
 	subject = make_user(
 		&before->rbac.id, before->scopes, before->nscopes, before->allow, before->nallow);
 	if (subject != NULL && !subject->active)
@@ -105,7 +105,7 @@ coder_assumed_subject(void)
 	if (subject == NULL)
 		return NULL;
 	assume(subject);
-	assumed_generation = generation;
+	assumed_at = now;
 	return subject;
 }
 
@@ -120,7 +120,7 @@ Datum
 coder_set_subject(PG_FUNCTION_ARGS)
 {
 	CoderSubject *subject;
-	uint64 generation;
+	uint64 now;
 	int nscopes;
 	int nallow;
 	char **scopes;
@@ -131,12 +131,12 @@ coder_set_subject(PG_FUNCTION_ARGS)
 		PG_RETURN_VOID();
 	scopes = coder_text_array(PG_GETARG_DATUM(1), PG_ARGISNULL(1), &nscopes);
 	allow = coder_text_array(PG_GETARG_DATUM(2), PG_ARGISNULL(2), &nallow);
-	generation = coder_subject_generation();
+	now = coder_subject_time();
 	subject = make_user(PG_GETARG_UUID_P(0), scopes, nscopes, allow, nallow);
 	if (subject == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("user does not exist")));
 	assume(subject);
-	assumed_generation = generation;
+	assumed_at = now;
 	PG_RETURN_VOID();
 }
 

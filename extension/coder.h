@@ -57,7 +57,8 @@ typedef struct CoderSubject
 
 /* subject.c */
 extern CoderSubject *coder_current_subject; /* NULL: nobody */
-extern uint64 coder_subject_generation(void);
+extern uint64 coder_subject_time(void);
+extern bool coder_subject_changed(const CoderSubject *subject, uint64 since);
 extern void coder_subject_init(void);
 extern CoderSubject *coder_subject_of_token(const char *token, int len, const char *remote);
 extern bool coder_subject_upstream_over(const CoderSubject *subject);

@@ -75,12 +75,12 @@ static Logins logins;
 static Saved saved[MAX_SAVED];
 static int nsaved;
 
-/* The subject of the current login, as of a generation of the rights. */
+/* The subject of the current login, and since when (extension/subject.c) it has its rights. */
 static struct
 {
 	MemoryContext context;
 	CoderSubject *subject;
-	uint64 generation;
+	uint64 read_at;
 	bool of_transaction; /* seen by a transaction that writes: it may never have been */
 } held;
 
@@ -467,7 +467,7 @@ load_or_raise(const Login *login)
 static void
 hold(const Login *login)
 {
-	uint64 before = coder_subject_generation();
+	uint64 before = coder_subject_time();
 	MemoryContext old;
 	Oid user;
 	int security;
@@ -489,7 +489,7 @@ hold(const Login *login)
 	MemoryContextSwitchTo(old);
 	AtEOXact_GUC(false, settings);
 	SetUserIdAndSecContext(user, security);
-	held.generation = before;
+	held.read_at = before;
 	held.of_transaction = TransactionIdIsValid(GetTopTransactionIdIfAny());
 }
 
@@ -525,7 +525,7 @@ coder_session_subject(void)
 	if (login == NULL)
 		return role_subject();
 	check_lender(login);
-	if (held.subject == NULL || held.generation != coder_subject_generation())
+	if (held.subject == NULL || coder_subject_changed(held.subject, held.read_at))
 		hold(login);
 	if (held.subject->expires_at <= GetCurrentTimestamp())
 		refuse_expired();

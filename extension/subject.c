@@ -2,13 +2,28 @@
  * subject.c -- who asks: from a token to a subject, and the backend's cache of them.
  *
  * The cache is keyed by SHA-256 of the whole token, or a user's id.  Triggers on the few tables
- * that make a subject invalidate the empty table coder.auth_epoch; the relcache
- * callback below bumps a generation, and the next look-up drops the cache.  This
- * is transactional and reaches every backend.  A row that was read before an
- * invalidation must not be cached after it: the generation is read first, then
- * the rows with a fresh snapshot, and the entry is kept only if the generation
- * is still the same.  A transaction that writes caches nothing, since what it
- * read may never be committed.
+ * that make a subject tell of a change with the server's own invalidations:
+ *	 of everybody's rights (a role, an organization, a setting): one of the relcache, for the empty
+ *	 table coder.auth_epoch;
+ *	 of one user's (roles, memberships, groups, status, keys): one of a catalog cache, for a name made
+ *	 of the user's id, which no row of the catalog has.  Only its hash travels; the slot of the hash
+ *	 stands for the user, and for those few who share it.
+ * Both go out with the commit and only then, after the transaction has become visible and before who
+ * committed is told; they are part of the commit's record, so a standby replays them behind the
+ * commit; a backend that fell behind is told to forget all (hash 0, relation 0), which reaches both
+ * callbacks.  A rolled back savepoint takes its own along.
+ *
+ * The callbacks advance a clock of this backend and write its time down, for all or for the slot.  An
+ * entry has the time at which its reader began, and holds as long as neither time is later.  Why an
+ * entry that holds is what a snapshot taken now shows: the invalidations that have come are accepted
+ * first, then the clock is read, then the rows with a snapshot taken after that.  A commit which that
+ * snapshot does not show sends its invalidation later than the snapshot, so it cannot have been
+ * accepted before; whenever it is, its time is later than the entry's, and it is accepted before the
+ * first look-up of any statement that begins after its commit.  A commit that the snapshot shows may
+ * come as an invalidation too, which drops the entry for nothing.  All of it is one process' memory:
+ * the only order between processes that counts is that of the server's queue of invalidations.
+ *
+ * A transaction that writes caches nothing, since what it read may never be committed.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -16,10 +31,14 @@
 
 #include <sodium.h>
 
+#include "access/htup_details.h"
+#include "access/table.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_conversion.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -30,7 +49,9 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "coder.h"
@@ -40,11 +61,15 @@
 #include "load.h"
 
 #define CACHE_MAX 10000
+#define USER_SLOTS 4096
+#define TOLD_MAX 64 /* users that one transaction tells of; more are everybody */
 
 typedef struct CacheEntry
 {
 	uint8 digest[CODER_SHA256_LEN];
 	CoderSubject *subject;
+	uint64 read_at; /* the clock as its rows began to be read */
+	uint32 slot;	/* the user's */
 } CacheEntry;
 
 CoderSubject *coder_current_subject;
@@ -54,9 +79,13 @@ static MemoryContext cache_context;
 static MemoryContext retired_context; /* parent of caches that a call may still use */
 static char *all_scopes[] = {"coder:all"};
 static char *all_objects[] = {"*:*"};
+static bool any_retired;
 static Oid epoch_relid;
-static uint64 generation = 1;		/* bumped by invalidations */
-static uint64 cache_generation = 0; /* of what the cache holds */
+static uint64 clock_now = 1;				/* advanced by invalidations */
+static uint64 all_changed = 1;				/* when everybody's rights changed last */
+static uint64 user_changed_at[USER_SLOTS];	/* when those of the slot's users did */
+static uint64 cache_made = 0;				/* when the cache was last empty */
+static int users_told;						/* by this transaction */
 
 PG_FUNCTION_INFO_V1(coder_auth_changed);
 PG_FUNCTION_INFO_V1(coder_subject_id);
@@ -64,17 +93,28 @@ PG_FUNCTION_INFO_V1(coder_subject_token_id);
 PG_FUNCTION_INFO_V1(coder_agent_id);
 PG_FUNCTION_INFO_V1(coder_subject_cached);
 
-/* May run anywhere, even while a transaction aborts: nothing but the counter. */
+/* May run anywhere, even while a transaction aborts: nothing but the times. */
 static void
 on_relcache_invalidate(Datum arg, Oid relid)
 {
 	if (relid == InvalidOid || relid == epoch_relid)
-		generation++;
+		all_changed = ++clock_now;
+}
+
+/* The same; 0 is every hash. */
+static void
+on_user_invalidate(Datum arg, int cacheid, uint32 hash)
+{
+	if (hash == 0)
+		all_changed = ++clock_now;
+	else
+		user_changed_at[hash % USER_SLOTS] = ++clock_now;
 }
 
 static void
 on_xact_end(XactEvent event, void *arg)
 {
+	users_told = 0;
 	if (event == XACT_EVENT_ABORT)
 		coder_current_subject = NULL;
 }
@@ -83,49 +123,160 @@ void
 coder_subject_init(void)
 {
 	CacheRegisterRelcacheCallback(on_relcache_invalidate, (Datum) 0);
+	CacheRegisterSyscacheCallback(CONNAMENSP, on_user_invalidate, (Datum) 0);
 	RegisterXactCallback(on_xact_end, NULL);
 }
 
+/* ---- changes ---- */
+
 /*
- * coder.auth_changed() RETURNS trigger
- *
- * On every table that makes a subject: drops the cached subjects of all
- * backends when the transaction commits.
+ * What stands for a user in the cache of conversions, which nothing else listens to: no conversion is
+ * in namespace 0.
  */
-Datum
-coder_auth_changed(PG_FUNCTION_ARGS)
+static void
+user_key(const pg_uuid_t *user_id, NameData *key)
+{
+	memset(key, 0, sizeof(*key));
+	strcpy(NameStr(*key), "coder user ");
+	for (int i = 0; i < UUID_LEN; i++)
+		sprintf(NameStr(*key) + 11 + 2 * i, "%02x", user_id->data[i]);
+}
+
+static uint32
+user_slot(const pg_uuid_t *user_id)
+{
+	NameData key;
+
+	user_key(user_id, &key);
+	return GetSysCacheHashValue2(CONNAMENSP, NameGetDatum(&key), ObjectIdGetDatum(InvalidOid)) %
+		   USER_SLOTS;
+}
+
+static void
+tell_all(void)
 {
 	Oid relid = get_relname_relid("auth_epoch", coder_namespace());
 
 	if (OidIsValid(relid))
 		CacheInvalidateRelcacheByRelid(relid);
+}
+
+/*
+ * Invalidates a row of pg_conversion that does not exist, whose name stands for
+ * the user.  This transaction hears of it at its next command, which must count
+ * as one that follows a write.
+ */
+static void
+tell_user(const pg_uuid_t *user_id)
+{
+	Datum values[Natts_pg_conversion] = {0};
+	bool nulls[Natts_pg_conversion] = {false};
+	NameData key;
+	Relation catalog;
+	HeapTuple row;
+
+	user_key(user_id, &key);
+	catalog = table_open(ConversionRelationId, AccessShareLock);
+	values[Anum_pg_conversion_conname - 1] = NameGetDatum(&key);
+	row = heap_form_tuple(RelationGetDescr(catalog), values, nulls);
+	CacheInvalidateHeapTuple(catalog, row, NULL);
+	(void) GetCurrentCommandId(true);
+	heap_freetuple(row);
+	table_close(catalog, AccessShareLock);
+}
+
+/* Each call tells anew, as the one before it may have been in a savepoint that was rolled back. */
+static void
+tell_column(Trigger *trigger, TupleDesc desc, HeapTuple row)
+{
+	int attno = SPI_fnumber(desc, trigger->tgargs[0]);
+	bool isnull;
+	Datum id;
+
+	if (attno <= 0 || TupleDescAttr(desc, attno - 1)->atttypid != UUIDOID)
+		elog(ERROR,
+			 "trigger \"%s\": there is no uuid %s",
+			 trigger->tgname,
+			 trigger->tgargs[0]);
+	id = heap_getattr(row, attno, desc, &isnull);
+	if (isnull || ++users_told > TOLD_MAX)
+		tell_all();
+	else
+		tell_user(DatumGetUUIDP(id));
+}
+
+/*
+ * coder.auth_changed([column]) RETURNS trigger
+ *
+ * On every table that makes a subject: has all backends forget, when the
+ * transaction commits, the subjects of the user whose id is in this column of the
+ * old row or the new one; without a column, or of a statement, all subjects.
+ */
+Datum
+coder_auth_changed(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+	TupleDesc desc;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("coder.auth_changed is a trigger")));
+	if (data->tg_trigger->tgnargs == 0 || !TRIGGER_FIRED_FOR_ROW(data->tg_event))
+	{
+		tell_all();
+		PG_RETURN_POINTER(NULL);
+	}
+	desc = RelationGetDescr(data->tg_relation);
+	tell_column(data->tg_trigger, desc, data->tg_trigtuple);
+	if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
+		tell_column(data->tg_trigger, desc, data->tg_newtuple);
 	PG_RETURN_POINTER(NULL);
 }
 
-/* Empties the cache if something was invalidated; done where no caller holds an entry. */
+/* ---- the cache ---- */
+
+/* Where entries go that a call further out may still use; those of before are gone if none does. */
+static void
+retire(MemoryContext context)
+{
+	if (retired_context == NULL)
+		retired_context =
+			AllocSetContextCreate(TopMemoryContext, "coder old subjects", ALLOCSET_SMALL_SIZES);
+	MemoryContextSetParent(context, retired_context);
+	any_retired = true;
+}
+
+/* Empties the cache if all was invalidated; done where no caller holds an entry. */
 static void
 refresh_cache(void)
 {
 	HASHCTL ctl = {0};
 
-	if (cache != NULL && cache_generation == generation &&
+	if (any_retired && coder_current_subject == NULL)
+	{
+		MemoryContextReset(retired_context);
+		any_retired = false;
+	}
+	if (cache != NULL && cache_made >= all_changed &&
 		(hash_get_num_entries(cache) < CACHE_MAX || coder_current_subject != NULL))
 		return; /* a full one stays full until nobody uses it */
 	epoch_relid = get_relname_relid("auth_epoch", coder_namespace());
-	if (retired_context == NULL)
-		retired_context =
-			AllocSetContextCreate(TopMemoryContext, "coder old subjects", ALLOCSET_SMALL_SIZES);
 	if (cache_context != NULL)
-		MemoryContextSetParent(cache_context, retired_context);
-	if (coder_current_subject == NULL)
-		MemoryContextReset(retired_context); /* else a call further out may still use an entry */
+		retire(cache_context);
 	cache_context =
 		AllocSetContextCreate(TopMemoryContext, "coder subjects", ALLOCSET_DEFAULT_SIZES);
 	ctl.keysize = CODER_SHA256_LEN;
 	ctl.entrysize = sizeof(CacheEntry);
 	ctl.hcxt = cache_context;
 	cache = hash_create("coder subjects", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	cache_generation = generation;
+	cache_made = clock_now;
+}
+
+static bool
+entry_holds(const CacheEntry *entry)
+{
+	return entry->read_at >= user_changed_at[entry->slot];
 }
 
 /*
@@ -362,21 +513,29 @@ check_key_shape(const char *token, int len)
 }
 
 /*
- * Puts a subject into the cache, unless something changed since before, when the
+ * Puts a subject into the cache, unless its rights changed since before, when the
  * caller began to read it, or this transaction sees what others do not.
  */
 static void
 keep_subject(const uint8 *key, CoderSubject *subject, uint64 before)
 {
+	uint32 slot = user_slot(&subject->rbac.id);
 	CacheEntry *entry;
 	bool found;
 
-	if (before != generation || before != cache_generation ||
-		hash_get_num_entries(cache) >= CACHE_MAX || TransactionIdIsValid(GetTopTransactionIdIfAny()) || IsolationUsesXactSnapshot())
+	if (before < all_changed || before < user_changed_at[slot] ||
+		TransactionIdIsValid(GetTopTransactionIdIfAny()) || IsolationUsesXactSnapshot())
+		return;
+	if (hash_get_num_entries(cache) >= CACHE_MAX &&
+		hash_search(cache, key, HASH_FIND, NULL) == NULL)
 		return;
 	entry = hash_search(cache, key, HASH_ENTER, &found);
+	if (found)
+		retire(entry->subject->context);
 	MemoryContextSetParent(subject->context, cache_context);
-	entry->subject = subject; /* an expired one before it goes with the cache */
+	entry->subject = subject;
+	entry->read_at = before;
+	entry->slot = slot;
 }
 
 /*
@@ -396,7 +555,7 @@ coder_subject_of_token(const char *token, int len, const char *remote)
 	refresh_cache();
 	coder_sha256(token, len, digest);
 	entry = hash_search(cache, digest, HASH_FIND, NULL);
-	if (entry != NULL &&
+	if (entry != NULL && entry_holds(entry) &&
 		Min(entry->subject->expires_at, entry->subject->upstream_expires) > GetCurrentTimestamp())
 	{
 		note_use(entry->subject, remote);
@@ -406,7 +565,7 @@ coder_subject_of_token(const char *token, int len, const char *remote)
 	check_key_shape(token, len);
 	memcpy(id, token, CODER_KEY_ID_LEN);
 	id[CODER_KEY_ID_LEN] = '\0';
-	before = generation;
+	before = clock_now;
 	subject = load_subject_of_key(id, token + CODER_KEY_ID_LEN + 1);
 	keep_subject(digest, subject, before);
 	note_use(subject, remote);
@@ -444,16 +603,28 @@ coder_subject_load_token(const char *token, int len)
 }
 
 /*
- * Grows with every change of somebody's rights: what was made at another one is
- * stale.  A statement that locks no new table is told of none otherwise.
+ * The time of this backend's clock: what is read after it may be used as long as
+ * coder_subject_changed does not say otherwise.
  */
 uint64
-coder_subject_generation(void)
+coder_subject_time(void)
 {
 	if (!OidIsValid(epoch_relid))
 		epoch_relid = get_relname_relid("auth_epoch", coder_namespace());
 	AcceptInvalidationMessages();
-	return generation;
+	return clock_now;
+}
+
+/*
+ * Have the subject's rights changed since that time?  The invalidations that have
+ * come are accepted first: a statement that locks no new table is told of none
+ * otherwise.
+ */
+bool
+coder_subject_changed(const CoderSubject *subject, uint64 since)
+{
+	return coder_subject_time() != since &&
+		   (since < all_changed || since < user_changed_at[user_slot(&subject->rbac.id)]);
 }
 
 /* A user with all rights of its roles; NULL where there is none.  Lives in parent. */
@@ -505,9 +676,9 @@ coder_user_subject(const pg_uuid_t *user_id)
 	refresh_cache();
 	memcpy(key, user_id->data, UUID_LEN);
 	entry = hash_search(cache, key, HASH_FIND, NULL);
-	if (entry != NULL)
+	if (entry != NULL && entry_holds(entry))
 		return entry->subject;
-	before = generation;
+	before = clock_now;
 	subject = load_subject_of_user(user_id, CurrentMemoryContext);
 	if (subject != NULL)
 		keep_subject(key, subject, before);
@@ -605,8 +776,11 @@ coder_subject_cached(PG_FUNCTION_ARGS)
 {
 	text *token = PG_GETARG_TEXT_PP(0);
 	uint8 digest[CODER_SHA256_LEN];
+	CacheEntry *entry;
 
 	coder_sha256(VARDATA_ANY(token), VARSIZE_ANY_EXHDR(token), digest);
-	PG_RETURN_BOOL(cache != NULL && cache_generation == generation &&
-				   hash_search(cache, digest, HASH_FIND, NULL) != NULL);
+	if (cache == NULL || cache_made < all_changed)
+		PG_RETURN_BOOL(false);
+	entry = hash_search(cache, digest, HASH_FIND, NULL);
+	PG_RETURN_BOOL(entry != NULL && entry_holds(entry));
 }

@@ -461,6 +461,17 @@ BEGIN
 END
 $$;
 
+-- What a route answers that the reference has behind its licence only and that is not built: what a client of the
+-- reference without a licence is answered, whoever asks.
+CREATE OR REPLACE FUNCTION coder.licensed_not_built(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM coder.raise(404, 'Route not found.');
+END
+$$;
+
 -- A setting that is a duration, in seconds: "86400", or as in "24h", "1h30m", "7d"; def where it is not set, or no duration.
 CREATE OR REPLACE FUNCTION coder.setting_seconds(name text, def bigint)
 RETURNS bigint LANGUAGE plpgsql STABLE

@@ -1,5 +1,5 @@
--- sql/api/unbuilt.sql -- routes of the API that answer 501, so that a client is told and docs/STATUS.md
--- can be made from coder.routes
+-- sql/api/unbuilt.sql -- routes of the API that are not built: they answer 501, so that a client is told, or 404 where
+-- clients know that from a server without a licence; docs/STATUS.md is made from coder.routes
 --
 -- Last of all areas: a route that an area has built, whatever its parameters are called, is left out.
 
@@ -430,14 +430,22 @@ SELECT 'unbuilt', u.method, u.pattern, 'not_built', CASE WHEN u.pattern LIKE '/a
  WHERE NOT EXISTS (SELECT 1 FROM coder.routes r WHERE r.method = u.method
 	AND regexp_replace(r.pattern, '\{[^}]*\}', '{}', 'g') = regexp_replace(u.pattern, '\{[^}]*\}', '{}', 'g'));
 
+-- What only a licence brings, and nobody has built here, is no route: clients know the reference's answer without one.
+UPDATE coder.routes r SET function = 'licensed_not_built', auth = 'none', access = NULL
+  FROM (VALUES
+	('/api/v2/aibridge/%'),
+	('/api/v2/applications/reconnecting-pty-signed-token'),
+	('/api/v2/licenses%'),
+	('/api/v2/organizations/{organization}/provisionerdaemons/serve'),
+	('/api/v2/replicas'),
+	('/api/v2/workspaceproxies%'),
+	('/api/v2/workspaces/{workspace}/external-agent/%')) l (pattern)
+ WHERE r.function = 'not_built' AND r.pattern LIKE l.pattern;
+
 -- What is not built is not built for those who may ask: the others are refused as they will be.
 UPDATE coder.routes r SET access = a.access
   FROM (VALUES
 	('%', '/api/v2/debug/%', 'debug_info:read'),
-	('POST', '/api/v2/licenses%', 'license:create'),
-	('DELETE', '/api/v2/licenses/%', 'license:delete'),
-	('GET', '/api/v2/workspaceproxies', 'workspace_proxy:read'),
-	('POST', '/api/v2/workspaceproxies', 'workspace_proxy:create'),
 	('GET', '/api/v2/settings/idpsync/%', 'idpsync_settings:read'),
 	('PATCH', '/api/v2/settings/idpsync/%', 'idpsync_settings:update')) a (method, pattern, access)
  WHERE r.function = 'not_built' AND r.auth <> 'none' AND r.method LIKE a.method AND r.pattern LIKE a.pattern

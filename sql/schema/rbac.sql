@@ -33,28 +33,48 @@ CREATE TYPE coder.access_object AS (
 	group_acl jsonb
 );
 
--- Always empty.  Its invalidation, not a row, tells all backends to forget their subjects, so that
+-- Always empty.  Its invalidation, not a row, tells all backends to forget all their subjects, so that
 -- plans over the real tables stay.
 CREATE TABLE coder.auth_epoch ();
 COMMENT ON TABLE coder.auth_epoch IS 'Always empty: its invalidation tells all backends to forget the subjects they hold.';
 
--- Trigger: the subjects that backends hold are forgotten at commit (extension/subject.c).
+-- Trigger: the subjects that backends hold are forgotten at commit: with the name of a column those of the user
+-- that it names in the row, without one all of them (extension/subject.c).
 CREATE FUNCTION coder.auth_changed() RETURNS trigger LANGUAGE C
 AS 'MODULE_PATHNAME', 'coder_auth_changed';
 
--- The use of a key and its sliding expiry are not changes of its subject.
+-- What concerns one user.  The use of a key and its sliding expiry are not changes of its subject.
 CREATE TRIGGER auth_changed_update AFTER UPDATE ON coder.api_keys FOR EACH ROW
 	WHEN (NEW.expires_at < OLD.expires_at OR NEW.scopes <> OLD.scopes OR NEW.allow_list <> OLD.allow_list
 		OR NEW.user_id <> OLD.user_id OR NEW.hashed_secret <> OLD.hashed_secret OR NEW.id <> OLD.id)
-	EXECUTE FUNCTION coder.auth_changed();
-CREATE TRIGGER auth_changed AFTER DELETE OR TRUNCATE ON coder.api_keys
-	FOR EACH STATEMENT EXECUTE FUNCTION coder.auth_changed();
+	EXECUTE FUNCTION coder.auth_changed('user_id');
+CREATE TRIGGER auth_changed AFTER DELETE ON coder.api_keys
+	FOR EACH ROW EXECUTE FUNCTION coder.auth_changed('user_id');
 
 CREATE TRIGGER auth_changed_update AFTER UPDATE ON coder.users FOR EACH ROW
 	WHEN (NEW.status <> OLD.status OR NEW.rbac_roles <> OLD.rbac_roles OR NEW.deleted <> OLD.deleted
 		OR NEW.username <> OLD.username OR NEW.is_service_account <> OLD.is_service_account OR NEW.id <> OLD.id)
-	EXECUTE FUNCTION coder.auth_changed();
-CREATE TRIGGER auth_changed AFTER DELETE OR TRUNCATE ON coder.users
+	EXECUTE FUNCTION coder.auth_changed('id');
+CREATE TRIGGER auth_changed AFTER DELETE ON coder.users
+	FOR EACH ROW EXECUTE FUNCTION coder.auth_changed('id');
+
+CREATE TRIGGER auth_changed AFTER INSERT OR UPDATE OR DELETE ON coder.organization_members
+	FOR EACH ROW EXECUTE FUNCTION coder.auth_changed('user_id');
+CREATE TRIGGER auth_changed AFTER INSERT OR UPDATE OR DELETE ON coder.group_members
+	FOR EACH ROW EXECUTE FUNCTION coder.auth_changed('user_id');
+CREATE TRIGGER auth_changed AFTER DELETE ON coder.user_links
+	FOR EACH ROW EXECUTE FUNCTION coder.auth_changed('user_id');
+
+-- What concerns everybody.
+CREATE TRIGGER auth_changed_truncate AFTER TRUNCATE ON coder.api_keys
+	FOR EACH STATEMENT EXECUTE FUNCTION coder.auth_changed();
+CREATE TRIGGER auth_changed_truncate AFTER TRUNCATE ON coder.users
+	FOR EACH STATEMENT EXECUTE FUNCTION coder.auth_changed();
+CREATE TRIGGER auth_changed_truncate AFTER TRUNCATE ON coder.organization_members
+	FOR EACH STATEMENT EXECUTE FUNCTION coder.auth_changed();
+CREATE TRIGGER auth_changed_truncate AFTER TRUNCATE ON coder.group_members
+	FOR EACH STATEMENT EXECUTE FUNCTION coder.auth_changed();
+CREATE TRIGGER auth_changed_truncate AFTER TRUNCATE ON coder.user_links
 	FOR EACH STATEMENT EXECUTE FUNCTION coder.auth_changed();
 
 CREATE TRIGGER auth_changed_update AFTER UPDATE ON coder.organizations FOR EACH ROW
@@ -62,15 +82,7 @@ CREATE TRIGGER auth_changed_update AFTER UPDATE ON coder.organizations FOR EACH 
 	EXECUTE FUNCTION coder.auth_changed();
 CREATE TRIGGER auth_changed AFTER DELETE OR TRUNCATE ON coder.organizations
 	FOR EACH STATEMENT EXECUTE FUNCTION coder.auth_changed();
-
-CREATE TRIGGER auth_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON coder.organization_members
-	FOR EACH STATEMENT EXECUTE FUNCTION coder.auth_changed();
-CREATE TRIGGER auth_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON coder.group_members
-	FOR EACH STATEMENT EXECUTE FUNCTION coder.auth_changed();
 CREATE TRIGGER auth_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON coder.custom_roles
-	FOR EACH STATEMENT EXECUTE FUNCTION coder.auth_changed();
-
-CREATE TRIGGER auth_changed AFTER DELETE OR TRUNCATE ON coder.user_links
 	FOR EACH STATEMENT EXECUTE FUNCTION coder.auth_changed();
 
 -- The deployment's switches that change roles (extension/load.c).

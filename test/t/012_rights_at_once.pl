@@ -15,6 +15,7 @@ $primary->init(allows_streaming => 1);
 $primary->append_conf('postgresql.conf', <<'EOF');
 shared_preload_libraries = 'coder'
 max_connections = 60
+max_prepared_transactions = 2
 fsync = off
 track_functions = 'all'
 EOF
@@ -198,5 +199,77 @@ $primary->safe_psql('postgres', "UPDATE coder.users SET rbac_roles = CASE WHEN r
 isnt($session->query_safe('SELECT keep.seen()'), $was, 'a later statement of a transaction sees it, too');
 $session->query_safe('COMMIT');
 $session->quit;
+
+# Whose subjects a change drops.  Two users; a backend of the primary and one of the standby hold both.
+$primary->safe_psql('postgres', <<'EOF');
+CREATE TABLE keep.two (who text, id uuid, token text);
+INSERT INTO coder.users (username, email, status, login_type) SELECT w, w || '@example.com', 'active', 'password' FROM unnest('{ann,bob}'::text[]) w;
+INSERT INTO coder.organization_members (user_id, organization_id) SELECT u.id, p.y FROM coder.users u, keep.place p WHERE u.username IN ('ann', 'bob');
+INSERT INTO keep.two SELECT username, id, coder.api_key_create(id, 'password', 86400) FROM coder.users WHERE username IN ('ann', 'bob');
+UPDATE coder.api_keys k SET last_used = now() FROM keep.two t WHERE k.user_id = t.id;
+INSERT INTO coder.user_links (user_id, login_type, linked_id) SELECT id, 'github', 'x' || who FROM keep.two;
+CREATE FUNCTION keep.ask() RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM coder.handle(r.id, 'GET', '/keep', '{}', '', '', NULL, t.token, '::1', NULL, NULL) FROM keep.two t, coder.routes r WHERE r.pattern = '/keep';
+	RETURN keep.held();
+END
+$$;
+CREATE FUNCTION keep.held() RETURNS text LANGUAGE sql AS $$
+	SELECT coalesce(string_agg(t.who, ' ' ORDER BY t.who), 'none') FROM keep.two t WHERE coder.subject_cached(t.token)
+$$;
+EOF
+my %asking = map { $_->name => $_->background_psql('postgres') } $primary, $standby;
+
+# What the two backends hold after a change; keep.held() takes a snapshot, and with it what has been told.
+sub drops
+{
+	my ($change, $held, $what) = @_;
+
+	$primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
+	$_->query_safe('SELECT keep.ask()') for values %asking;
+	is($_->query_safe('SELECT keep.held()'), 'ann bob', "before $what both are held") for values %asking;
+	$primary->safe_psql('postgres', $change);
+	$primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
+	for my $node (sort keys %asking)
+	{
+		$asking{$node}->query_safe('SELECT coder.can(\'read\', \'user\')');
+		is($asking{$node}->query_safe('SELECT keep.held()'), $held, "$node: $what");
+	}
+}
+
+my $ann = q{(SELECT id FROM keep.two WHERE who = 'ann')};
+drops("UPDATE coder.users SET rbac_roles = '{auditor}' WHERE id = $ann", 'bob', q{a role of Ann's drops hers});
+drops("UPDATE coder.users SET status = 'suspended' WHERE id = $ann; UPDATE coder.users SET status = 'active' WHERE id = $ann", 'bob', 'so does her status');
+drops("UPDATE coder.users SET username = 'anna' WHERE id = $ann", 'bob', 'so does her name');
+drops("UPDATE coder.organization_members SET roles = '{organization-admin}' WHERE user_id = $ann", 'bob', 'so does a role in an organization');
+drops("INSERT INTO coder.organization_members (user_id, organization_id) SELECT $ann, x FROM keep.place", 'bob', 'so does a membership');
+drops("DELETE FROM coder.organization_members WHERE user_id = $ann AND organization_id = (SELECT x FROM keep.place)", 'bob', 'so does its end');
+drops("INSERT INTO coder.group_members (user_id, group_id) SELECT $ann, g FROM keep.place", 'bob', 'so does a group');
+drops("DELETE FROM coder.group_members WHERE user_id = $ann", 'bob', 'so does leaving it');
+drops("UPDATE coder.api_keys SET scopes = '{user:read}' WHERE user_id = $ann", 'bob', 'so does the scope of a token');
+drops("DELETE FROM coder.user_links WHERE user_id = $ann", 'bob', 'so does the link to a provider');
+drops('BEGIN; SAVEPOINT a; UPDATE coder.users SET rbac_roles = \'{owner}\' WHERE id = ' . $ann . '; ROLLBACK TO a; UPDATE coder.users SET name = \'A\' WHERE id = ' . $ann . '; COMMIT',
+	'ann bob', 'what a savepoint took back drops nobody');
+drops('BEGIN; SAVEPOINT a; UPDATE coder.users SET rbac_roles = \'{owner}\' WHERE id = ' . $ann . '; ROLLBACK TO a; UPDATE coder.users SET rbac_roles = \'{}\' WHERE id = ' . $ann . '; COMMIT',
+	'bob', 'the same change made again after it does');
+drops("BEGIN; UPDATE coder.users SET rbac_roles = '{owner}' WHERE id = $ann; ROLLBACK", 'ann bob', 'a change that was taken back drops nobody');
+drops("UPDATE coder.users SET last_seen_at = now() WHERE id = $ann", 'ann bob', 'being seen is no change');
+drops('UPDATE coder.organizations SET shareable_workspace_owners = \'everyone\' WHERE id = (SELECT y FROM keep.place)', 'none', 'an organization is everybody');
+drops("INSERT INTO coder.custom_roles (name, display_name) VALUES ('r', '')", 'none', 'so is a role');
+drops("INSERT INTO coder.settings (name, value) VALUES ('disable_workspace_sharing', 'true')", 'none', 'so is a switch of the deployment');
+$primary->safe_psql('postgres', "INSERT INTO coder.users (username, email, status) SELECT 'many' || i, i || '\@many', 'active' FROM generate_series(1, 100) i");
+drops("INSERT INTO coder.organization_members (user_id, organization_id) SELECT u.id, p.y FROM coder.users u, keep.place p WHERE u.username LIKE 'many%'",
+	'none', 'a hundred users in one transaction are everybody');
+my $x = '(SELECT x FROM keep.place)';
+my $bob = q{(SELECT id FROM keep.two WHERE who = 'bob')};
+my $many = q{(SELECT id FROM coder.users WHERE username = 'many1')};
+$primary->safe_psql('postgres', "INSERT INTO coder.organization_members (user_id, organization_id) VALUES ($ann, $x)");
+drops("UPDATE coder.organization_members SET user_id = $many WHERE user_id = $ann AND organization_id = $x", 'bob', 'a row that changes hands drops who had it');
+drops("UPDATE coder.organization_members SET user_id = $bob WHERE user_id = $many AND organization_id = $x", 'ann', 'and who gets it');
+drops("DELETE FROM coder.api_keys WHERE user_id = (SELECT id FROM coder.users WHERE username = 'rita')", 'ann bob', q{a stranger's token is neither's});
+drops("BEGIN; INSERT INTO coder.group_members (user_id, group_id) SELECT $ann, g FROM keep.place; PREPARE TRANSACTION 'p'", 'ann bob', 'a prepared change is none yet');
+drops("COMMIT PREPARED 'p'", 'bob', 'it is when it commits');
+drops('TRUNCATE coder.group_members', 'none', 'TRUNCATE is everybody');
+$_->quit for values %asking;
 
 done_testing();

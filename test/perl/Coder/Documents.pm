@@ -100,13 +100,14 @@ sub operations
 		my ($area, $method, $path) = @$_;
 		my $remark = delete $remark{"$method $path"};
 		my $route = $route{shape($method, $path)};
-		my $built = $route && $route->{function} ne 'not_built';
-		my $state = $built ? 'works' : '501';
+		my $licensed = $route && $route->{function} eq 'licensed_not_built';
+		my $built = $route && $route->{function} ne 'not_built' && !$licensed;
+		my $state = $built ? 'works' : $licensed ? '404' : '501';
 
 		$listed{shape($method, $path)} = 1;
 		push @problems, "$method $path is neither in coder.routes nor in remarks.tsv" if !$route && !$remark;
 		push @problems, "$method $path is not built, and remarks.tsv says \"$remark->{state}\""
-		  if $remark && $route && !$built && $remark->{state} ne '501';
+		  if $remark && $route && !$built && $remark->{state} ne $state;
 		push @problems, "$method $path: " . ($remark ? "remarks.tsv says \"$remark->{state}\"" : 'it has no remark')
 		  . ", and $route->{function} " . ($route->{refuses} eq 't' ? 'can answer 501' : 'is built')
 		  if $built && ($route->{refuses} eq 't' xor $remark && $remark->{state} eq '501');
@@ -137,13 +138,13 @@ sub status_tables
 		$count{$_->[0]}{$_->[3]}++;
 		push @{ $area{$_->[0]} }, $_;
 	}
-	$text .= "| area | works | thin | 501 | absent |\n|---|---|---|---|---|\n";
+	$text .= "| area | works | thin | 501 | 404 | absent |\n|---|---|---|---|---|---|\n";
 	my %sum;
 	for my $area (sort keys %count)
 	{
-		$text .= "| [$area](#$area) | " . join(' | ', map { $sum{$_} += $count{$area}{$_} // 0; $count{$area}{$_} // '' } qw(works thin 501 absent)) . " |\n";
+		$text .= "| [$area](#$area) | " . join(' | ', map { $sum{$_} += $count{$area}{$_} // 0; $count{$area}{$_} // '' } qw(works thin 501 404 absent)) . " |\n";
 	}
-	$text .= '| **all** | ' . join(' | ', map { "**$sum{$_}**" } qw(works thin 501 absent)) . " |\n";
+	$text .= '| **all** | ' . join(' | ', map { "**$sum{$_}**" } qw(works thin 501 404 absent)) . " |\n";
 	for my $area (sort keys %area)
 	{
 		$text .= "\n### $area\n| operation | state | answered by | remark |\n|---|---|---|---|\n";
@@ -183,7 +184,7 @@ Made from `coder.routes` by `make -C test api`: every row that is built. What th
 END
 	for (@routes)
 	{
-		next if $_->{function} eq 'not_built';
+		next if $_->{function} =~ /^(licensed_)?not_built$/;
 		if ($_->{area} ne $area)
 		{
 			$area = $_->{area};
