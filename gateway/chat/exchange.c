@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 #include "exchange.h"
 #include "gateway.h"
@@ -39,11 +40,18 @@ exchange_free(Exchange *x)
 	if (!x->stream_open)
 		return;
 	sse_free(&x->sse);
+	eventstream_free(&x->frames);
 	stream_free(&x->stream);
 	x->stream_open = false;
 }
 
 /* The answer ------------------------------------------------------------------ */
+
+static bool
+feed(Exchange *x, const char *data, size_t len)
+{
+	return x->format->is_eventstream ? eventstream_feed(&x->frames, data, len) : sse_feed(&x->sse, data, len);
+}
 
 static size_t
 on_body(char *data, size_t size, size_t n, void *arg)
@@ -54,7 +62,7 @@ on_body(char *data, size_t size, size_t n, void *arg)
 
 	curl_easy_getinfo(x->easy, CURLINFO_RESPONSE_CODE, &status);
 	if (status == 200)
-		return sse_feed(&x->sse, data, len) && !x->stream.too_long ? len : 0;
+		return feed(x, data, len) && !x->stream.too_long ? len : 0;
 	if (x->error_len + len <= MAX_ERROR_BODY)
 	{
 		char *grown = realloc(x->error_body, x->error_len + len + 1);
@@ -107,7 +115,7 @@ transfer_failure(Exchange *x, CURLcode code, long status)
 	}
 	if (x->stream.error != NULL)
 		return failure_of(x->stream.error_status, x->stream.error);
-	if (x->stream.too_long || x->sse.broken)
+	if (x->stream.too_long || x->sse.broken || x->frames.broken)
 		return (Failure){FAILURE_GENERIC, false, 0};
 	if (code == CURLE_OPERATION_TIMEDOUT)
 		return failure_of(0, "timeout");
@@ -227,7 +235,7 @@ add_headers(Exchange *x, const json_t *chat)
 	for (int i = 0; i < x->request.n_headers; i++)
 		add_line(x, x->request.headers[i]);
 	add_header(x, "Content-Type", "application/json");
-	add_header(x, "Accept", "text/event-stream");
+	add_header(x, "Accept", x->format->is_eventstream ? "application/vnd.amazon.eventstream" : "text/event-stream");
 	add_header(x, "Expect", "");
 	add_header(x, "X-Coder-Owner-Id", json_string_value(json_object_get(chat, "owner_id")));
 	add_header(x, "X-Coder-Chat-Id", parent != NULL ? parent : id);
@@ -284,6 +292,8 @@ exchange_begin(Exchange *x, CURLM *multi, const char *ca_file, const ExchangeAsk
 	wanted.tools = ask->tools;
 	wanted.tool_choice = ask->tool_choice;
 	wanted.max_output = ask->max_output;
+	wanted.region = getenv("AWS_REGION") != NULL ? getenv("AWS_REGION") : getenv("AWS_DEFAULT_REGION");
+	wanted.now = time(NULL);
 	x->format = provider_format(wanted.provider, wanted.model);
 	x->transfer.done = on_done;
 	x->multi = multi;
@@ -301,6 +311,7 @@ exchange_begin(Exchange *x, CURLM *multi, const char *ca_file, const ExchangeAsk
 		return false;
 	*error = "The request cannot be sent.";
 	sse_init(&x->sse, on_event, x);
+	eventstream_init(&x->frames, on_event, x);
 	stream_init(&x->stream, part, arg);
 	x->stream_open = true;
 	return open_transfer(x, multi, ca_file, ask);

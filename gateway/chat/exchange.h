@@ -8,6 +8,7 @@
 
 #include <curl/curl.h>
 
+#include "eventstream.h"
 #include "failure.h"
 #include "grant.h"
 #include "provider.h"
@@ -44,6 +45,7 @@ typedef struct Exchange
 	ProviderRequest request;
 	const ProviderFormat *format;
 	Sse sse;
+	EventStream frames; /* instead of sse, where the format has them */
 	Stream stream;
 	bool stream_open;
 	char *error_body;

@@ -373,4 +373,4 @@ take_event(Stream *stream, const char *name, const char *data, size_t len)
 	json_decref(root);
 }
 
-const ProviderFormat provider_google = {make_request, take_event};
+const ProviderFormat provider_google = {make_request, take_event, false};

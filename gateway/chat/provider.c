@@ -252,24 +252,3 @@ provider_openai_key(const ProviderAsk *ask, ProviderRequest *request)
 	free(bearer);
 	return ok;
 }
-
-/* AWS's signed event streams are not built. */
-static bool
-bedrock_request(const ProviderAsk *ask, ProviderRequest *request, const char **error)
-{
-	(void) ask;
-	(void) request;
-	*error = "AWS Bedrock cannot be used by this server.";
-	return false;
-}
-
-static void
-bedrock_event(Stream *stream, const char *name, const char *data, size_t len)
-{
-	(void) name;
-	(void) data;
-	(void) len;
-	stream_fail(stream, 0, "unexpected");
-}
-
-const ProviderFormat provider_bedrock = {bedrock_request, bedrock_event};

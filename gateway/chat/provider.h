@@ -9,6 +9,7 @@
 #define GATEWAY_CHAT_PROVIDER_H
 
 #include <stdbool.h>
+#include <time.h>
 
 #include <jansson.h>
 
@@ -28,6 +29,8 @@ typedef struct ProviderAsk
 	const json_t *tools;   /* [{name, description, input_schema}, ...] */
 	const char *tool_choice; /* the tool that must be called; NULL: as the model likes */
 	int64_t max_output;		 /* tokens; 0: as the options say */
+	const char *region;		 /* of AWS, where the base URL names none; NULL: the default */
+	time_t now;				 /* that a signature is of */
 } ProviderAsk;
 
 typedef struct ProviderRequest
@@ -42,8 +45,9 @@ typedef struct ProviderFormat
 {
 	/* False: the request cannot be made; error says why (static text). */
 	bool (*request)(const ProviderAsk *ask, ProviderRequest *request, const char **error);
-	/* One server-sent event of the answer. */
+	/* One event of the answer. */
 	void (*event)(Stream *stream, const char *name, const char *data, size_t len);
+	bool is_eventstream; /* events come in AWS's event stream; else server-sent */
 } ProviderFormat;
 
 /* The format that a provider's model speaks; NULL: none that is built. */
@@ -83,6 +87,6 @@ extern const ProviderFormat provider_chat_completions;
 extern const ProviderFormat provider_responses;
 extern const ProviderFormat provider_anthropic;
 extern const ProviderFormat provider_google;
-extern const ProviderFormat provider_bedrock; /* says that it is not built */
+extern const ProviderFormat provider_bedrock;
 
 #endif

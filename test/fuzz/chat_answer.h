@@ -38,22 +38,15 @@ chat_answer_part(void *arg, json_t *part)
 	json_decref(part);
 }
 
-/* The content of the same bytes cut at this place. */
+/* The content as text, without what is of this moment. */
 static char *
-chat_answer_content(const ProviderFormat *format, const char *bytes, size_t size, size_t cut)
+chat_answer_text(const Stream *stream)
 {
-	ChatAnswer answer = {.format = format};
-	json_t *content;
+	json_t *content = stream_content(stream);
 	json_t *part;
 	size_t i;
 	char *text;
-	Sse sse;
 
-	stream_init(&answer.stream, chat_answer_part, NULL);
-	sse_init(&sse, chat_answer_event, &answer);
-	if (sse_feed(&sse, bytes, cut))
-		sse_feed(&sse, bytes + cut, size - cut);
-	content = stream_content(&answer.stream);
 	json_array_foreach(content, i, part)
 	{
 		json_object_del(part, "created_at");
@@ -61,13 +54,29 @@ chat_answer_content(const ProviderFormat *format, const char *bytes, size_t size
 	}
 	text = json_dumps(content, JSON_COMPACT);
 	json_decref(content);
-	json_decref(stream_usage_json(&answer.stream));
+	json_decref(stream_usage_json(stream));
+	return text;
+}
+
+/* The content of the same bytes cut at this place. */
+static __attribute__((unused)) char *
+chat_answer_content(const ProviderFormat *format, const char *bytes, size_t size, size_t cut)
+{
+	ChatAnswer answer = {.format = format};
+	char *text;
+	Sse sse;
+
+	stream_init(&answer.stream, chat_answer_part, NULL);
+	sse_init(&sse, chat_answer_event, &answer);
+	if (sse_feed(&sse, bytes, cut))
+		sse_feed(&sse, bytes + cut, size - cut);
+	text = chat_answer_text(&answer.stream);
 	sse_free(&sse);
 	stream_free(&answer.stream);
 	return text;
 }
 
-static void
+static __attribute__((unused)) void
 chat_answer(const ProviderFormat *format, const char *bytes, size_t size)
 {
 	char *whole = chat_answer_content(format, bytes, size, 0);

@@ -29,6 +29,7 @@ sub asked { my ($said) = @_; return [grep { $_->{said} eq $said } @{ $model->req
 
 my @providers = (
 	[anthropic => 'claude-test', $root, '/v1/messages', 'x-api-key', 'Anthropic'],
+	[bedrock => 'anthropic.claude-test:0', $root, '/model/us.anthropic.claude-test%3A0/invoke-with-response-stream', 'authorization', 'AWS Bedrock'],
 	[openai => 'gpt-5', "$root/v1", '/v1/responses', 'authorization', 'OpenAI'],
 	[google => 'gemini-test', $root, '/v1beta/models/gemini-test:streamGenerateContent?alt=sse', 'x-goog-api-key', 'Google'],
 	[azure => 'gpt-test', $root, '/openai/v1/chat/completions', 'api-key', 'Azure OpenAI'],
@@ -71,10 +72,19 @@ for (@providers)
 	is(scalar @{ asked("cut $provider") }, 2, "$provider: once more");
 }
 
-# what is not built says so
-$owner->post("$chats/providers", { provider => 'bedrock', api_key => 'k' });
-my (undef, $config) = $owner->post("$chats/model-configs", { provider => 'bedrock', model => 'claude', context_limit => 8000 });
-my (undef, $chat) = $owner->post($chats, { organization_id => $org, content => text('x'), model_config_id => $config->{id} });
-is(wait_status($chat->{id}, 'error')->{last_error}, 'AWS Bedrock cannot be used by this server.', 'Bedrock is not built');
-unlike($server->log, qr/key-(anthropic|openai|google|azure|vercel)/, 'no key is in the log');
+# a pair of AWS keys signs instead
+my ($bedrock) = grep { $_->{provider} eq 'bedrock' } @{ $owner->get("$chats/providers") };
+$owner->patch("$chats/providers/$bedrock->{id}", { api_key => Coder::Model::AWS_KEY });
+my ($config) = grep { $_->{provider} eq 'bedrock' } @{ $owner->get("$chats/model-configs") };
+my $ask = sub { return ($owner->post($chats, { organization_id => $org, content => text($_[0]), model_config_id => $config->{id} }))[1]{id} };
+my $signed = $ask->('think it is signed');
+wait_status($signed, 'waiting');
+is(parts($signed)->[-1]{text}, 'signed is it think ', 'a signed request is answered');
+like(asked('think it is signed')->[0]{authorization}, qr{^AWS4-HMAC-SHA256 Credential=AKIAEXAMPLEEXAMPLE12/\d{8}/us-east-1/bedrock/}, 'and was signed');
+unlike(JSON::PP::encode_json($model->all_requests), qr/sec\/ret/, 'the secret is not sent');
+$owner->patch("$chats/providers/$bedrock->{id}", { api_key => Coder::Model::AWS_KEY . 'x' });
+like(wait_status($ask->('badly signed'), 'error')->{last_error}, qr/^Authentication with AWS Bedrock failed/, 'a wrong key signs nothing');
+
+unlike($server->log, qr/sec\/ret/, 'nor logged');
+unlike($server->log, qr/key-(anthropic|bedrock|openai|google|azure|vercel)/, 'no key is in the log');
 done_testing();

@@ -58,6 +58,9 @@ typedef struct Asked
 	bool ok;
 } Asked;
 
+static const char *the_key = "key";
+static const char *the_region;
+
 static Asked
 ask_with(const char *provider, const char *model, const char *base, const char *options, const char *choice)
 {
@@ -65,8 +68,8 @@ ask_with(const char *provider, const char *model, const char *base, const char *
 	json_t *h = json(history);
 	json_t *t = json(tools);
 	json_t *o = json(options);
-	ProviderAsk wanted = {.provider = provider, .model = model, .base_url = base, .api_key = "key", .options = o, .history = h,
-						  .tools = t, .tool_choice = choice};
+	ProviderAsk wanted = {.provider = provider, .model = model, .base_url = base, .api_key = the_key, .options = o, .history = h,
+						  .tools = t, .tool_choice = choice, .region = the_region, .now = 1440938160};
 
 	asked.ok = provider_format(provider, model)->request(&wanted, &asked.request, &asked.error);
 	if (asked.request.body != NULL)
@@ -114,6 +117,15 @@ test_urls(void **state)
 	assert_url("google", "gemini-2.5-pro", "", "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-pro:streamGenerateContent?alt=sse",
 			   "x-goog-api-key: key");
 	assert_url("google", "models/g", "http://h/v1beta/", "http://h/v1beta/models/g:streamGenerateContent?alt=sse", "x-goog-api-key: key");
+	assert_url("bedrock", "us.anthropic.claude-1:0", "", "https://bedrock-runtime.us-east-1.amazonaws.com/model/us.anthropic.claude-1%3A0/invoke-with-response-stream", bearer);
+	assert_url("bedrock", "arn:aws:x/y", "http://h:1/", "http://h:1/model/arn%3Aaws%3Ax%2Fy/invoke-with-response-stream", bearer);
+	assert_url("bedrock", "anthropic.c", "https://bedrock-runtime.eu-west-3.amazonaws.com",
+			   "https://bedrock-runtime.eu-west-3.amazonaws.com/model/eu.anthropic.c/invoke-with-response-stream", bearer);
+	the_region = "ap-south-1";
+	assert_url("bedrock", "anthropic.c", "", "https://bedrock-runtime.ap-south-1.amazonaws.com/model/apac.anthropic.c/invoke-with-response-stream", bearer);
+	the_region = "evil.example/";
+	assert_url("bedrock", "anthropic.c", "", "https://bedrock-runtime.us-east-1.amazonaws.com/model/us.anthropic.c/invoke-with-response-stream", bearer);
+	the_region = NULL;
 	assert_url("azure", "m", "https://r.openai.azure.com", "https://r.openai.azure.com/openai/v1/chat/completions", "api-key: key");
 	assert_url("azure", "gpt-5", "https://r.openai.azure.com/", "https://r.openai.azure.com/openai/v1/responses", "api-key: key");
 	assert_url("azure", "m", "https://r.openai.azure.com/openai/", "https://r.openai.azure.com/openai/v1/chat/completions", "api-key: key");
@@ -141,7 +153,7 @@ test_refused(void **state)
 	assert_refused("azure", "gpt-5", "", "AZURE_OPENAI_BASE_URL is not set");
 	assert_refused("google", "../x", "", "The model's name cannot be used.");
 	assert_refused("google", "m?key=1", "", "The model's name cannot be used.");
-	assert_refused("bedrock", "claude", "", "AWS Bedrock cannot be used by this server.");
+	assert_refused("bedrock", "", "", "The model's name cannot be used.");
 	assert_null(provider_format("other", "m"));
 	/* a key that would be a header of its own */
 	assert_false(provider_add_header(&request, "x-api-key", "a\r\nb: c"));
@@ -243,6 +255,32 @@ test_anthropic_request(void **state)
 	assert_null(json_object_get(asked.body, "thinking"));
 	assert_json(json_object_get(asked.body, "tool_choice"), "{\"type\":\"tool\",\"name\":\"see\"}");
 	asked_free(&asked);
+}
+
+static void
+test_bedrock_request(void **state)
+{
+	Asked asked;
+
+	(void) state;
+	the_key = "AKIDEXAMPLEEXAMPLE:secret";
+	asked = ask_with("bedrock", "anthropic.c", "", "{\"provider_options\":{\"anthropic\":{\"web_search_enabled\":true}}}", NULL);
+	assert_string_equal(asked.request.headers[0], "Authorization: Bearer AKIDEXAMPLEEXAMPLE:secret");
+	assert_json(json_object_get(asked.body, "anthropic_version"), "\"bedrock-2023-05-31\"");
+	assert_null(json_object_get(asked.body, "model"));
+	assert_null(json_object_get(asked.body, "stream"));
+	assert_int_equal(json_array_size(json_object_get(asked.body, "tools")), 1);
+	asked_free(&asked);
+	the_key = "ASIAEXAMPLEEXAMPLE:sec/ret+:to:ken";
+	asked = ask_with("bedrock", "anthropic.c:0", "http://h:8080/base", "{}", NULL);
+	assert_int_equal(asked.request.n_headers, 3);
+	assert_memory_equal(asked.request.headers[0], "Authorization: AWS4-HMAC-SHA256 Credential=ASIAEXAMPLEEXAMPLE/20150830/us-east-1/bedrock/aws4_request, "
+						"SignedHeaders=host;x-amz-date;x-amz-security-token, Signature=", 160);
+	assert_string_equal(asked.request.headers[1], "X-Amz-Date: 20150830T123600Z");
+	assert_string_equal(asked.request.headers[2], "X-Amz-Security-Token: to:ken");
+	assert_null(strstr(asked.request.headers[0], "sec/ret"));
+	asked_free(&asked);
+	the_key = "key";
 }
 
 static void
@@ -629,6 +667,49 @@ test_google_answer(void **state)
 	assert_stands(&provider_google);
 }
 
+static void
+assert_bedrock(const char *name, const char *data, int status, const char *error)
+{
+	Stream stream;
+
+	stream_init(&stream, NULL, NULL);
+	provider_bedrock.event(&stream, name, data, strlen(data));
+	if (error == NULL)
+		assert_null(stream.error);
+	else
+	{
+		assert_non_null(stream.error);
+		assert_string_equal(stream.error, error);
+		assert_int_equal(stream.error_status, status);
+	}
+	stream_free(&stream);
+}
+
+static void
+test_bedrock_answer(void **state)
+{
+	/* {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":5}} */
+	static const char chunk[] = "{\"bytes\":\"eyJ0eXBlIjoibWVzc2FnZV9kZWx0YSIsImRlbHRhIjp7InN0b3BfcmVhc29uIjoiZW5kX3R1cm4ifSwidXNhZ2UiOnsib3V0cHV0X3Rva2VucyI6NX19\",\"p\":\"ab\"}";
+	Stream stream;
+
+	(void) state;
+	stream_init(&stream, NULL, NULL);
+	provider_bedrock.event(&stream, "chunk", chunk, strlen(chunk));
+	assert_null(stream.error);
+	assert_int_equal(stream.end, STREAM_STOP);
+	assert_int_equal(stream.usage.output, 5);
+	stream_free(&stream);
+	assert_bedrock("other", "{}", 0, NULL);
+	assert_bedrock("chunk", "{}", 0, "the answer holds what is no event");
+	assert_bedrock("chunk", "{\"bytes\":\"!\"}", 0, "the answer holds what is no event");
+	assert_bedrock("chunk", "{\"bytes\":\"\"}", 0, "the answer holds what is no JSON");
+	assert_bedrock("chunk", "nonsense", 0, "the answer holds what is no event");
+	assert_bedrock("!throttlingException", "{\"message\":\"slow down\"}", 429, "slow down (throttlingException)");
+	assert_bedrock("!ModelTimeoutException", "{\"message\":\"m\"}", 408, "m (ModelTimeoutException)");
+	assert_bedrock("!internalServerException", "", 500, " (internalServerException)");
+	assert_bedrock("!new", "{\"message\":\"m\"}", 0, "m (new)");
+}
+
 /* What goes through the stream, beyond what a parser may say. */
 static void
 test_stream_limits(void **state)
@@ -701,11 +782,13 @@ main(void)
 		cmocka_unit_test(test_anthropic_request),
 		cmocka_unit_test(test_google_request),
 		cmocka_unit_test(test_search_requests),
+		cmocka_unit_test(test_bedrock_request),
 		cmocka_unit_test(test_completions_answer),
 		cmocka_unit_test(test_responses_answer),
 		cmocka_unit_test(test_anthropic_answer),
 		cmocka_unit_test(test_anthropic_interleaved),
 		cmocka_unit_test(test_google_answer),
+		cmocka_unit_test(test_bedrock_answer),
 		cmocka_unit_test(test_stream_limits),
 		cmocka_unit_test(test_error_texts),
 	};

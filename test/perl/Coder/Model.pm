@@ -1,10 +1,18 @@
 # Coder::Model -- a language model for tests, on a free port: OpenAI's chat completions and Responses, Anthropic's messages,
-# Google's Gemini API.
+# the same at AWS Bedrock, Google's Gemini API.
 #
 # It answers with the user's words in reverse order, one a piece.  In a message: "slow:MS" waits so long before each
-# piece, "fail:CODE" is answered with that status, "once:CODE" the first time, "cut" ends the first answer in the middle,
-# "hang" says nothing, "tool:NAME {json}" calls a tool once, "think" says first what it thinks.  "nosummary" in what is
-# read by a request without tools is answered with 400.  Asked for a title, it names the last of the words it read.
+# piece, "fail:CODE" is answered with that status, "once:CODE" the first time ("after:SECONDS" asks to wait, "leak" tells
+# the key that was sent), "mid:CODE" fails so the first time in the middle of the answer, "hang" says nothing, "stall" goes
+# silent after a piece, "tool:NAME {json}" calls a tool once, "think" says first what it thinks, "search" first searches.
+#
+# Cut off is the first answer of "cut" (in a token of JSON), "cutchar" (in a character) and "cutcall" (in a call's
+# arguments).  "bytes" comes byte by byte, "badchar" with what is no UTF-8, "huge:KIB" with a piece of that size, "many:N"
+# with so many pieces, "badargs" with a call whose arguments are no object, "silent" with nothing between beginning and
+# end; "nobody" has no body at all, "html" is a page.
+#
+# "nosummary" in what is read by a request without tools is answered with 400.  Asked for a title, it names the last of
+# the words it read.  Signed requests are refused with 403 unless they are signed by Coder::Model's AWS_KEY.
 #
 # SPDX-License-Identifier: MIT
 package Coder::Model;
@@ -12,10 +20,15 @@ package Coder::Model;
 use strict;
 use warnings FATAL => 'all';
 use File::Temp ();
+use Compress::Zlib ();
+use Digest::SHA ();
 use IO::Socket::INET;
 use JSON::PP ();
+use MIME::Base64 ();
 use POSIX ();
 use Time::HiRes ();
+
+use constant AWS_KEY => 'AKIAEXAMPLEEXAMPLE12:sec/ret+Example:session/token=';
 
 sub start
 {
@@ -75,9 +88,12 @@ sub format_of
 	my ($path, $print) = @_;
 	my $event = sub { $print->('data: ' . JSON::PP::encode_json($_[0]) . "\n\n") };
 	my $begun;
-	if ($path =~ m{/messages$})
+	my $bedrock = $path =~ m{/invoke-with-response-stream$};
+	if ($bedrock || $path =~ m{/messages$})
 	{
-		my $named = sub { $print->("event: $_[0]{type}\n"); $event->($_[0]) };
+		my $named = $bedrock
+			? sub { $print->(frame([':message-type', 'event', ':event-type', 'chunk'], JSON::PP::encode_json({ bytes => MIME::Base64::encode_base64(JSON::PP::encode_json($_[0]), ''), p => 'abc' }))) }
+			: sub { $print->("event: $_[0]{type}\n"); $event->($_[0]) };
 		my $n = 0;
 		my $block = sub {
 			my ($start, $delta) = @_;
@@ -90,6 +106,14 @@ sub format_of
 		return {
 			think => sub { $block->({ type => 'thinking', thinking => '' }, [{ type => 'thinking_delta', thinking => 'hm' }, { type => 'signature_delta', signature => 'signed' }]) },
 			text => sub { $block->({ type => 'text', text => '' }, [{ type => 'text_delta', text => $_[0] }]) },
+			error => sub {
+				return $print->(frame([':message-type', 'exception', ':exception-type', { 429 => 'throttlingException', 500 => 'internalServerException', 529 => 'serviceUnavailableException' }->{ $_[0] }], '{"message":"asked to fail"}')) if $bedrock;
+				$named->({ type => 'error', error => { type => { 429 => 'rate_limit_error', 500 => 'api_error', 529 => 'overloaded_error' }->{ $_[0] }, message => 'asked to fail' } });
+			},
+			search => sub {
+				$block->({ type => 'server_tool_use', id => 'srv_1', name => 'web_search', input => {} }, [{ type => 'input_json_delta', partial_json => '{"query":"q"}' }]);
+				$block->({ type => 'web_search_tool_result', tool_use_id => 'srv_1', content => [{ type => 'web_search_result', url => 'https://found.example/', title => 'Found', encrypted_content => 'sealed' }] }, []);
+			},
 			call => sub { $block->({ type => 'tool_use', id => 'call_1', name => $_[0], input => {} }, [map { { type => 'input_json_delta', partial_json => $_ } } split /(?<=:)/, $_[1]]) },
 			end => sub { $named->({ type => 'message_delta', delta => { stop_reason => $_[0] ? 'tool_use' : 'end_turn' }, usage => { output_tokens => 5 } }); $named->({ type => 'message_stop' }) } };
 	}
@@ -97,7 +121,15 @@ sub format_of
 	{
 		my $named = sub { $event->({ type => 'response.created', response => { id => 'resp_1' } }) unless $begun++; $print->("event: $_[0]{type}\n"); $event->($_[0]) };
 		return {
-			think => sub { $named->({ type => 'response.reasoning_summary_text.delta', delta => 'hm' }) },
+			error => sub { $named->({ type => 'error', code => { 429 => 'rate_limit_exceeded', 500 => 'server_error', 529 => 'overloaded' }->{ $_[0] }, message => 'asked to fail' }) },
+			search => sub {
+				$named->({ type => 'response.output_item.done', output_index => 7, item => { type => 'web_search_call', id => 'ws_1', status => 'completed', action => { type => 'search', query => 'q' } } });
+				$named->({ type => 'response.output_text.annotation.added', annotation => { type => 'url_citation', url => 'https://found.example/', title => 'Found' } });
+			},
+			think => sub {
+				$named->({ type => 'response.reasoning_summary_text.delta', delta => 'hm' });
+				$named->({ type => 'response.output_item.done', output_index => 8, item => { type => 'reasoning', id => 'rs_1', encrypted_content => 'sealed', summary => [{ type => 'summary_text', text => 'hm' }] } });
+			},
 			text => sub { $named->({ type => 'response.output_text.delta', delta => $_[0] }) },
 			call => sub {
 				my %item = (type => 'function_call', call_id => 'call_1', name => $_[0]);
@@ -111,13 +143,17 @@ sub format_of
 	{
 		my $parts = sub { $event->({ responseId => 'g1', candidates => [{ content => { role => 'model', parts => [$_[0]] } }] }) };
 		return {
+			error => sub { $event->({ error => { code => $_[0], message => 'asked to fail', status => 'X' } }) },
+			search => sub { $event->({ candidates => [{ content => { parts => [] }, groundingMetadata => { groundingChunks => [{ web => { uri => 'https://found.example/', title => 'Found' } }] } }] }) },
 			think => sub { $parts->({ text => 'hm', thought => JSON::PP::true }) },
 			text => sub { $parts->({ text => $_[0] }) },
-			call => sub { $parts->({ functionCall => { name => $_[0], args => JSON::PP::decode_json($_[1]) }, thoughtSignature => 'signed' }) },
+			call => sub { $parts->({ functionCall => { name => $_[0], args => JSON::PP->new->allow_nonref->decode($_[1] =~ /^\{.*\}$/ ? $_[1] : '"none"') }, thoughtSignature => 'signed' }) },
 			end => sub { $event->({ candidates => [{ finishReason => 'STOP' }], usageMetadata => { promptTokenCount => 10, cachedContentTokenCount => 3, candidatesTokenCount => 5, totalTokenCount => 15 } }) } };
 	}
 	my $choice = sub { $event->({ choices => [{ index => 0, delta => $_[0], finish_reason => $_[1] }] }) };
 	return {
+		error => sub { $event->({ error => { code => $_[0], message => 'asked to fail', type => 'test' } }) },
+		search => sub { $choice->({ annotations => [{ type => 'url_citation', url_citation => { url => 'https://found.example/', title => 'Found' } }] }) },
 		think => sub { $choice->({ reasoning_content => 'hm' }) },
 		text => sub { $choice->({ content => $_[0] }) },
 		call => sub { $choice->({ tool_calls => [{ index => 0, id => 'call_1', type => 'function', function => { name => $_[0], arguments => $_[1] } }] }) },
@@ -126,6 +162,34 @@ sub format_of
 			$event->({ choices => [], usage => { prompt_tokens => 10, completion_tokens => 5, total_tokens => 15 } });
 			$print->("data: [DONE]\n\n");
 		} };
+}
+
+# A message of AWS's event stream.
+sub frame
+{
+	my ($headers, $payload) = @_;
+	my $head = '';
+	for (my $i = 0; $i < @$headers; $i += 2) { $head .= pack('C/a*Cn/a*', $headers->[$i], 7, $headers->[$i + 1]) }
+	my $prelude = pack 'NN', 16 + length($head) + length($payload), length $head;
+	$prelude .= pack 'N', Compress::Zlib::crc32($prelude);
+	return $prelude . $head . $payload . pack 'N', Compress::Zlib::crc32("$prelude$head$payload");
+}
+
+# Is this request signed by AWS_KEY, for this host, path and body?
+sub signed_well
+{
+	my ($head, $path, $body) = @_;
+	my ($id, $secret, $token) = AWS_KEY =~ /^(.*?):(.*?):(.*)$/;
+	my ($authorization) = $head =~ /^authorization: (.*?)\r$/mi;
+	my ($day, $region, $service) = $authorization =~ m{Credential=\Q$id\E/(\d{8})/([^/]+)/([^/]+)/aws4_request, } or return 0;
+	my ($names, $signature) = $authorization =~ /SignedHeaders=(\S+), Signature=(\w+)$/ or return 0;
+	my %have = map { /^([^:]+): (.*?)\r?$/ ? (lc $1 => $2) : () } split /\n/, $head;
+	return 0 unless $names eq 'host;x-amz-date;x-amz-security-token' && $have{'x-amz-security-token'} eq $token && $have{'x-amz-date'} =~ /^${day}T/;
+	my $canonical = join "\n", 'POST', join('/', map { s/([^A-Za-z0-9._~-])/sprintf '%%%02X', ord $1/ger } split m{/}, $path), '',
+		map({ "$_:$have{$_}" } split /;/, $names), '', $names, Digest::SHA::sha256_hex($body);
+	my $key = "AWS4$secret";
+	$key = Digest::SHA::hmac_sha256($_, $key) for $day, $region, $service, 'aws4_request';
+	return Digest::SHA::hmac_sha256_hex(join("\n", 'AWS4-HMAC-SHA256', $have{'x-amz-date'}, "$day/$region/$service/aws4_request", Digest::SHA::sha256_hex($canonical)), $key) eq $signature;
 }
 
 sub note_request
@@ -137,9 +201,9 @@ sub note_request
 
 sub send_json
 {
-	my ($client, $status, $value) = @_;
+	my ($client, $status, $value, $more) = @_;
 	my $text = JSON::PP::encode_json($value);
-	print $client "HTTP/1.1 $status X\r\nContent-Type: application/json\r\nContent-Length: " . length($text) . "\r\nConnection: close\r\n\r\n$text";
+	print $client "HTTP/1.1 $status X\r\nContent-Type: application/json\r\n" . ($more // '') . "Content-Length: " . length($text) . "\r\nConnection: close\r\n\r\n$text";
 }
 
 sub serve
@@ -153,34 +217,57 @@ sub serve
 	my ($path) = $head =~ /^POST (\S+)/;
 	my $asked = JSON::PP::decode_json($body);
 	my ($role, $content) = last_said($asked);
-	my $times = $content !~ /once:|^cut/ ? 0 : grep { $_->{said} eq $content } @{ all_requests({ log => bless [$file], 'Coder::Model::File' }) };
+	my $times = $content !~ /once:|mid:|^cut/ ? 0 : grep { $_->{said} eq $content } @{ all_requests({ log => bless [$file], 'Coder::Model::File' }) };
 	note_request($file, { map({ $_ => $head =~ /^$_: (.*?)\r$/mi ? $1 : undef } qw(authorization api-key x-api-key x-goog-api-key)), path => $path, said => $content, body => $asked });
 
+	return send_json($client, 403, { message => 'The request signature does not match.' }) if $head =~ /^authorization: AWS4/mi && !signed_well($head, $path, $body);
 	my ($code) = $role eq 'user' ? $content =~ /fail:(\d+)/ : ();
 	($code) = $content =~ /once:(\d+)/ if !$times && $role eq 'user' && !$code;
 	$code //= 400 if !$asked->{tools} && $body =~ /nosummary/;
-	return send_json($client, $code, { error => { message => 'asked to fail', type => 'test' } }) if $code;
+	my ($key) = $head =~ /^(?:authorization: Bearer|api-key:|x-api-key:|x-goog-api-key:) ?(.*?)\r$/mi;
+	my $message = 'asked to fail' . ($content =~ /\bleak\b/ ? ": $key is not accepted" : '');
+	return send_json($client, $code, { error => { message => $message, type => 'test' } }, $content =~ /\bafter:(\d+)/ ? "Retry-After: $1\r\n" : '') if $code;
 	sleep 3600 if $content =~ /^hang/;
+	return print $client "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" if $content =~ /^nobody/;
+	return print $client "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<html>login first</html>\n\n" if $content =~ /^html/;
 	$client->autoflush(1);
 	print $client "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
 	my ($slow) = $content =~ /slow:(\d+)/;
-	my $format = format_of($path, sub { print $client $_[0] });
+	my $write = $content =~ /^bytes/ ? sub { syswrite $client, $_ for split //, $_[0] } : sub { print $client $_[0] };
+	my $held;
+	my $format = format_of($path, sub { defined $held ? $held .= $_[0] : $write->($_[0]) });
+	# What is held back is sent without what follows its mark.
+	my $cut_at = sub { my ($mark, $plain) = @_; my $at = $plain ? index $held, $mark : length($held) - 9; $write->(substr $held, 0, $at + 1); };
+	my $plain = $path !~ /invoke-with/;
 	my @call = $role eq 'user' && $content =~ /^tool:(\S+) (.*)/ ? ($1, $2) : ();
+	@call = ('read_file', '{"path": ') if $role eq 'user' && $content =~ /^badargs/;
+	@call = ('read_file', '{"path":"of which nothing comes"}') if $role eq 'user' && !$times && $content =~ /^cutcall/;
 	@call = ('propose_title', JSON::PP::encode_json({ title => '"About ' . ($content =~ /(\S+)\s*$/)[0] . '."' })) if wants_title($asked);
 	$format->{think}->() if $content =~ /^think/;
+	$format->{search}->() if $content =~ /^search/;
 	if (@call)
 	{
 		Time::HiRes::sleep($slow / 1000) if $slow;
+		$held = '' if $content =~ /^cutcall/ && !wants_title($asked);
 		$format->{call}->(@call);
+		return $cut_at->('of which', $plain) if defined $held;
 	}
-	else
+	elsif ($content !~ /^silent/)
 	{
 		my @words = reverse split ' ', $content;
+		push @words, 'x' x (1024 * $1) if $content =~ /huge:(\d+)/;
+		@words = map { "w$_" } 1 .. $1 if $content =~ /many:(\d+)/;
 		for my $i (0 .. $#words)
 		{
 			Time::HiRes::sleep($slow / 1000) if $slow;
-			$format->{text}->("$words[$i] ");
-			return print $client 'data: {"choi' if $content =~ /^cut/ && !$times;
+			my $bad = $content =~ /^(?:cutchar|badchar)/ && $i == 1 && !$times;
+			$held = '' if $bad;
+			$format->{text}->($bad ? "\x{e4}\x{20ac}\x{1f600} " : "$words[$i] ");
+			if ($bad && $content =~ /^badchar/) { $held =~ s/\x{20ac}|\xe2\x82\xac/\xff\xfe/ or $held = frame([':message-type', 'event', ':event-type', 'chunk'], '{"bytes":"' . MIME::Base64::encode_base64(qq({"type":"\xff"}), '') . '"}'); $write->($held); undef $held; $bad = 0 }
+			return $cut_at->("\xe2\x82\xac", $plain) if $bad;
+			return print $client $plain ? 'data: {"choi' : substr frame([':message-type', 'event', ':event-type', 'chunk'], '{}'), 0, 30 if $content =~ /^cut / && !$times;
+			$format->{error}->($1), return if $content =~ /mid:(\d+)/ && !$times;
+			sleep 3600 if $content =~ /^stall/;
 		}
 	}
 	$format->{end}->(scalar @call);
