@@ -6,18 +6,16 @@
  */
 #include "postgres.h"
 
-#include <math.h>
-
 #include "catalog/pg_type.h"
-#include "common/shortest_dec.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/float.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+
+#include "metrictext.h"
 
 PG_FUNCTION_INFO_V1(coder_metric);
 
@@ -28,31 +26,12 @@ PG_FUNCTION_INFO_V1(coder_metric);
 typedef struct Family
 {
 	const char *name;
-	const double *bounds;		/* of a histogram */
-	int			n_bounds;
+	MetricBounds bounds;		/* of a histogram */
 	bool		histogram;
 	StringInfoData out;
 	StringInfoData labels;		/* of the row, without braces */
 	FmgrInfo   *outputs;		/* of the columns; looked up once */
 } Family;
-
-/* Backslash, newline and, in a label, the double quote are escaped. */
-static void
-append_escaped(StringInfo out, const char *text, size_t len, bool label)
-{
-	size_t		from = 0;
-
-	for (size_t i = 0; i < len; i++)
-	{
-		if (text[i] != '\\' && text[i] != '\n' && !(label && text[i] == '"'))
-			continue;
-		appendBinaryStringInfo(out, text + from, (int) (i - from));
-		appendStringInfoChar(out, '\\');
-		appendStringInfoChar(out, text[i] == '\n' ? 'n' : text[i]);
-		from = i + 1;
-	}
-	appendBinaryStringInfo(out, text + from, (int) (len - from));
-}
 
 static void
 look_up_outputs(Family *family, TupleDesc desc)
@@ -79,27 +58,11 @@ append_value(Family *family, StringInfo out, Datum value, Oid type, int column)
 	{
 		const text *bytes = DatumGetTextPP(value);
 
-		append_escaped(out, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes), true);
+		metric_label(out, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
 		return;
 	}
 	shown = OutputFunctionCall(&family->outputs[column], value);
-	append_escaped(out, shown, strlen(shown), true);
-}
-
-static void
-append_double(StringInfo out, double value)
-{
-	if (isnan(value))
-		appendStringInfoString(out, "NaN");
-	else if (isinf(value))
-		appendStringInfoString(out, value > 0 ? "+Inf" : "-Inf");
-	else
-	{
-		char		text[64];
-		int			n = double_to_shortest_decimal_buf(value, text);
-
-		appendBinaryStringInfo(out, text, n);
-	}
+	metric_label(out, shown, strlen(shown));
 }
 
 static void
@@ -121,65 +84,20 @@ take_labels(Family *family, HeapTuple row, TupleDesc desc)
 	}
 }
 
-/* The start of a line up to the value; le: the border of a bucket, NULL for none. */
-static void
-append_series(Family *family, const char *suffix, const double *le)
-{
-	StringInfo	out = &family->out;
-
-	appendStringInfoString(out, family->name);
-	appendStringInfoString(out, suffix);
-	if (family->labels.len > 0 || le != NULL)
-	{
-		appendStringInfoChar(out, '{');
-		appendBinaryStringInfo(out, family->labels.data, family->labels.len);
-		if (le != NULL)
-		{
-			appendStringInfoString(out, family->labels.len > 0 ? ",le=\"" : "le=\"");
-			append_double(out, *le);
-			appendStringInfoChar(out, '"');
-		}
-		appendStringInfoChar(out, '}');
-	}
-	appendStringInfoChar(out, ' ');
-}
-
+/* NULL in the array is no observation. */
 static void
 append_histogram(Family *family, ArrayType *values)
 {
-	const double all = get_float8_infinity();
+	MetricHistogram histogram = {0};
 	Datum	   *datums;
 	bool	   *nulls;
 	int			n;
-	double		sum = 0;
-	int64		total = 0;
-	int64	   *counts = palloc0(sizeof(int64) * (size_t) (family->n_bounds + 1));
 
 	deconstruct_array(values, FLOAT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &datums, &nulls, &n);
 	for (int i = 0; i < n; i++)
-	{
-		double		value = nulls[i] ? get_float8_nan() : DatumGetFloat8(datums[i]);
-		int			b = 0;
-
-		/* A clock that went back has measured nothing. */
-		if (isnan(value) || value < 0)
-			continue;
-		while (b < family->n_bounds && value > family->bounds[b])
-			b++;
-		counts[b]++;
-		sum += value;
-	}
-	for (int b = 0; b <= family->n_bounds; b++)
-	{
-		total += counts[b];
-		append_series(family, "_bucket", b < family->n_bounds ? &family->bounds[b] : &all);
-		appendStringInfo(&family->out, INT64_FORMAT "\n", total);
-	}
-	append_series(family, "_sum", NULL);
-	append_double(&family->out, sum);
-	appendStringInfoChar(&family->out, '\n');
-	append_series(family, "_count", NULL);
-	appendStringInfo(&family->out, INT64_FORMAT "\n", total);
+		if (!nulls[i])
+			metric_observe(&histogram, &family->bounds, DatumGetFloat8(datums[i]));
+	metric_histogram(&family->out, family->name, family->labels.data, family->labels.len, &histogram, &family->bounds);
 }
 
 static void
@@ -198,9 +116,9 @@ append_row(Family *family, HeapTuple row, TupleDesc desc)
 		append_histogram(family, DatumGetArrayTypeP(value));
 		return;
 	}
-	append_series(family, "", NULL);
+	metric_series(&family->out, family->name, "", family->labels.data, family->labels.len, NULL);
 	if (SPI_gettypeid(desc, desc->natts) == FLOAT8OID)
-		append_double(&family->out, DatumGetFloat8(value));
+		metric_double(&family->out, DatumGetFloat8(value));
 	else
 		appendStringInfoString(&family->out, OutputFunctionCall(&family->outputs[desc->natts - 1], value));
 	appendStringInfoChar(&family->out, '\n');
@@ -262,16 +180,16 @@ coder_metric(PG_FUNCTION_ARGS)
 	{
 		ArrayType  *bounds = PG_GETARG_ARRAYTYPE_P(5);
 
-		family.bounds = (const double *) ARR_DATA_PTR(bounds);
-		family.n_bounds = ArrayGetNItems(ARR_NDIM(bounds), ARR_DIMS(bounds));
+		family.bounds.values = (const double *) ARR_DATA_PTR(bounds);
+		family.bounds.n = ArrayGetNItems(ARR_NDIM(bounds), ARR_DIMS(bounds));
+		if (family.bounds.n > METRIC_MAX_BOUNDS)
+			ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("a histogram has %d buckets at most", METRIC_MAX_BOUNDS)));
 		if (ARR_HASNULL(bounds))
 			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("a bucket must not be NULL")));
 	}
 	initStringInfo(&family.out);
 	initStringInfo(&family.labels);
-	appendStringInfo(&family.out, "# HELP %s ", family.name);
-	append_escaped(&family.out, help, strlen(help), false);
-	appendStringInfo(&family.out, "\n# TYPE %s %s\n", family.name, type);
+	metric_head(&family.out, family.name, type, help);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	append_rows(&family, query, PG_GETARG_DATUM(4));

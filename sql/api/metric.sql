@@ -44,81 +44,19 @@ SELECT w.name AS workspace_name, u.username AS workspace_owner, w.deleted, w.lat
   LEFT JOIN coder.template_version_presets p ON p.id = b.template_version_preset_id;
 COMMENT ON VIEW coder.metric_builds IS 'Builds with their jobs, and the names that are labels.';
 
-CREATE OR REPLACE FUNCTION coder.metrics_agents(at timestamptz DEFAULT statement_timestamp()) RETURNS SETOF text
+CREATE OR REPLACE FUNCTION coder.metrics_people(at timestamptz DEFAULT statement_timestamp()) RETURNS SETOF text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-	RETURN NEXT coder.metric('coderd_agents_up', 'gauge', 'The number of agents of a workspace.',
-		'SELECT username, workspace_name, template_name, template_version, count(*) FROM coder.metric_agents GROUP BY 1, 2, 3, 4', at);
-	RETURN NEXT coder.metric('coderd_agents_connections', 'gauge', 'Agents by the state of their connection and lifecycle.',
-		'SELECT m.agent_name, m.username, m.workspace_name, coder.agent_status(m.created_at, m.first_connected_at, m.last_connected_at,
-				m.disconnected_at, m.connection_timeout_seconds, $1) AS status, m.lifecycle_state,
-				coalesce(n.node ->> ''id'', ''unknown'') AS tailnet_node, 1
-		   FROM coder.metric_agents m LEFT JOIN coder.workspace_agent_nodes n ON n.agent_id = m.id', at);
-	RETURN NEXT coder.metric('coderd_agents_connection_latencies_seconds', 'gauge', 'Latency of agents to relays, as they measured it last.',
-		'SELECT m.agent_name, m.username, m.workspace_name, l.key AS derp_region, coalesce(l.value ->> ''preferred'', ''false'') AS preferred,
-				(l.value ->> ''latency_ms'')::float8 / 1000
-		   FROM coder.metric_agents m JOIN coder.workspace_agent_nodes n ON n.agent_id = m.id, jsonb_each(n.latency) l
-		  WHERE jsonb_typeof(n.latency) = ''object'' AND jsonb_typeof(l.value -> ''latency_ms'') = ''number''', at);
-	RETURN NEXT coder.metric('coderd_agents_apps', 'gauge', 'Apps of agents by their health.',
-		'SELECT m.agent_name, m.username, m.workspace_name, p.display_name AS app_name, p.health, count(*)
-		   FROM coder.metric_agents m JOIN coder.workspace_apps p ON p.agent_id = m.id GROUP BY 1, 2, 3, 4, 5', at);
-	RETURN NEXT coder.metric('coderd_agents_first_connection_seconds', 'histogram', 'From the making of agents to their first connection.',
-		'SELECT template_name, agent_name, array_agg(extract(epoch FROM first_connected_at - created_at)::float8)
-		   FROM coder.metric_agents WHERE first_connected_at IS NOT NULL GROUP BY 1, 2', at,
-		'{1,10,30,60,120,300,600,1800,3600}');
-END
-$$;
-COMMENT ON FUNCTION coder.metrics_agents(timestamptz) IS
-	'Families of metrics of agents as they were at a time; a collector that renders them later says nothing else.';
-
-CREATE OR REPLACE FUNCTION coder.metrics_workspaces(at timestamptz DEFAULT statement_timestamp()) RETURNS SETOF text
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	v_build CONSTANT float8[] := '{1,10,30,60,300,600,1800,3600}';
 BEGIN
 	RETURN NEXT coder.metric('coderd_api_active_users_duration_hour', 'gauge', 'Users whose tokens were used within the last hour.',
 		'SELECT count(DISTINCT k.user_id) FROM coder.api_keys k WHERE k.last_used > $1 - interval ''1 hour''', at);
 	RETURN NEXT coder.metric('coderd_api_total_user_count', 'gauge', 'Users by status.',
 		'SELECT u.status, count(*) FROM coder.users u WHERE NOT u.deleted AND NOT u.is_system GROUP BY 1', at);
-	RETURN NEXT coder.metric('coderd_api_workspace_latest_build', 'gauge', 'Workspaces by the status of their latest build.',
-		'SELECT job_status AS status, count(*) FROM coder.metric_builds WHERE latest AND NOT deleted GROUP BY 1', at);
-	RETURN NEXT coder.metric('coderd_workspace_latest_build_status', 'gauge', 'Workspaces by the status of their latest build, template and owner.',
-		'SELECT job_status AS status, template_name, template_version, workspace_owner, transition AS workspace_transition, count(*)
-		   FROM coder.metric_builds WHERE latest AND NOT deleted GROUP BY 1, 2, 3, 4, 5', at);
-	RETURN NEXT coder.metric('coderd_workspace_creation_total', 'counter', 'Workspaces that came up.',
-		'SELECT f.organization_name, f.template_name, f.preset_name, count(*)
-		   FROM (SELECT DISTINCT ON (workspace_id) organization_name, template_name, preset_name FROM coder.metric_builds
-				  WHERE transition = ''start'' AND job_status = ''succeeded'' ORDER BY workspace_id, build_number) f GROUP BY 1, 2, 3', at);
-	RETURN NEXT coder.metric('coderd_workspace_creation_duration_seconds', 'histogram', 'First builds of workspaces, from the request to the end.',
-		'SELECT organization_name, template_name, preset_name, ''regular'' AS type, array_agg(extract(epoch FROM completed_at - created_at)::float8)
-		   FROM coder.metric_builds WHERE build_number = 1 AND transition = ''start'' AND job_status = ''succeeded'' GROUP BY 1, 2, 3', at, v_build);
-	RETURN NEXT coder.metric('coderd_workspace_builds_enqueued_total', 'counter', 'Builds that were asked for.',
-		'SELECT provisioner AS provisioner_type, reason AS build_reason, transition, ''success'' AS status, count(*) FROM coder.metric_builds GROUP BY 1, 2, 3', at);
-	RETURN NEXT coder.metric('coderd_workspace_builds_total', 'counter', 'Builds that ended, of workspaces that there are.',
-		'SELECT workspace_owner, workspace_name, template_name, template_version, transition AS workspace_transition,
-				CASE job_status WHEN ''succeeded'' THEN ''success'' ELSE ''failed'' END AS status, count(*)
-		   FROM coder.metric_builds WHERE completed_at IS NOT NULL AND NOT deleted GROUP BY 1, 2, 3, 4, 5, 6', at);
-	RETURN NEXT coder.metric('coderd_provisioner_job_queue_wait_seconds', 'histogram', 'From the making of jobs to a provisioner that took them.',
-		'SELECT j.provisioner AS provisioner_type, j.type AS job_type, coalesce(b.transition::text, '''') AS transition, coalesce(b.reason::text, '''') AS build_reason,
-				array_agg(extract(epoch FROM j.started_at - j.created_at)::float8)
-		   FROM coder.provisioner_jobs j LEFT JOIN coder.workspace_builds b ON b.job_id = j.id WHERE j.started_at IS NOT NULL GROUP BY 1, 2, 3, 4', at,
-		'{0.1,0.5,1,5,10,30,60,120,300,600,900,1800}');
-	RETURN NEXT coder.metric('coderd_provisionerd_job_timings_seconds', 'histogram', 'Jobs, from their start to their end.',
-		'SELECT j.provisioner, CASE j.job_status WHEN ''succeeded'' THEN ''success'' ELSE ''failed'' END AS status,
-				array_agg(extract(epoch FROM j.completed_at - j.started_at)::float8)
-		   FROM coder.provisioner_jobs j WHERE j.completed_at IS NOT NULL AND j.started_at IS NOT NULL GROUP BY 1, 2', at, v_build);
-	RETURN NEXT coder.metric('coderd_provisionerd_workspace_build_timings_seconds', 'histogram', 'Builds, from their start to their end.',
-		'SELECT template_name, template_version, transition AS workspace_transition, CASE job_status WHEN ''succeeded'' THEN ''success'' ELSE ''failed'' END AS status,
-				array_agg(extract(epoch FROM completed_at - started_at)::float8)
-		   FROM coder.metric_builds WHERE completed_at IS NOT NULL AND started_at IS NOT NULL GROUP BY 1, 2, 3, 4', at, v_build);
-	RETURN NEXT coder.metric('coderd_provisionerd_jobs_current', 'gauge', 'Jobs that run.',
-		'SELECT p.provisioner, count(j.id) FROM unnest(enum_range(NULL::coder.provisioner_type)) p(provisioner)
-		   LEFT JOIN coder.provisioner_jobs j ON j.provisioner = p.provisioner AND j.job_status IN (''running'', ''canceling'') GROUP BY 1', at);
 	RETURN NEXT coder.metric('coderd_provisionerd_num_daemons', 'gauge', 'Provisioners that were heard of within the last 90 seconds.',
 		'SELECT count(*) FROM coder.provisioner_daemons d WHERE d.last_seen_at > $1 - interval ''90 seconds''', at);
+	RETURN NEXT coder.metric('coderd_build_info', 'gauge', 'The version that runs.', 'SELECT coder.version() AS version, '''' AS revision, 1', at);
 END
 $$;
-COMMENT ON FUNCTION coder.metrics_workspaces(timestamptz) IS 'Families of metrics of users, workspaces, builds and provisioners at a time.';
+COMMENT ON FUNCTION coder.metrics_people(timestamptz) IS 'Families of metrics of users and provisioners at a time.';
 
 CREATE OR REPLACE FUNCTION coder.metrics_database(at timestamptz DEFAULT statement_timestamp()) RETURNS SETOF text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -150,20 +88,17 @@ END
 $$;
 COMMENT ON FUNCTION coder.metrics_database(timestamptz) IS 'Families of metrics of PostgreSQL and of what runs in it.';
 
-CREATE OR REPLACE FUNCTION coder.metrics(at timestamptz DEFAULT statement_timestamp()) RETURNS SETOF text
+CREATE OR REPLACE FUNCTION coder.metrics_parts(at timestamptz) RETURNS SETOF text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	v_began CONSTANT timestamptz := clock_timestamp();
-	v_agents float8;
 BEGIN
-	RETURN QUERY SELECT coder.metrics_agents(at);
-	v_agents := extract(epoch FROM clock_timestamp() - v_began);
-	RETURN NEXT coder.metric('coder_metrics_agents_seconds', 'gauge', 'How long the metrics of agents took to collect.',
-		format('SELECT %L::float8', v_agents), at);
-	RETURN QUERY SELECT coder.metrics_workspaces(at);
+	RETURN QUERY SELECT coder.metrics_people(at);
 	RETURN QUERY SELECT coder.metrics_database(at);
-	RETURN NEXT coder.metric('coderd_build_info', 'gauge', 'The version that runs.', 'SELECT coder.version() AS version, '''' AS revision, 1', at);
 END
 $$;
+COMMENT ON FUNCTION coder.metrics_parts(timestamptz) IS 'The families of coder.metrics() that are not of workspaces, builds and agents.';
+
+CREATE OR REPLACE FUNCTION coder.metrics(at timestamptz DEFAULT statement_timestamp()) RETURNS SETOF text
+AS 'MODULE_PATHNAME', 'coder_metrics'
+LANGUAGE C STABLE PARALLEL UNSAFE ROWS 100;
 COMMENT ON FUNCTION coder.metrics(timestamptz) IS
-	'What the database knows at a time in Prometheus'' text format, a family a row, all of one snapshot. Read it in a statement of its own.';
+	'What the database knows at a time in Prometheus'' text format, a piece of the text a row, all of one snapshot: however slowly it is fetched, it says the same. Each table is read once.';

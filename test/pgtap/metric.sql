@@ -6,7 +6,7 @@ SELECT no_plan();
 \i workspaces.psql
 SET LOCAL session_replication_role = origin;
 CREATE FUNCTION pg_temp.lines(at timestamptz, prefix text) RETURNS SETOF text LANGUAGE sql AS $$
-	SELECT l FROM coder.metrics(at) m, LATERAL regexp_split_to_table(m, E'\n') l WHERE starts_with(l, prefix)
+	SELECT l FROM (SELECT string_agg(m, '') FROM coder.metrics(at) m) x(m), LATERAL regexp_split_to_table(m, E'\n') l WHERE starts_with(l, prefix)
 $$;
 CREATE FUNCTION pg_temp.statuses(at timestamptz) RETURNS text LANGUAGE sql AS $$
 	SELECT string_agg(s || ':' || n, ' ' ORDER BY s) FROM (SELECT substring(l FROM 'status="([a-z]+)"') AS s, count(*) AS n
@@ -93,10 +93,73 @@ SELECT is((SELECT string_agg(l, ' ') FROM pg_temp.lines(now(), 'coderd_api_works
 SELECT is((SELECT sum(substring(l FROM '[0-9]+$')::int) FROM pg_temp.lines(now(), 'coderd_workspace_creation_total') l), 8::bigint, 'M4: with deleted ones');
 SELECT is((SELECT count(*) FROM pg_temp.lines(now(), 'coderd_agents_connections{')), 8::bigint, 'no agent of a deleted workspace');
 
+-- The reading in C against the same in SQL.
+CREATE FUNCTION pg_temp.same(family text, query text, label text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	v_name text := substring(family FROM '^[a-z_]+');
+	v_lines text;
+	v_wanted text;
+BEGIN
+	SELECT coalesce(string_agg(l, E'\n' ORDER BY l COLLATE "C"), '') INTO v_lines FROM pg_temp.lines(now(), v_name || '{') l;
+	SELECT coalesce(string_agg(l, E'\n' ORDER BY l COLLATE "C"), '') INTO v_wanted
+	  FROM regexp_split_to_table(coder.metric(v_name, 'gauge', 'h', query, now()), E'\n') l WHERE l <> '' AND l !~ '^#';
+	RETURN is(v_lines, v_wanted, label) || CASE WHEN v_wanted = '' THEN E'\n' || fail('nothing to compare: ' || label) ELSE '' END;
+END
+$$;
+SELECT pg_temp.same('coderd_agents_up', 'SELECT username, workspace_name, template_name, template_version, count(*) FROM coder.metric_agents GROUP BY 1, 2, 3, 4', 'agents');
+SELECT pg_temp.same('coderd_agents_apps', 'SELECT m.agent_name, m.username, m.workspace_name, p.display_name AS app_name, p.health, count(*)
+	FROM coder.metric_agents m JOIN coder.workspace_apps p ON p.agent_id = m.id GROUP BY 1, 2, 3, 4, 5', 'apps');
+INSERT INTO coder.workspace_agent_nodes (agent_id, node, latency) SELECT id, '{"id": 7}', '{"Near": {"preferred": true, "latency_ms": 1.25}, "F\"ar": {"latency_ms": 99}, "x": 1, "y": {"latency_ms": "1"}}'
+	FROM coder.metric_agents ORDER BY id LIMIT 3;
+SELECT pg_temp.same('coderd_agents_connection_latencies_seconds', 'SELECT m.agent_name, m.username, m.workspace_name, l.key AS derp_region,
+	coalesce(l.value ->> ''preferred'', ''false'') AS preferred, (l.value ->> ''latency_ms'')::float8 / 1000
+	FROM coder.metric_agents m JOIN coder.workspace_agent_nodes n ON n.agent_id = m.id, jsonb_each(n.latency) l WHERE jsonb_typeof(l.value -> ''latency_ms'') = ''number''', 'latencies');
+SELECT is((SELECT count(*) FROM pg_temp.lines(now(), 'coderd_agents_connections{') l WHERE l ~ 'tailnet_node="7"'), 3::bigint, 'nodes');
+SELECT pg_temp.same('coderd_workspace_latest_build_status', 'SELECT job_status AS status, template_name, template_version, workspace_owner, transition AS workspace_transition, count(*)
+	FROM coder.metric_builds WHERE latest AND NOT deleted GROUP BY 1, 2, 3, 4, 5', 'latest builds');
+SELECT pg_temp.same('coderd_workspace_builds_total', 'SELECT workspace_owner, workspace_name, template_name, template_version, transition AS workspace_transition,
+	CASE job_status WHEN ''succeeded'' THEN ''success'' ELSE ''failed'' END AS status, count(*) FROM coder.metric_builds
+	WHERE completed_at IS NOT NULL AND NOT deleted GROUP BY 1, 2, 3, 4, 5, 6', 'builds that ended');
+SELECT pg_temp.same('coderd_workspace_builds_enqueued_total', 'SELECT provisioner AS provisioner_type, reason AS build_reason, transition, ''success'' AS status, count(*)
+	FROM coder.metric_builds GROUP BY 1, 2, 3', 'builds that were asked for');
+CREATE FUNCTION pg_temp.totals(family text) RETURNS text LANGUAGE sql AS $$
+	SELECT string_agg(n::text, ' ' ORDER BY l) FROM (SELECT substring(l FROM '_(sum|count)') AS l, sum(substring(l FROM '[0-9.]+$')::float8) AS n
+		FROM pg_temp.lines(now(), family) l WHERE l ~ '_(sum|count)' GROUP BY 1) x
+$$;
+SELECT is(pg_temp.totals('coderd_provisionerd_job_timings_seconds_'), (SELECT count(*) || ' ' || sum(extract(epoch FROM completed_at - started_at))::float8
+	FROM coder.provisioner_jobs WHERE completed_at IS NOT NULL AND started_at IS NOT NULL), 'jobs'' times');
+SELECT is(pg_temp.totals('coderd_provisioner_job_queue_wait_seconds_'), (SELECT count(*) || ' ' || sum(extract(epoch FROM started_at - created_at))::float8
+	FROM coder.provisioner_jobs WHERE started_at IS NOT NULL), 'and their waiting');
+SELECT is(pg_temp.totals('coderd_provisionerd_workspace_build_timings_seconds_'), (SELECT count(*) || ' ' || sum(extract(epoch FROM completed_at - started_at))::float8
+	FROM coder.metric_builds WHERE completed_at IS NOT NULL AND started_at IS NOT NULL), 'builds'' times');
+SELECT is(pg_temp.totals('coderd_workspace_creation_duration_seconds_'), (SELECT count(*) || ' ' || sum(extract(epoch FROM completed_at - created_at))::float8
+	FROM coder.metric_builds WHERE build_number = 1 AND transition = 'start' AND job_status = 'succeeded'), 'first builds');
+
+-- Builds until their agents are ready; prebuilds; templates that are gone.
+SET LOCAL session_replication_role = replica;
+UPDATE coder.workspace_agents a SET ready_at = b.created_at + interval '40 s', lifecycle_state = 'ready', parent_id = NULL
+  FROM coder.workspace_resources r, coder.workspace_builds b WHERE r.id = a.resource_id AND b.job_id = r.job_id;
+UPDATE coder.workspace_agents SET lifecycle_state = 'start_error' WHERE id = pg_temp.id('agent', 5);
+UPDATE coder.workspace_agents SET ready_at = NULL WHERE id = pg_temp.id('agent', 6);
+SELECT is((SELECT string_agg(l, E'\n' ORDER BY l) FROM pg_temp.lines(now(), 'coderd_template_workspace_build_duration_seconds_') l WHERE l ~ '_(sum|count)' AND l ~ 'template-[01]"'),
+	E'coderd_template_workspace_build_duration_seconds_count{template_name="template-0",organization_name="coder",transition="start",status="error",is_prebuild="false"} 1\n'
+	'coderd_template_workspace_build_duration_seconds_count{template_name="template-0",organization_name="coder",transition="start",status="success",is_prebuild="false"} 1\n'
+	'coderd_template_workspace_build_duration_seconds_count{template_name="template-1",organization_name="coder",transition="start",status="success",is_prebuild="false"} 1\n'
+	'coderd_template_workspace_build_duration_seconds_sum{template_name="template-0",organization_name="coder",transition="start",status="error",is_prebuild="false"} 40\n'
+	'coderd_template_workspace_build_duration_seconds_sum{template_name="template-0",organization_name="coder",transition="start",status="success",is_prebuild="false"} 40\n'
+	'coderd_template_workspace_build_duration_seconds_sum{template_name="template-1",organization_name="coder",transition="start",status="success",is_prebuild="false"} 40',
+	'builds with all root agents in an end, by the worst of them');
+UPDATE coder.workspace_builds SET initiator_id = 'c42fdf75-3097-471c-8c33-fb52454d81c0' WHERE id = pg_temp.id('build', 5);
+SELECT is((SELECT sum(substring(l FROM '[0-9]+$')::int) FROM pg_temp.lines(now(), 'coderd_workspace_creation_total') l), 7::bigint, 'M4: what the user of prebuilds made does not count');
+UPDATE coder.templates SET deleted = true WHERE name = 'template-1';
+SELECT is((SELECT sum(substring(l FROM '[0-9]+$')::int) FROM pg_temp.lines(now(), 'coderd_workspace_creation_total') l), 5::bigint, 'M4: nor do workspaces of deleted templates');
+SET LOCAL session_replication_role = origin;
+
 -- The whole.
-SELECT is((SELECT count(*) FROM coder.metrics() m WHERE m !~ E'^# HELP [a-z_]+ [^\n]+\n# TYPE [a-z_]+ (gauge|counter|histogram)\n([a-z_]+(\\{[^\n]*\\})? [^ \n]+\n)*$'), 0::bigint, 'each family has its head and nothing but lines');
-SELECT is((SELECT count(*) - count(DISTINCT split_part(m, ' ', 3)) FROM coder.metrics() m), 0::bigint, 'no family comes twice');
-SELECT is((SELECT count(*) - count(DISTINCT substring(l FROM '^.* ')) FROM coder.metrics() m, regexp_split_to_table(m, E'\n') l WHERE l <> '' AND l !~ '^#'), 0::bigint, 'nor does a series');
+CREATE TEMP TABLE whole AS SELECT string_agg(m, '') AS m FROM coder.metrics() m;
+SELECT ok(m ~ E'^(# HELP [a-z_]+ [^\n]+\n# TYPE [a-z_]+ (gauge|counter|histogram)\n([a-z_]+(\\{[^\n]*\\})? [^ \n]+\n)*)+$', 'each family has its head and nothing but lines') FROM whole;
+SELECT is((SELECT count(*) - count(DISTINCT l) FROM whole, regexp_split_to_table(m, E'\n') l WHERE l LIKE '# TYPE %'), 0::bigint, 'no family comes twice');
+SELECT is((SELECT count(*) - count(DISTINCT substring(l FROM '^.* ')) FROM whole, regexp_split_to_table(m, E'\n') l WHERE l <> '' AND l !~ '^#'), 0::bigint, 'nor does a series');
 SELECT coder.tick_due('tick', '0', now() - interval '15 s');
 SELECT coder.tick(now());
 SELECT is((SELECT count(*) FROM pg_temp.lines(now(), 'coder_tick_seconds ')), 1::bigint, 'the tick says how long it took');

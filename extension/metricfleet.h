@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * metricfleet.h
+ *	  Workspaces, builds, jobs, agents and apps of one snapshot, each table read
+ *	  once, for metrics (metricfleet.c).
+ */
+#ifndef CODER_METRICFLEET_H
+#define CODER_METRICFLEET_H
+
+#include "utils/timestamp.h"
+
+#include "build.h"
+#include "metrictext.h"
+#include "workspaceagent.h"
+
+#define FLEET_NONE (-1)
+
+/* A label's value, escaped already; equal values are one object. */
+typedef struct FleetName
+{
+	int			len;
+	char		text[FLEXIBLE_ARRAY_MEMBER];
+} FleetName;
+
+typedef struct FleetTemplate
+{
+	const FleetName *name;
+	const FleetName *organization;
+	bool		deleted;
+} FleetTemplate;
+
+typedef struct FleetWorkspace
+{
+	const FleetName *name;
+	const FleetName *owner;
+	const FleetTemplate *template;
+	const FleetName *organization;
+	bool		deleted;
+	pg_uuid_t	latest_id;
+	int			latest;			/* build, or FLEET_NONE */
+	int			first_up;		/* its first start that succeeded, or FLEET_NONE */
+	int			agents;			/* of the latest build */
+} FleetWorkspace;
+
+typedef struct FleetJob
+{
+	const FleetName *provisioner;
+	const FleetName *type;
+	const FleetName *status_name;
+	CoderJobStatus status;
+	TimestampTz created_at;
+	TimestampTz started_at;		/* DT_NOBEGIN: NULL */
+	TimestampTz completed_at;	/* the same */
+	int			build;
+} FleetJob;
+
+typedef struct FleetBuild
+{
+	int			workspace;
+	int			job;
+	int32		number;
+	const FleetName *version;
+	const FleetName *preset;
+	const FleetName *transition;
+	const FleetName *reason;
+	CoderTransition transition_code;
+	bool		prebuild;
+	TimestampTz created_at;
+	/* Of its root agents. */
+	int			agents;
+	int			agents_final;
+	int			worst;			/* 0 success, 1 timeout, 2 error */
+	TimestampTz last_ready;
+} FleetBuild;
+
+/* An agent of the latest build of a workspace. */
+typedef struct FleetAgent
+{
+	const FleetName *name;
+	const FleetName *lifecycle;
+	const FleetName *node;
+	int			build;
+	CoderAgentTimes times;
+} FleetAgent;
+
+typedef struct FleetLatency
+{
+	int			agent;
+	const FleetName *region;
+	bool		preferred;
+	double		seconds;
+} FleetLatency;
+
+typedef struct FleetApp
+{
+	int			agent;
+	const FleetName *name;
+	const FleetName *health;
+} FleetApp;
+
+typedef struct Fleet
+{
+	TimestampTz at;
+	struct FleetIndex_hash *ids;	/* of everything, to its place */
+	struct FleetNames_hash *names;
+	struct FleetLabel *labels;	/* of enums */
+	int			nlabels;
+	const FleetName *unknown;
+	const FleetName *empty;
+	const FleetName *booleans[2];
+	const FleetName *statuses[AGENT_DISCONNECTED + 1];	/* by CoderAgentStatus */
+	FleetTemplate *templates;
+	int			ntemplates;
+	FleetWorkspace *workspaces;
+	int			nworkspaces;
+	FleetJob   *jobs;
+	int			njobs;
+	FleetBuild *builds;
+	int			nbuilds;
+	FleetAgent *agents;
+	int			nagents;
+	FleetLatency *latencies;
+	int			nlatencies;
+	FleetApp   *apps;
+	int			napps;
+	int64		bad_latencies;	/* that were no numbers */
+} Fleet;
+
+/* Reads all under the active snapshot, into the current context. */
+extern Fleet *fleet_read(TimestampTz at);
+extern const FleetName *fleet_name(Fleet *fleet, const char *text, int len);
+extern CoderAgentStatus fleet_agent_status(const Fleet *fleet, const FleetAgent *agent);
+
+#endif							/* CODER_METRICFLEET_H */
