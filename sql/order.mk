@@ -79,6 +79,7 @@ SQL_API = \
 	api/agentrpc.sql \
 	api/boundary.sql \
 	api/tailnet.sql \
+	api/health.sql \
 	api/connectionlog.sql \
 	api/externalauth.sql \
 	api/app.sql \

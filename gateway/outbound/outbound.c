@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "outbound.h"
+#include "probe.h"
 
 #define MAX_RUNNING 512 /* requests under way or waiting for a connection */
 #define MAX_CONNECTIONS 128
@@ -47,6 +48,15 @@ struct Transfer
 	bool switched; /* the answer is 101: it ends with its head */
 };
 
+/* A probe; its thread has it until it has ended. */
+typedef struct Tried Tried;
+struct Tried
+{
+	Tried *next;
+	GwFetch *fetch;
+	OutboundRequest *request;
+};
+
 static struct
 {
 	pthread_t thread;
@@ -54,6 +64,7 @@ static struct
 	CURLM *multi;
 	pthread_mutex_t lock;
 	GwFetch *queue; /* under the lock; the newest first */
+	Tried *tried;	/* under the lock: probes that have ended */
 	bool stopping;	/* under the lock */
 	Transfer *running;
 	atomic_int n_running;
@@ -264,6 +275,55 @@ set_request(Transfer *transfer)
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
 }
 
+/* On the probe's thread. */
+static void
+on_tried(void *arg)
+{
+	Tried *tried = arg;
+
+	pthread_mutex_lock(&outbound.lock);
+	tried->next = outbound.tried;
+	outbound.tried = tried;
+	pthread_mutex_unlock(&outbound.lock);
+	curl_multi_wakeup(outbound.multi);
+}
+
+static void
+begin_probe(GwFetch *fetch, OutboundRequest *request)
+{
+	Tried *tried = calloc(1, sizeof(*tried));
+
+	if (tried != NULL)
+		*tried = (Tried){.fetch = fetch, .request = request};
+	if (tried == NULL || !gw_probe_start(request, gw_server.options.outbound_ca_file, on_tried, tried))
+	{
+		free(tried);
+		fail_request(request, "busy", "too many probes are under way");
+		request_ended(fetch);
+	}
+}
+
+static void
+finish_probes(void)
+{
+	Tried *tried, *next;
+
+	pthread_mutex_lock(&outbound.lock);
+	tried = outbound.tried;
+	outbound.tried = NULL;
+	pthread_mutex_unlock(&outbound.lock);
+	for (; tried != NULL; tried = next)
+	{
+		next = tried->next;
+		if (tried->request->error != NULL)
+			fail_request(tried->request, tried->request->error, "the probe failed");
+		else
+			atomic_fetch_add(&outbound.answered, 1);
+		request_ended(tried->fetch);
+		free(tried);
+	}
+}
+
 static void
 begin_request(GwFetch *fetch, OutboundRequest *request)
 {
@@ -297,7 +357,12 @@ begin_fetch(GwFetch *fetch)
 	/* One more, so that it cannot end before all have begun. */
 	fetch->left = n + 1;
 	for (int i = 0; i < n; i++)
-		begin_request(fetch, &fetch->plan.requests[i]);
+	{
+		if (fetch->plan.requests[i].probe)
+			begin_probe(fetch, &fetch->plan.requests[i]);
+		else
+			begin_request(fetch, &fetch->plan.requests[i]);
+	}
 	request_ended(fetch);
 }
 
@@ -379,9 +444,12 @@ outbound_main(void *arg)
 		drop_cancelled(false);
 		curl_multi_perform(outbound.multi, &running);
 		finish_transfers();
+		finish_probes();
 		curl_multi_poll(outbound.multi, NULL, 0, TICK_MS, NULL);
 	}
 	drop_cancelled(true);
+	gw_probe_stop();
+	finish_probes();
 	return NULL;
 }
 

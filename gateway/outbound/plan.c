@@ -102,6 +102,13 @@ parse_number(json_t *json, const char *name, json_int_t def, json_int_t max, jso
 	return (value == NULL || json_is_integer(value)) && *out > 0 && *out <= max;
 }
 
+/* A relay, or a STUN server; only who says so may try one, as URLs may come from users. */
+static bool
+is_probe(const char *url)
+{
+	return strncmp(url, "derp://", 7) == 0 || strncmp(url, "derps://", 8) == 0 || strncmp(url, "stun://", 7) == 0;
+}
+
 static const char *
 parse_request(OutboundRequest *request, json_t *json)
 {
@@ -117,8 +124,9 @@ parse_request(OutboundRequest *request, json_t *json)
 		return "the method is malformed";
 	if (url == NULL || strlen(url) > OUTBOUND_MAX_URL || !is_line(url) || strchr(url, ' ') != NULL)
 		return "the URL is malformed";
-	if (strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
-		return "the URL is neither http nor https";
+	request->probe = json_is_true(json_object_get(json, "probe"));
+	if (request->probe ? !is_probe(url) : strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
+		return request->probe ? "the URL is none of a relay or a STUN server" : "the URL is neither http nor https";
 	if (!parse_number(json, "timeout_ms", OUTBOUND_TIMEOUT_MS, OUTBOUND_MAX_TIMEOUT_MS, &timeout))
 		return "timeout_ms is out of range";
 	if (!parse_number(json, "max_size", (json_int_t) OUTBOUND_SIZE, (json_int_t) OUTBOUND_MAX_SIZE, &size))

@@ -36,6 +36,7 @@ typedef struct OutboundRequest
 	long timeout_ms;
 	size_t max_size; /* of the answer's body */
 	bool public_only; /* not to addresses of this machine or of private networks */
+	bool probe; /* no HTTP: see probe.h */
 
 	long status; /* 0: no answer, see error */
 	const char *error;

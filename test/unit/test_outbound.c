@@ -77,6 +77,9 @@ test_bad_plans(void **state)
 		"{\"continue\":\"f\",\"wait_ms\":10001}",
 		"{\"continue\":\"f\",\"wait_ms\":1,\"requests\":[{\"url\":\"http://a/\"}]}",
 		"{\"continue\":\"f\",\"requests\":[1]}",
+		"{\"continue\":\"f\",\"requests\":[{\"url\":\"derp://a/\"}]}", /* only who says so tries a relay */
+		"{\"continue\":\"f\",\"requests\":[{\"url\":\"stun://a:1\",\"probe\":false}]}",
+		"{\"continue\":\"f\",\"requests\":[{\"url\":\"http://a/\",\"probe\":true}]}",
 		"{\"continue\":\"f\",\"requests\":[{\"url\":\"file:///etc/passwd\"}]}",
 		"{\"continue\":\"f\",\"requests\":[{\"url\":\"http://a/ b\"}]}",
 		"{\"continue\":\"f\",\"requests\":[{\"url\":\"http://a/\\r\\nX: 1\"}]}",
