@@ -291,4 +291,4 @@ GRANT EXECUTE ON FUNCTION
 	coder.stop_workspace(uuid), coder.delete_workspace(text), coder.cancel_job(uuid), coder.set_dormant(text, bool),
 	coder.set_password(text, text), coder.who_can(text, text)
 	TO coder_user;
-GRANT EXECUTE ON FUNCTION coder.become(text, bool) TO coder_admin;
+GRANT EXECUTE ON FUNCTION coder.become(text, bool), coder.health() TO coder_admin;

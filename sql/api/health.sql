@@ -423,8 +423,8 @@ $$;
 
 -- The same at an SQL prompt: the database and the provisioners as they are now, the rest as a gateway found it last.
 CREATE OR REPLACE FUNCTION coder.health()
-RETURNS TABLE (section text, severity text, dismissed bool, code text, message text, checked_at timestamptz) LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
+RETURNS TABLE (section text, severity text, dismissed bool, code text, message text, checked_at timestamptz) LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET row_security = on
 AS $$
 DECLARE
 	kept coder.kept_reports;

@@ -62,7 +62,7 @@ my %expect = (
 	'People in and out of a group' => [qr/^devs\|0$/m, q{SELECT count(*) FROM coder.audit_logs WHERE resource_type = 'group' AND diff::text LIKE '%members%'}, 2],
 	'Any request of the API' => [qr/^ada\nbob\n$/, q{SELECT rbac_roles FROM coder.users WHERE username = 'bob'}, '{auditor}'],
 	'What was changed in a week, as a file' => [qr/^\{".*"target": "dev"/m],
-	'Is everything well' => [qr/^provisioner_daemons\|error\|f\|EPD01\|.*\|$time/m],
+	'Is everything well' => [qr/^database\|ok\|f\|\|\|$time.*^derp\|unknown\|.*^provisioner_daemons\|warning\|f\|EPD02\|.*\|$time/ms],
 	'What takes the room' => [qr/^\w+\|\d+ kB\|-?\d+$/m],
 );
 # Something that ada did, and somebody who was looked at.
