@@ -38,7 +38,8 @@
 #include "coder.h"
 #include "compat.h"
 
-#define BATCH 1000 /* rows of one answer, and what is left of the last one's transaction */
+#define BATCH 1000 /* rows of one answer, unless one transaction has more */
+#define PACE_MS 4	   /* from an answer to the next, of one reader */
 #define POLL_MS 50 /* without shared memory, or while a transaction is in the way */
 #define MAX_TIMEOUT_MS 60000
 
@@ -124,24 +125,22 @@ coder_emit(PG_FUNCTION_ARGS)
 
 static const Oid after_args[] = {XID8OID, INT4OID};
 
-/*
- * Whole transactions from $1 on, all of which have ended, to the one that holds
- * row $2; it is the last column, NULL where xmin is the limit.
- */
+/* The first final rows from $1 on, and xmin.  The index gives them in this order: it is read no further than $2 rows. */
 static CoderPlan after_plan = {
-	"SELECT pg_catalog.pg_snapshot_xmin(s.now), e.seq, e.channel, e.payload, s.last"
-	"  FROM (SELECT c.now,"
-	"               (SELECT l.xid FROM coder.events l"
-	"                 WHERE l.xid OPERATOR(pg_catalog.>=) $1"
-	"                   AND l.xid OPERATOR(pg_catalog.<) pg_catalog.pg_snapshot_xmin(c.now)"
-	"                 ORDER BY l.xid, l.seq OFFSET $2 LIMIT 1) AS last"
-	"          FROM pg_catalog.pg_current_snapshot() AS c(now)) AS s"
-	"  JOIN coder.events e"
-	"    ON e.xid OPERATOR(pg_catalog.>=) $1"
-	"   AND e.xid OPERATOR(pg_catalog.<) pg_catalog.pg_snapshot_xmin(s.now)"
-	"   AND (s.last IS NULL OR e.xid OPERATOR(pg_catalog.<=) s.last)"
-	" ORDER BY e.seq",
+	"SELECT e.xid, e.seq, e.channel, e.payload, (SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()))"
+	"  FROM coder.events e"
+	" WHERE e.xid OPERATOR(pg_catalog.>=) $1"
+	"   AND e.xid OPERATOR(pg_catalog.<) (SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()))"
+	" ORDER BY e.xid, e.seq LIMIT $2",
 	2,
+	after_args,
+	NULL};
+
+/* All rows of a transaction that has more than an answer's. */
+static CoderPlan whole_plan = {
+	"SELECT e.xid, e.seq, e.channel, e.payload, e.xid FROM coder.events e"
+	" WHERE e.xid OPERATOR(pg_catalog.=) $1 ORDER BY e.seq",
+	1,
 	after_args,
 	NULL};
 
@@ -152,33 +151,91 @@ static CoderPlan held_plan = {
 	after_args,
 	NULL};
 
-/* Puts the final rows from a position on into the store; their count. */
+static FullTransactionId
+xid_of(int row)
+{
+	bool isnull;
+
+	return DatumGetFullTransactionId(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, &isnull));
+}
+
+static int
+compare_seq(const void *a, const void *b)
+{
+	int64 x = DatumGetInt64(((const Datum *) a)[1]);
+	int64 y = DatumGetInt64(((const Datum *) b)[1]);
+
+	return x < y ? -1 : x > y;
+}
+
+/* An answer as it is made: rows in the order of the table's index, then of seq. */
+typedef struct Answer
+{
+	int n;
+	Datum (*rows)[5];
+} Answer;
+
+/* The first n rows of the last query; their values stay in SPI's memory. */
+static void
+add_rows(Answer *answer, int n)
+{
+	bool nulls[5];
+
+	answer->rows = answer->rows == NULL ? palloc(sizeof(*answer->rows) * (n + 1))
+										: repalloc(answer->rows, sizeof(*answer->rows) * (answer->n + n + 1));
+	for (int i = 0; i < n; i++)
+		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, answer->rows[answer->n++], nulls);
+}
+
+static void
+put_answer(Answer *answer, FullTransactionId next, Tuplestorestate *store, TupleDesc desc)
+{
+	bool nulls[5] = {false};
+
+	qsort(answer->rows, answer->n, sizeof(*answer->rows), compare_seq);
+	for (int i = 0; i < answer->n; i++)
+	{
+		answer->rows[i][0] = FullTransactionIdGetDatum(next);
+		tuplestore_putvalues(store, desc, answer->rows[i], nulls);
+	}
+}
+
+/*
+ * Puts the final rows from a position on into the store; their count.  The
+ * transaction in which the limit falls comes whole.
+ */
 static int
 read_events(Datum position, Tuplestorestate *store, TupleDesc desc)
 {
-	Datum args[2] = {position, Int32GetDatum(BATCH - 1)};
+	Datum args[2] = {position, Int32GetDatum(BATCH + 1)};
+	Answer answer = {0, NULL};
+	FullTransactionId next;
+	bool isnull;
 	int n;
 
 	SPI_connect();
 	coder_execute(&after_plan, args, NULL, false, 0);
 	n = (int) SPI_processed;
-	for (int i = 0; i < n; i++)
+	if (n > BATCH)
 	{
-		Datum values[5];
-		bool nulls[5];
-
-		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, values, nulls);
-		if (!nulls[4])
-		{
-			FullTransactionId next = DatumGetFullTransactionId(values[4]);
-
-			FullTransactionIdAdvance(&next);
-			values[0] = FullTransactionIdGetDatum(next);
-		}
-		tuplestore_putvalues(store, desc, values, nulls);
+		next = xid_of(BATCH - 1);
+		while (n > 0 && !FullTransactionIdPrecedes(xid_of(n - 1), next))
+			n--;
+		add_rows(&answer, n);
+		args[0] = FullTransactionIdGetDatum(next);
+		coder_execute(&whole_plan, args, NULL, false, 0);
+		n = (int) SPI_processed;
+		FullTransactionIdAdvance(&next);
+	}
+	else if (n > 0)
+		next = DatumGetFullTransactionId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 5, &isnull));
+	if (n > 0)
+	{
+		add_rows(&answer, n);
+		put_answer(&answer, next, store, desc);
 	}
 	SPI_finish();
-	return n;
+	return answer.n;
 }
 
 static bool
@@ -209,6 +266,22 @@ wait_commit(long ms)
 }
 
 /*
+ * A reader that comes back at once after an answer waits a little: where many
+ * commit, one look finds the events of all of them, and none of them has to wake it.
+ */
+static void
+pace(TimestampTz answered)
+{
+	long left = PACE_MS - TimestampDifferenceMilliseconds(answered, GetCurrentTimestamp());
+
+	if (answered == 0 || left <= 0 || left > PACE_MS)
+		return;
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/*
  * coder.events_after(position xid8, timeout_ms int)
  *     RETURNS SETOF (next xid8, seq bigint, channel text, payload text)
  *
@@ -219,12 +292,14 @@ wait_commit(long ms)
 Datum
 coder_events_after(PG_FUNCTION_ARGS)
 {
+	static TimestampTz answered;
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	Datum position = PG_GETARG_DATUM(0);
 	int timeout = Min(Max(PG_GETARG_INT32(1), 0), MAX_TIMEOUT_MS);
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout);
 
 	InitMaterializedSRF(fcinfo, 0);
+	pace(answered);
 	if (shared != NULL)
 		ConditionVariablePrepareToSleep(&shared->committed);
 	while (read_events(position, rsinfo->setResult, rsinfo->setDesc) == 0)
@@ -238,6 +313,7 @@ coder_events_after(PG_FUNCTION_ARGS)
 	}
 	if (shared != NULL)
 		ConditionVariableCancelSleep();
+	answered = GetCurrentTimestamp();
 	return (Datum) 0;
 }
 

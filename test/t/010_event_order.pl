@@ -92,6 +92,24 @@ cmp_ok(time - $start, '<', 10, 'long before its timeout');
 is(after(0), 'woken', 'as every reader does');
 is(after(100), '', 'nothing comes where nothing is');
 
+# A reader that fell behind does not look at all that it has not had for each answer.
+start_here();
+$one->query_safe("SELECT count(coder.emit('c', i::text)) FROM generate_series(1, 1000) i") for 1 .. 20;
+my $reads = "SELECT pg_stat_force_next_flush(); SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'events_pkey';";
+my @read = split /\n+/, $node->safe_psql('postgres', "$reads
+	DO \$\$
+	DECLARE at xid8 := '$at'; n int := 0; more int; next xid8;
+	BEGIN
+		LOOP
+			SELECT count(*), max(e.next::text)::xid8 INTO more, next FROM coder.events_after(at, 0) e;
+			EXIT WHEN more = 0;
+			n := n + more;
+			at := next;
+		END LOOP;
+		IF n <> 20000 THEN RAISE EXCEPTION '% of 20000', n; END IF;
+	END \$\$; $reads");
+cmp_ok($read[1] - $read[0], '<', 60_000, 'twenty answers of a thousand read no more rows than about twice what they hold');
+
 # Readers that follow many writers miss nothing and see nothing twice.
 my ($writers, $each) = (4, 100);
 my @writers = map {
