@@ -96,7 +96,7 @@ is(after(100), '', 'nothing comes where nothing is');
 start_here();
 $one->query_safe("SELECT count(coder.emit('c', i::text)) FROM generate_series(1, 1000) i") for 1 .. 20;
 my $reads = "SELECT pg_stat_force_next_flush(); SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'events_pkey';";
-my @read = split /\n+/, $node->safe_psql('postgres', "$reads
+my @read = grep { length } split /\n/, $node->safe_psql('postgres', "$reads
 	DO \$\$
 	DECLARE at xid8 := '$at'; n int := 0; more int; next xid8;
 	BEGIN
