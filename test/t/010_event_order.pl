@@ -109,6 +109,7 @@ my @read = grep { length } split /\n/, $node->safe_psql('postgres', "$reads
 		IF n <> 20000 THEN RAISE EXCEPTION '% of 20000', n; END IF;
 	END \$\$; $reads");
 cmp_ok($read[1] - $read[0], '<', 60_000, 'twenty answers of a thousand read no more rows than about twice what they hold');
+start_here();
 
 # Readers that follow many writers miss nothing and see nothing twice.
 my ($writers, $each) = (4, 100);
