@@ -4,7 +4,7 @@ DEPS_BUILD = \
 	postgresql-$(PG_MAJOR) postgresql-server-dev-$(PG_MAJOR) libpq-dev \
 	libh2o-evloop-dev libcurl4-openssl-dev libssl-dev libsodium-dev zlib1g-dev \
 	libarchive-dev libpcre2-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler \
-	libssh-dev libhttp-parser-dev bubblewrap nodejs npm
+	libssh-dev libhttp-parser-dev libyaml-dev bubblewrap nodejs npm
 
 DEPS_TEST = \
 	postgresql-$(PG_MAJOR)-pgtap libtap-parser-sourcehandler-pgtap-perl libipc-run-perl \

@@ -17,6 +17,7 @@
 
 #include "boundary/frame.h"
 #include "run/start.h"
+#include "serve/context.h"
 
 typedef struct Flag
 {
@@ -253,5 +254,6 @@ agent_main(int argc, char **argv)
 		return 1;
 	setenv(BOUNDARY_SOCKET_ENV, options.boundary_socket, 1); /* for boundaries in scripts and sessions */
 	extend_path();
+	context_take_settings();
 	return agent_run(&options);
 }

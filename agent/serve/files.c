@@ -3,6 +3,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -19,6 +20,7 @@
 #define MAX_FILE ((size_t) 10 << 20)
 #define MAX_FILES 100
 #define MAX_EDITS 1000
+#define MAX_LISTED 10000
 
 static int
 status_of(int error)
@@ -180,6 +182,175 @@ number(const Request *request, const char *name, long def)
 	return n;
 }
 
+/* Bytes of a regular file from offset on, at most limit; malloc'ed, NULL with errno. */
+static char *
+read_part(const char *path, long offset, size_t limit, size_t *len)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	struct stat st;
+	char *data = NULL;
+	ssize_t n = 1;
+	int error = 0;
+
+	*len = 0;
+	if (fd < 0)
+		return NULL;
+	if (fstat(fd, &st) != 0)
+		error = errno;
+	else if (!S_ISREG(st.st_mode))
+		error = S_ISDIR(st.st_mode) ? EISDIR : EINVAL;
+	else if ((data = malloc(limit + 1)) == NULL)
+		error = ENOMEM;
+	while (error == 0 && n > 0 && *len < limit)
+	{
+		n = pread(fd, data + *len, limit - *len, offset + (off_t) *len);
+		if (n < 0)
+			error = errno;
+		else
+			*len += (size_t) n;
+	}
+	close(fd);
+	if (error != 0)
+	{
+		free(data);
+		data = NULL;
+	}
+	errno = error;
+	return data;
+}
+
+/* GET /api/v0/read-file?path&offset&limit: bytes as they are. */
+void
+files_read(Request *request)
+{
+	char *path = http_query(request, "path");
+	long limit = number(request, "limit", 0);
+	size_t len;
+	char *data;
+
+	if (path == NULL || *path != '/')
+		http_reply_message(request, 400, "The path is not absolute.");
+	else if ((data = read_part(path, number(request, "offset", 0), limit > 0 && (size_t) limit < MAX_FILE ? (size_t) limit : MAX_FILE, &len)) == NULL)
+		http_reply_message(request, errno == EINVAL ? 400 : status_of(errno), strerror(errno));
+	else
+	{
+		http_reply_bytes(request, 200, "application/octet-stream", data, len);
+		free(data);
+	}
+	free(path);
+}
+
+/* "/a/b" as ["a", "b"]. */
+static json_t *
+path_parts(const char *path)
+{
+	json_t *parts = json_array();
+
+	while (*path != '\0')
+	{
+		size_t len = strcspn(path, "/");
+
+		if (len > 0)
+			json_array_append_new(parts, json_stringn(path, len));
+		path += len + (path[len] == '/');
+	}
+	return parts;
+}
+
+static int
+by_name(const struct dirent **a, const struct dirent **b)
+{
+	return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+/* What is in a folder: directories first; NULL with errno. */
+static json_t *
+list_of(const char *path)
+{
+	struct dirent **entries;
+	int n = scandir(path, &entries, NULL, by_name);
+	json_t *folders = n >= 0 ? json_array() : NULL;
+	json_t *files = json_array();
+
+	for (int i = 0; i < n; i++)
+	{
+		const char *name = entries[i]->d_name;
+		char whole[PATH_MAX];
+		struct stat st;
+
+		if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && i < MAX_LISTED &&
+			snprintf(whole, sizeof(whole), "%s/%s", strcmp(path, "/") == 0 ? "" : path, name) < (int) sizeof(whole))
+		{
+			bool is_dir = stat(whole, &st) == 0 && S_ISDIR(st.st_mode);
+			json_t *one = json_pack("{s:s, s:s, s:b}", "name", name, "absolute_path_string", whole, "is_dir", (int) is_dir);
+
+			/* A name that is no UTF-8 cannot be told. */
+			if (one != NULL)
+				json_array_append_new(is_dir ? folders : files, one);
+		}
+		free(entries[i]);
+	}
+	if (n >= 0)
+	{
+		free(entries);
+		json_array_extend(folders, files);
+	}
+	json_decref(files);
+	return folders;
+}
+
+/* The folder that a request names: path, or the parts of its body from the root or from home; malloc'ed. */
+static char *
+listed_path(Request *request)
+{
+	size_t len;
+	const char *text = http_body(request, &len);
+	json_t *body = json_loadb(text, len, 0, NULL);
+	const char *from = json_string_value(json_object_get(body, "relativity"));
+	const char *home = getenv("HOME");
+	char *path = http_query(request, "path");
+	size_t i;
+	json_t *part;
+
+	if (path == NULL || *path == '\0')
+	{
+		free(path);
+		path = strdup(from != NULL && strcmp(from, "home") == 0 && home != NULL ? home : "");
+		json_array_foreach(json_object_get(body, "path"), i, part)
+		{
+			char *longer = NULL;
+
+			if (path == NULL || !json_is_string(part) || asprintf(&longer, "%s/%s", path, json_string_value(part)) < 0)
+				continue;
+			free(path);
+			path = longer;
+		}
+		if (path != NULL && *path == '\0')
+		{
+			free(path);
+			path = strdup("/");
+		}
+	}
+	json_decref(body);
+	return path;
+}
+
+/* POST /api/v0/list-directory */
+void
+files_list(Request *request)
+{
+	char *path = listed_path(request);
+	json_t *contents;
+
+	if (path == NULL || *path != '/')
+		http_reply_message(request, 400, "The path is not absolute.");
+	else if ((contents = list_of(path)) == NULL)
+		http_reply_message(request, errno == ENOTDIR ? 400 : status_of(errno), strerror(errno));
+	else
+		http_reply_json(request, 200, json_pack("{s:o, s:s, s:o}", "absolute_path", path_parts(path), "absolute_path_string", path, "contents", contents));
+	free(path);
+}
+
 void
 files_read_lines(Request *request)
 {
@@ -217,7 +388,10 @@ files_write(Request *request)
 	if (may_write(request, path))
 	{
 		if (write_file(path, body, len))
+		{
+			git_touched(request, path);
 			http_reply_message(request, 200, "The file was written.");
+		}
 		else
 			http_reply_message(request, status_of(errno), strerror(errno));
 	}
@@ -289,6 +463,8 @@ files_edit(Request *request)
 				http_reply_message(request, status_of(errno), strerror(errno));
 				i = n + 1;
 			}
+		for (size_t j = 0; i == n && j < n; j++)
+			git_touched(request, json_string_value(json_object_get(json_array_get(files, j), "path")));
 		if (i == n)
 			http_reply_message(request, 200, "The files were changed.");
 	}

@@ -47,6 +47,11 @@ struct Request
 	char header[MAX_HEADER_NAME]; /* the name that is being read */
 	bool header_valued;
 	char chat[40];
+	char ancestors[HTTP_MAX_ANCESTORS]; /* of the chat, as they came */
+	char ws_key[64];
+	const char *early; /* bytes behind the request */
+	size_t early_len;
+	bool taken; /* the connection is somebody else's */
 	void (*gone)(void *arg); /* of who answers later */
 	void *gone_arg;
 };
@@ -58,8 +63,11 @@ request_free(Request *request)
 		request->gone(request->gone_arg);
 	free(request->body);
 	loop_timer_stop(&request->timer);
-	loop_fd_del(request->watch);
-	close(request->fd);
+	if (!request->taken)
+	{
+		loop_fd_del(request->watch);
+		close(request->fd);
+	}
 	free(request->out);
 	free(request);
 }
@@ -99,6 +107,12 @@ http_reply_json(Request *request, int status, json_t *value)
 	if (text != NULL)
 		reply(request, status, "application/json; charset=utf-8", text, strlen(text));
 	free(text);
+}
+
+void
+http_reply_bytes(Request *request, int status, const char *type, const char *data, size_t len)
+{
+	reply(request, status, type, data, len);
 }
 
 void
@@ -264,9 +278,13 @@ static const struct
 	void (*answer)(Request *request);
 } routes[] = {{"GET", "/", get_root},
 			  {"GET", "/api/v0/listening-ports", get_ports},
+			  {"GET", "/api/v0/context-config", context_get},
+			  {"GET", "/api/v0/read-file", files_read},
 			  {"GET", "/api/v0/read-file-lines", files_read_lines},
+			  {"POST", "/api/v0/list-directory", files_list},
 			  {"POST", "/api/v0/write-file", files_write},
 			  {"POST", "/api/v0/edit-files", files_edit},
+			  {"GET", "/api/v0/git/watch", git_watch},
 			  {"POST", "/api/v0/processes/start", processes_start},
 			  {"GET", "/api/v0/processes/list", processes_list},
 			  {"GET", "/debug/logs", get_log},
@@ -323,6 +341,28 @@ const char *
 http_chat(const Request *request)
 {
 	return request->chat;
+}
+
+const char *
+http_ancestors(const Request *request)
+{
+	return request->ancestors;
+}
+
+const char *
+http_ws_key(const Request *request)
+{
+	return request->parser.upgrade ? request->ws_key : "";
+}
+
+int
+http_take(Request *request, const char **early, size_t *early_len)
+{
+	loop_fd_del(request->watch);
+	request->taken = true;
+	*early = request->early;
+	*early_len = request->early_len;
+	return request->fd;
 }
 
 static int
@@ -403,14 +443,26 @@ on_field(http_parser *parser, const char *at, size_t length)
 	return 0;
 }
 
+/* Values may come in pieces. */
+static void
+append(char *text, size_t size, const char *at, size_t length)
+{
+	size_t have = strlen(text);
+
+	snprintf(text + have, size - have, "%.*s", (int) length, at);
+}
+
 static int
 on_value(http_parser *parser, const char *at, size_t length)
 {
 	Request *request = parser->data;
-	size_t have = strlen(request->chat);
 
 	if (strcasecmp(request->header, "Coder-Chat-Id") == 0)
-		snprintf(request->chat + have, sizeof(request->chat) - have, "%.*s", (int) length, at);
+		append(request->chat, sizeof(request->chat), at, length);
+	else if (strcasecmp(request->header, "Coder-Ancestor-Chat-Ids") == 0)
+		append(request->ancestors, sizeof(request->ancestors), at, length);
+	else if (strcasecmp(request->header, "Sec-WebSocket-Key") == 0)
+		append(request->ws_key, sizeof(request->ws_key), at, length);
 	request->header_valued = true;
 	return 0;
 }
@@ -468,14 +520,21 @@ read_request(Request *request)
 {
 	char buffer[8192];
 	ssize_t n = read(request->fd, buffer, sizeof(buffer));
+	size_t taken;
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return true;
 	if (n <= 0 || (request->received += (size_t) n) > MAX_REQUEST)
 		return false;
-	http_parser_execute(&request->parser, &settings, buffer, (size_t) n);
+	taken = http_parser_execute(&request->parser, &settings, buffer, (size_t) n);
 	if (request->done)
+	{
+		request->early = buffer + taken;
+		request->early_len = (size_t) n - taken;
 		answer(request);
+		if (request->taken)
+			return false;
+	}
 	else if (HTTP_PARSER_ERRNO(&request->parser) != HPE_OK)
 		http_reply_message(request, 400, "The request is not HTTP.");
 	else

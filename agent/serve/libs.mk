@@ -1,1 +1,1 @@
-AGENT_LIBS := -lssh -lhttp_parser $(AGENT_LIBS)
+AGENT_LIBS := -lssh -lhttp_parser -lyaml $(AGENT_LIBS)

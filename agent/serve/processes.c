@@ -173,6 +173,7 @@ ended(Job *job)
 		close(job->process.pidfd);
 	job->process.pidfd = -1;
 	loop_timer_stop(&job->poll);
+	git_changed(job->chat, job->directory);
 	tell_waiters(job);
 }
 
@@ -288,6 +289,19 @@ environment_of(const json_t *env, const char *chat)
 	return list;
 }
 
+/* Where a command begins: what it names, else the agent's folder. */
+static char *
+directory_of(Request *request, const char *named)
+{
+	Agent *agent = http_agent(request);
+	char *directory;
+
+	pthread_mutex_lock(&agent->env_lock);
+	directory = strdup(named != NULL && *named != '\0' ? named : agent->directory != NULL ? agent->directory : "");
+	pthread_mutex_unlock(&agent->env_lock);
+	return directory;
+}
+
 static void
 start(Request *request, const json_t *body, const char *command)
 {
@@ -297,7 +311,7 @@ start(Request *request, const json_t *body, const char *command)
 	Job *job = calloc(1, sizeof(*job));
 	char error[256] = "out of memory";
 
-	if (job == NULL || env == NULL || (job->command = strdup(command)) == NULL || (job->directory = strdup(directory != NULL ? directory : "")) == NULL ||
+	if (job == NULL || env == NULL || (job->command = strdup(command)) == NULL || (job->directory = directory_of(request, directory)) == NULL ||
 		command_start(http_agent(request), &wanted, &job->process, error, sizeof(error)) != 0)
 	{
 		http_reply_message(request, 500, error);
@@ -321,6 +335,7 @@ start(Request *request, const json_t *body, const char *command)
 			command_kill(&job->process, SIGKILL);
 			ended(job);
 		}
+		git_touched(request, job->directory);
 		http_reply_json(request, 200, json_pack("{s:s, s:b}", "id", job->id, "started", 1));
 	}
 	for (size_t i = 0; env != NULL && env[i] != NULL; i++)

@@ -1,5 +1,5 @@
 /*
- * wsframe.h -- frames of a WebSocket as a client gets and sends them (RFC 6455); no I/O.
+ * wsframe.h -- frames of a WebSocket (RFC 6455), of either end; no I/O.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -34,5 +34,9 @@ size_t wire_ws_get(WireWsFrame *frame, const uint8_t *input, size_t n, size_t ma
  * WIRE_WS_HEADER_MAX.  The mask must be random.  Bytes of the frame.
  */
 size_t wire_ws_put(uint8_t *dst, int op, const uint8_t mask[static 4], const void *data, size_t size);
+
+/* The same two of a server: what it gets is masked, and unmasked in place; what it sends is not. */
+size_t wire_ws_get_masked(WireWsFrame *frame, uint8_t *input, size_t n, size_t max, const char **problem);
+size_t wire_ws_put_plain(uint8_t *dst, int op, const void *data, size_t size);
 
 #endif

@@ -295,6 +295,13 @@ test_ws(void **state)
 	assert_memory_equal(frame, hello, sizeof(hello));
 	assert_int_equal(wire_ws_get(&back, frame, sizeof(hello), 100, &problem), 0);
 	assert_string_equal(problem, "reserved bits or a mask");
+	assert_int_equal(wire_ws_get_masked(&back, frame, sizeof(hello) - 1, 100, &problem), 0);
+	assert_int_equal(wire_ws_get_masked(&back, frame, sizeof(hello), 100, &problem), sizeof(hello));
+	assert_memory_equal(back.data, "Hello", 5);
+	assert_int_equal(wire_ws_put_plain(frame, WIRE_WS_TEXT, "Hello", 5), 7);
+	assert_memory_equal(frame, "\x81\x05Hello", 7);
+	assert_int_equal(wire_ws_get_masked(&back, frame, 7, 100, &problem), 0);
+	assert_string_equal(problem, "reserved bits or no mask");
 	memset(data, 7, sizeof(data));
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
 	{

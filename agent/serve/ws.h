@@ -1,0 +1,27 @@
+/*
+ * ws.h -- a request of the agent's HTTP API that becomes a WebSocket (RFC 6455).
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef AGENT_SERVE_WS_H
+#define AGENT_SERVE_WS_H
+
+#include "serve/http.h"
+
+typedef struct ServeWs ServeWs;
+
+typedef struct ServeWsHandlers
+{
+	/* A whole message; the handler may close, but not otherwise end, the connection. */
+	void (*message)(void *arg, const uint8_t *data, size_t size);
+	/* It is over, and is freed after this. */
+	void (*closed)(void *arg);
+} ServeWsHandlers;
+
+/* Answers 101, or says why not: then NULL.  The request is gone when its handler returns. */
+ServeWs *serve_ws_upgrade(Request *request, const ServeWsHandlers *handlers, void *arg);
+
+/* A text; dropped where the other end takes nothing any more: then the connection ends. */
+void serve_ws_send(ServeWs *ws, const char *text, size_t size);
+
+#endif
