@@ -96,6 +96,8 @@ SQL_API = \
 	api/chatcost.sql \
 	api/chatrun.sql \
 	api/chattool.sql \
+	api/chatcontext.sql \
+	api/chatgit.sql \
 	api/mcpserver.sql \
 	api/mcpauth.sql \
 	tick.sql \

@@ -11,9 +11,10 @@
 #include "agenttool.h"
 #include "db.h"
 #include "exchange.h"
+#include "wsframe.h"
 #include "turn.h"
 
-#define MAX_ANSWER ((size_t) 4 << 20)
+#define MAX_ANSWER ((size_t) 8 << 20)
 #define CONNECT_MS 10000L
 #define REQUEST_MS 30000L
 #define SLICE_MS 60000L /* a wait for a process is asked for again, so that no proxy on the way gives up */
@@ -34,8 +35,11 @@ struct AgentTool
 	char *answer;
 	size_t answer_len;
 	bool too_long;
+	bool plain; /* the answer is text, given as {"text": ...} */
 	void (*begin)(AgentTool *tool);
 	void (*next)(AgentTool *tool, long status, json_t *answer); /* status 0: none came; answer: borrowed */
+	const char *work; /* what the database plans and judges; NULL: done here */
+	json_t *answers;
 	char process[64];
 	int64_t began;
 	int64_t until; /* of a process */
@@ -71,6 +75,7 @@ agenttool_cancel(AgentTool *tool)
 	json_decref(tool->chat);
 	json_decref(tool->args);
 	json_decref(tool->way);
+	json_decref(tool->answers);
 	free(tool);
 }
 
@@ -120,6 +125,29 @@ on_body(char *data, size_t size, size_t n, void *arg)
 	return len;
 }
 
+/* Bytes as text: without NUL, and where they are no UTF-8, with a question mark for each that is not ASCII. */
+static json_t *
+text_of_bytes(char *bytes, size_t len)
+{
+	bool valid = ws_is_utf8((const uint8_t *) bytes, len);
+	size_t kept = 0;
+
+	for (size_t i = 0; i < len; i++)
+		if (bytes[i] != '\0')
+			bytes[kept++] = valid || (unsigned char) bytes[i] < 0x80 ? bytes[i] : '?';
+	return json_stringn(bytes, kept);
+}
+
+static json_t *
+read_answer(const AgentTool *tool)
+{
+	if (tool->answer == NULL)
+		return tool->plain ? json_pack("{s:s}", "text", "") : NULL;
+	if (tool->plain)
+		return json_pack("{s:o}", "text", text_of_bytes(tool->answer, tool->answer_len));
+	return json_loadb(tool->answer, tool->answer_len, 0, NULL);
+}
+
 static void
 on_done(Transfer *transfer, CURL *easy, CURLcode code)
 {
@@ -134,7 +162,7 @@ on_done(Transfer *transfer, CURL *easy, CURLcode code)
 		return;
 	}
 	tool->timed_out = code == CURLE_OPERATION_TIMEDOUT;
-	answer = code == CURLE_OK && tool->answer != NULL ? json_loadb(tool->answer, tool->answer_len, 0, NULL) : NULL;
+	answer = code == CURLE_OK ? read_answer(tool) : NULL;
 	close_request(tool);
 	tool->next(tool, code == CURLE_OK ? status : 0, answer);
 	json_decref(answer);
@@ -527,6 +555,84 @@ process_signal(AgentTool *tool)
 	free(text);
 }
 
+/* What the database plans and judges ---------------------------------------------- */
+
+static void
+on_judged(void *arg, PGresult *result)
+{
+	AgentTool *tool = arg;
+	json_t *answer = NULL;
+	json_t *value;
+	bool is_error;
+
+	tool->call = NULL;
+	if (result != NULL && PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1 && !PQgetisnull(result, 0, 0))
+		answer = json_loads(PQgetvalue(result, 0, 0), 0, NULL);
+	value = json_incref(json_object_get(answer, "result"));
+	is_error = json_is_true(json_object_get(answer, "is_error"));
+	json_decref(answer);
+	if (value != NULL)
+		end(tool, value, is_error);
+	else
+		fail(tool, "The server could not run the tool.");
+}
+
+static void
+judge(AgentTool *tool)
+{
+	char *args = json_dumps(tool->args, JSON_COMPACT);
+	char *answers = json_dumps(tool->answers, JSON_COMPACT);
+	const char *const params[] = {turn_env.worker, json_string_value(json_object_get(tool->chat, "id")), tool->work, args, answers};
+
+	tool->call = args != NULL && answers != NULL
+		? db_call("SELECT coder.chat_agent_done($1, $2, $3, $4::jsonb, $5::jsonb)", 5, params, on_judged, tool)
+		: NULL;
+	free(args);
+	free(answers);
+	if (tool->call == NULL)
+		fail(tool, "The server could not run the tool.");
+}
+
+static void next_request(AgentTool *tool);
+
+static void
+on_fetched(AgentTool *tool, long status, json_t *answer)
+{
+	if (status == 0)
+	{
+		fail(tool, tool->timed_out ? "The workspace did not answer in time." : "The workspace cannot be reached.");
+		return;
+	}
+	json_array_append_new(tool->answers, json_pack("{s:i, s:O?}", "status", (int) status, "text", json_object_get(answer, "text")));
+	if (status == 200)
+		next_request(tool);
+	else
+		judge(tool);
+}
+
+static void
+next_request(AgentTool *tool)
+{
+	const json_t *wanted = json_array_get(json_object_get(tool->way, "requests"), json_array_size(tool->answers));
+	const char *path = json_string_value(json_object_get(wanted, "path"));
+	const json_t *body = json_object_get(wanted, "body");
+	char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
+
+	if (path != NULL)
+		request(tool, path, text, (long) json_integer_value(json_object_get(tool->way, "limit_ms")), on_fetched);
+	else
+		judge(tool);
+	free(text);
+}
+
+static void
+work(AgentTool *tool)
+{
+	tool->plain = true;
+	tool->answers = json_array();
+	next_request(tool);
+}
+
 /* Beginning -------------------------------------------------------------------- */
 
 static const struct
@@ -536,6 +642,7 @@ static const struct
 } tools[] = {
 	{"read_file", read_file},		  {"write_file", write_file},	  {"edit_files", edit_files},		  {"execute", execute},
 	{"process_output", process_output}, {"process_list", process_list}, {"process_signal", process_signal},
+	{"context", work},				  {"read_skill", work},			  {"read_skill_file", work},		  {"propose_plan", work},
 };
 
 static void
@@ -554,10 +661,21 @@ on_ticket(void *arg, PGresult *result)
 		tool->begin(tool);
 }
 
+static DbCall *
+call_for_work(AgentTool *tool, const char *const ids[static 3])
+{
+	char *args = json_dumps(tool->args, JSON_COMPACT);
+	const char *const params[] = {ids[0], ids[1], ids[2], args};
+	DbCall *call = args != NULL ? db_call("SELECT coder.chat_agent_work($1, $2, $3, $4::jsonb)", 4, params, on_ticket, tool) : NULL;
+
+	free(args);
+	return call;
+}
+
 AgentTool *
 agenttool_start(const json_t *chat, const char *name, const json_t *args, AgentToolDone done, void *arg)
 {
-	const char *const params[] = {turn_env.worker, json_string_value(json_object_get(chat, "id"))};
+	const char *const params[] = {turn_env.worker, json_string_value(json_object_get(chat, "id")), name};
 	AgentTool *tool;
 	size_t i = 0;
 
@@ -572,7 +690,9 @@ agenttool_start(const json_t *chat, const char *name, const json_t *args, AgentT
 	tool->began = turn_env.now_ms();
 	tool->done = done;
 	tool->arg = arg;
-	tool->call = db_call("SELECT coder.chat_agent_ticket($1, $2)", 2, params, on_ticket, tool);
+	tool->work = tools[i].begin == work ? tools[i].name : NULL;
+	tool->call = tool->work != NULL ? call_for_work(tool, params)
+									: db_call("SELECT coder.chat_agent_ticket($1, $2)", 2, params, on_ticket, tool);
 	if (tool->call != NULL)
 		return tool;
 	agenttool_cancel(tool);

@@ -29,62 +29,71 @@ struct ToolCall
 	void *arg;
 };
 
+/* Which chats have a tool. */
+typedef enum Offer
+{
+	OFFER_ALL,
+	OFFER_ROOT, /* no subagents */
+	OFFER_SKILLS /* whose workspace has skills */
+} Offer;
+
 typedef struct ToolType
 {
 	const char *name;
 	bool in_workspace;
+	Offer offer;
 	const char *description;
 	const char *properties; /* of its JSON schema */
 	const char *required;
 } ToolType;
 
 static const ToolType types[] = {
-	{"list_templates", false,
+	{"list_templates", false, OFFER_ROOT,
 	 "Lists the templates that a workspace can be made of, ten a page. Use a word of the task as query when there are many.",
 	 "{\"query\": {\"type\": \"string\", \"description\": \"A word in the name or description.\"}, \"page\": {\"type\": \"integer\", "
 	 "\"description\": \"1 is the first.\"}}",
 	 "[]"},
-	{"read_template", false,
+	{"read_template", false, OFFER_ROOT,
 	 "Tells a template's parameters with their types, defaults and options. Read it before create_workspace where values must be given.",
 	 "{\"template_id\": {\"type\": \"string\", \"description\": \"The id from list_templates.\"}}", "[\"template_id\"]"},
-	{"create_workspace", false,
+	{"create_workspace", false, OFFER_ROOT,
 	 "Makes a workspace of a template for this chat and waits until its agent is connected and its startup scripts have ended. "
 	 "This takes minutes. A chat has one workspace: where there is one already nothing is made.",
 	 "{\"template_id\": {\"type\": \"string\", \"description\": \"The id from list_templates.\"}, \"name\": {\"type\": \"string\", "
 	 "\"description\": \"Letters, digits and hyphens; chosen where it is left out.\"}, \"parameters\": {\"type\": \"object\", "
 	 "\"description\": \"Values of the template's parameters by name.\", \"additionalProperties\": {\"type\": \"string\"}}}",
 	 "[\"template_id\"]"},
-	{"start_workspace", false,
+	{"start_workspace", false, OFFER_ROOT,
 	 "Starts this chat's workspace where it is stopped, and waits until it can be used. Harmless where it runs.", "{}", "[]"},
-	{"spawn_agent", false,
+	{"spawn_agent", false, OFFER_ROOT,
 	 "Gives a part of the work to another agent, which begins at once and works beside you in the same workspace. It knows nothing "
 	 "of this conversation: the prompt has to say all it needs, what it may change, and what its report shall hold. For parts that "
 	 "stand on their own, not for what you can do in a few steps.",
 	 "{\"prompt\": {\"type\": \"string\", \"description\": \"The whole task.\"}, \"title\": {\"type\": \"string\", \"description\": \"A "
 	 "name for people.\"}}",
 	 "[\"prompt\"]"},
-	{"wait_agent", false, "Waits until an agent that you spawned has ended, and gives its report.",
+	{"wait_agent", false, OFFER_ROOT, "Waits until an agent that you spawned has ended, and gives its report.",
 	 "{\"chat_id\": {\"type\": \"string\", \"description\": \"The id from spawn_agent.\"}, \"timeout_seconds\": {\"type\": \"integer\", "
 	 "\"description\": \"300 where it is left out.\"}}",
 	 "[\"chat_id\"]"},
-	{"message_agent", false,
+	{"message_agent", false, OFFER_ROOT,
 	 "Tells an agent that you spawned something more: a correction, an answer, another task. It reads it after what it is doing now.",
 	 "{\"chat_id\": {\"type\": \"string\"}, \"message\": {\"type\": \"string\"}, \"interrupt\": {\"type\": \"boolean\", \"description\": "
 	 "\"Stop what it is doing and read this first.\"}}",
 	 "[\"chat_id\", \"message\"]"},
-	{"close_agent", false, "Stops an agent that you spawned. What it did so far stays.", "{\"chat_id\": {\"type\": \"string\"}}", "[\"chat_id\"]"},
-	{"read_file", true,
+	{"close_agent", false, OFFER_ROOT, "Stops an agent that you spawned. What it did so far stays.", "{\"chat_id\": {\"type\": \"string\"}}", "[\"chat_id\"]"},
+	{"read_file", true, OFFER_ALL,
 	 "Reads lines of a text file of the workspace; each comes with its number and a tab in front. At most 2000 lines or 32 KiB at "
 	 "a time: go on with offset.",
 	 "{\"path\": {\"type\": \"string\", \"description\": \"An absolute path.\"}, \"offset\": {\"type\": \"integer\", \"description\": "
 	 "\"The first line to read, counted from 1.\"}, \"limit\": {\"type\": \"integer\", \"description\": \"How many lines.\"}}",
 	 "[\"path\"]"},
-	{"write_file", true,
+	{"write_file", true, OFFER_ALL,
 	 "Writes a whole file of the workspace, in place of what is there; folders on the way are made. To change a part of a file use "
 	 "edit_files.",
 	 "{\"path\": {\"type\": \"string\", \"description\": \"An absolute path.\"}, \"content\": {\"type\": \"string\"}}",
 	 "[\"path\", \"content\"]"},
-	{"edit_files", true,
+	{"edit_files", true, OFFER_ALL,
 	 "Replaces pieces of text in files of the workspace. All edits are found first: where one is not, nothing is written. A search "
 	 "must be found once, so give it enough lines around the change, or say replace_all.",
 	 "{\"files\": {\"type\": \"array\", \"items\": {\"type\": \"object\", \"properties\": {\"path\": {\"type\": \"string\", \"description\": "
@@ -92,7 +101,7 @@ static const ToolType types[] = {
 	 "\"string\"}, \"replace\": {\"type\": \"string\"}, \"replace_all\": {\"type\": \"boolean\"}}, \"required\": [\"search\", "
 	 "\"replace\"]}}}, \"required\": [\"path\", \"edits\"]}}}",
 	 "[\"files\"]"},
-	{"execute", true,
+	{"execute", true, OFFER_ALL,
 	 "Runs a command of the shell in the workspace and gives its output and exit code. There is no terminal and nobody to answer "
 	 "questions. It waits ten seconds unless timeout says otherwise; what takes longer runs on and can be followed with "
 	 "process_output. Servers and watchers belong in the background.",
@@ -100,25 +109,38 @@ static const ToolType types[] = {
 	 "\"workdir\": {\"type\": \"string\", \"description\": \"An absolute path; the agent's folder where it is left out.\"}, "
 	 "\"run_in_background\": {\"type\": \"boolean\"}}",
 	 "[\"command\"]"},
-	{"process_output", true, "Gives the output of a command that was started, waiting for its end for a while.",
+	{"process_output", true, OFFER_ALL, "Gives the output of a command that was started, waiting for its end for a while.",
 	 "{\"process_id\": {\"type\": \"string\"}, \"wait_timeout\": {\"type\": \"string\", \"description\": \"How long to wait, as in 30s; 0s "
 	 "for what there is now; 10s where it is left out.\"}}",
 	 "[\"process_id\"]"},
-	{"process_list", true, "Lists the commands that this chat has started in the workspace.", "{}", "[]"},
-	{"process_signal", true, "Ends a command that was started: terminate asks it to, kill does not ask.",
+	{"process_list", true, OFFER_ALL, "Lists the commands that this chat has started in the workspace.", "{}", "[]"},
+	{"process_signal", true, OFFER_ALL, "Ends a command that was started: terminate asks it to, kill does not ask.",
 	 "{\"process_id\": {\"type\": \"string\"}, \"signal\": {\"type\": \"string\", \"enum\": [\"terminate\", \"kill\"]}}",
 	 "[\"process_id\", \"signal\"]"},
+	{"propose_plan", true, OFFER_ROOT,
+	 "Shows the user a plan that you have written to a Markdown file of the workspace, of at most 32 KiB. Say afterwards in a sentence "
+	 "what you ask them to decide, and end there: they answer with their next message.",
+	 "{\"path\": {\"type\": \"string\", \"description\": \"The absolute path of the file.\"}}", "[\"path\"]"},
+	{"read_skill", true, OFFER_SKILLS,
+	 "Reads a skill of the workspace: how one kind of task is done there, and which files belong to it.",
+	 "{\"name\": {\"type\": \"string\", \"description\": \"As the list of skills has it.\"}}", "[\"name\"]"},
+	{"read_skill_file", true, OFFER_SKILLS, "Reads a file that belongs to a skill.",
+	 "{\"name\": {\"type\": \"string\", \"description\": \"Of the skill.\"}, \"path\": {\"type\": \"string\", \"description\": \"As "
+	 "read_skill names it, or below a folder that it names.\"}}",
+	 "[\"name\", \"path\"]"},
 };
 
 #define N_TYPES (sizeof(types) / sizeof(types[0]))
 
 static ToolCall *waiting;
 
-/* A subagent makes no workspaces and no agents. */
+/* A subagent makes no workspaces, no agents and no plans. */
 static bool
 is_offered(const json_t *chat, const ToolType *type)
 {
-	return type->in_workspace || !json_is_string(json_object_get(chat, "parent_chat_id"));
+	if (type->offer == OFFER_SKILLS)
+		return json_is_true(json_object_get(chat, "skills"));
+	return type->offer == OFFER_ALL || !json_is_string(json_object_get(chat, "parent_chat_id"));
 }
 
 static const ToolType *

@@ -15,6 +15,7 @@
 
 #include <sodium.h>
 
+#include "agenttool.h"
 #include "db.h"
 #include "exchange.h"
 #include "failure.h"
@@ -67,6 +68,7 @@ struct Turn
 	Grant grant;
 	GrantWait *grant_wait;
 	ConfigWait *wait;
+	AgentTool *context; /* what the workspace tells, while it is read */
 	json_t *history;
 	json_t *tools;
 	DbCall *call;
@@ -119,6 +121,14 @@ close_tools(Turn *t)
 }
 
 static void
+close_context(Turn *t)
+{
+	if (t->context != NULL)
+		agenttool_cancel(t->context);
+	t->context = NULL;
+}
+
+static void
 turn_end(Turn *t)
 {
 	*t->link = t->next;
@@ -128,6 +138,7 @@ turn_end(Turn *t)
 	grant_cancel(t->grant_wait);
 	config_cancel(t->wait);
 	db_forget(t->call);
+	close_context(t);
 	close_tools(t);
 	exchange_free(&t->exchange);
 	json_decref(t->taken);
@@ -255,6 +266,7 @@ finish(Turn *t, const char *status, const char *error)
 	config_cancel(t->wait);
 	t->wait = NULL;
 	db_forget(t->call);
+	close_context(t);
 	close_tools(t);
 	exchange_free(&t->exchange);
 	say_now(t);
@@ -333,6 +345,78 @@ load_history(Turn *t)
 	call_db(t, "SELECT coder.chat_prompt($1)", 1, params, on_history);
 }
 
+/* The workspace --------------------------------------------------------------- */
+
+/* Does the workspace have skills?  Then there are tools for them. */
+static void
+note_skills(Turn *t, const json_t *told)
+{
+	json_object_set_new((json_t *) t->chat, "skills", json_boolean(json_is_true(json_object_get(told, "skills"))));
+}
+
+/* Without what the workspace tells it goes on; the next turn asks again. */
+static void
+on_context(void *arg, json_t *result, bool is_error)
+{
+	Turn *t = arg;
+	const char *why = json_string_value(json_object_get(result, "error"));
+
+	t->context = NULL;
+	if (is_error)
+		gw_log(GW_INFO, "chat %s: what its workspace tells was not read: %s", t->id, why != NULL ? why : "");
+	else
+		note_skills(t, result);
+	json_decref(result);
+	load_history(t);
+}
+
+static void
+on_context_state(void *arg, PGresult *result)
+{
+	Turn *t = arg;
+	json_t *state;
+	json_t *nothing;
+
+	if (!have_row(t, result))
+		return;
+	state = json_loads(PQgetvalue(result, 0, 0), 0, NULL);
+	note_skills(t, state);
+	if (json_is_true(json_object_get(state, "due")) && (nothing = json_object()) != NULL)
+	{
+		t->context = agenttool_start(t->chat, "context", nothing, on_context, t);
+		json_decref(nothing);
+	}
+	json_decref(state);
+	if (t->context == NULL)
+		load_history(t);
+}
+
+/* Instruction files and skills, where there is a workspace, and then the history. */
+static void
+load_context(Turn *t, bool has_workspace)
+{
+	const char *const params[] = {turn_env.worker, t->id};
+
+	if (has_workspace)
+		call_db(t, "SELECT coder.chat_context_state($1, $2)", 2, params, on_context_state);
+	else
+		load_history(t);
+}
+
+/* Has the step given the chat a workspace? */
+static bool
+got_workspace(const Turn *t)
+{
+	for (int i = 0; i < t->n_running; i++)
+	{
+		const char *name = t->exchange.stream.calls[i].name;
+
+		if (!t->running[i].is_error && (strcmp(name, "create_workspace") == 0 || strcmp(name, "start_workspace") == 0))
+			return true;
+	}
+	return false;
+}
+
 /* The user's own words stand behind all other instructions. */
 static void
 add_user_prompt(Turn *t, const char *prompt)
@@ -361,7 +445,7 @@ got_prompt(void *arg, const json_t *value, const char *error)
 		return;
 	}
 	json_object_set(t->taken, "user_prompt", (json_t *) value);
-	load_history(t);
+	load_context(t, json_is_string(json_object_get(t->chat, "workspace_id")));
 }
 
 static void
@@ -556,6 +640,18 @@ is_nearly_full(const Turn *t)
 	return percent < 100 && limit > 0 && t->summaries < MAX_SUMMARIES && context_tokens(t) * 100 >= limit * percent;
 }
 
+/* The history is read again, and what there is of a workspace. */
+static void
+begin_anew(Turn *t)
+{
+	json_decref(t->history);
+	t->history = NULL;
+	json_decref(t->tools);
+	t->tools = NULL;
+	t->state = TURN_PREPARING;
+	load_context(t, true);
+}
+
 static void
 on_summary_stored(void *arg, PGresult *result)
 {
@@ -574,12 +670,7 @@ on_summary_stored(void *arg, PGresult *result)
 		finish(t, "waiting", NULL);
 		return;
 	}
-	json_decref(t->history);
-	t->history = NULL;
-	json_decref(t->tools);
-	t->tools = NULL;
-	t->state = TURN_PREPARING;
-	load_history(t);
+	begin_anew(t);
 }
 
 /* For the model the summary, for people a call that tells of it. */
@@ -697,6 +788,7 @@ on_step_stored(void *arg, PGresult *result)
 {
 	Turn *t = arg;
 	bool dynamic = false;
+	bool new_workspace;
 	json_t *messages;
 
 	if (!have_row(t, result))
@@ -735,9 +827,13 @@ on_step_stored(void *arg, PGresult *result)
 		sum_up(t, false);
 		return;
 	}
+	new_workspace = got_workspace(t);
 	close_tools(t);
 	exchange_free(&t->exchange);
-	ask(t);
+	if (new_workspace)
+		begin_anew(t);
+	else
+		ask(t);
 }
 
 static void

@@ -761,7 +761,8 @@ open_app(h2o_req_t *req, json_t *plan, const uint8_t agent[static 16], uint16_t 
 {
 	App **slot = h2o_mem_alloc_shared(&req->pool, sizeof(*slot), on_dispose);
 	App *app = calloc(1, sizeof(*app));
-	ProxyText rest = proxy_behind(req->path.base, req->path.len, prefix_of(plan));
+	const char *target = text_of(plan, "target"); /* the whole path, where it is none of the browser's */
+	ProxyText rest = *target != '\0' ? (ProxyText){target, strlen(target)} : proxy_behind(req->path.base, req->path.len, prefix_of(plan));
 
 	if (app == NULL)
 		h2o_fatal("out of memory");
@@ -795,8 +796,9 @@ gw_stream_app(h2o_req_t *req, json_t *plan)
 		redirect(req, 303, h2o_strdup(&req->pool, text_of(plan, "location"), SIZE_MAX));
 	else if (status != 0)
 		reply_page(req, (int) status, text_of(plan, "title"), text_of(plan, "text"));
-	else if (!stream_parse_uuid(agent, id) || port < 1 || port > 65535 || !is_path(text_of(plan, "path")))
+	else if (!stream_parse_uuid(agent, id) || port < 1 || port > 65535 || !is_path(text_of(plan, "path")) ||
+			 !is_path(text_of(plan, "target")))
 		reply_page(req, 400, "Invalid Application URL", "The app's URL is not one that this server can open.");
-	else if (!correct_path(req, plan))
+	else if (*text_of(plan, "target") != '\0' || !correct_path(req, plan))
 		open_app(req, plan, agent, (uint16_t) port);
 }

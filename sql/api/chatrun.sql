@@ -84,18 +84,29 @@ BEGIN
 			'compressed', m.compressed, 'provider_response_id', m.provider_response_id, 'model_config_id', m.model_config_id) ORDER BY m.id)
 		FROM coder.chat_messages m
 		WHERE m.chat_id = chat AND NOT m.deleted AND m.visibility IN ('model', 'both')
+		  AND NOT (m.role = 'user' AND coalesce(m.content @? '$[*] ? (@.type == "context-file" || @.type == "skill")', false))
 		  AND (m.id = summary OR NOT m.compressed AND (m.role = 'system' OR summary IS NULL OR m.id > summary))), '[]');
 END
 $$;
 
--- The same, with the files of users' messages as a model reads them: pictures as base64 in data, text in a part of type text.
+-- The same, with what the workspace tells behind the system messages (sql/api/chatcontext.sql), and with the files of users' messages
+-- as a model reads them: pictures as base64 in data, text in a part of type text.
 CREATE OR REPLACE FUNCTION coder.chat_prompt(chat uuid)
 RETURNS jsonb LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	history CONSTANT jsonb := coder.chat_history(chat);
+	history jsonb := coder.chat_history(chat);
+	c coder.chats;
+	told text;
 BEGIN
+	SELECT x.* INTO c FROM coder.chats x WHERE x.id = chat;
+	told := CASE WHEN c.last_injected_context IS NOT NULL OR c.workspace_home IS NOT NULL THEN coder.chat_context_prompt(c) END;
+	IF told IS NOT NULL THEN
+		history := jsonb_insert(history, ARRAY[(SELECT count(*) FROM jsonb_array_elements(history) m WHERE m->>'role' = 'system')::text],
+			jsonb_build_object('id', 0, 'role', 'system', 'content', jsonb_build_array(jsonb_build_object('type', 'text', 'text', told)),
+				'compressed', false, 'provider_response_id', NULL, 'model_config_id', NULL));
+	END IF;
 	IF NOT history @? '$[*].content[*].file_id ? (@ != null)' THEN
 		RETURN history;
 	END IF;
@@ -307,7 +318,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	said CONSTANT jsonb[] := ARRAY(SELECT CASE m.role WHEN 'user' THEN m.content END FROM coder.chat_messages m
-		WHERE m.chat_id = chat AND m.role <> 'system' AND NOT m.deleted AND m.visibility <> 'model' ORDER BY m.id LIMIT 2);
+		WHERE m.chat_id = chat AND m.role <> 'system' AND NOT m.deleted AND m.visibility <> 'model' AND NOT coder.chat_is_context(m.content)
+		ORDER BY m.id LIMIT 2);
 	old text;
 BEGIN
 	SELECT c.title INTO old FROM coder.chats c WHERE c.id = chat;
@@ -328,7 +340,8 @@ DECLARE
 	answer text;
 BEGIN
 	SELECT min(m.id) INTO first FROM coder.chat_messages m
-	 WHERE m.chat_id = chat AND m.role = 'user' AND NOT m.deleted AND m.visibility <> 'model' AND NOT m.compressed;
+	 WHERE m.chat_id = chat AND m.role = 'user' AND NOT m.deleted AND m.visibility <> 'model' AND NOT m.compressed
+	   AND NOT coder.chat_is_context(m.content);
 	SELECT string_agg(format('%s: %s', t.role, t.words), E'\n\n' ORDER BY t.id) INTO answer FROM (
 		SELECT m.id, m.role, left(coder.chat_words(m.content), CASE m.role WHEN 'user' THEN 1000 ELSE 2000 END) AS words
 		  FROM coder.chat_messages m

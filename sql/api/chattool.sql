@@ -346,16 +346,16 @@ BEGIN
 		PERFORM coder.raise(409, over.body::jsonb->>'message');
 	END IF;
 	INSERT INTO coder.chats (owner_id, organization_id, workspace_id, build_id, agent_id, parent_chat_id, root_chat_id, title, status,
-		last_model_config_id, mcp_server_ids, last_injected_context)
+		last_model_config_id, mcp_server_ids)
 	VALUES (c.owner_id, c.organization_id, c.workspace_id, c.build_id, c.agent_id, c.id, coalesce(c.root_chat_id, c.id),
-		coalesce(coder.chat_clean_title(args->>'title'), coder.chat_first_title(content)), 'pending', c.last_model_config_id, c.mcp_server_ids,
-		c.last_injected_context)
+		coalesce(coder.chat_clean_title(args->>'title'), coder.chat_first_title(content)), 'pending', c.last_model_config_id, c.mcp_server_ids)
 	RETURNING * INTO child;
 	INSERT INTO coder.chat_messages (chat_id, role, content, visibility, model_config_id, created_by)
 	SELECT child.id, 'system'::coder.chat_message_role, jsonb_build_array(jsonb_build_object('type', 'text', 'text', s.t)),
 		'model'::coder.chat_message_visibility, c.last_model_config_id, NULL::uuid
 	  FROM unnest(coder.chat_system_messages(NULL, c.workspace_id) || coder.chat_subagent_instruction()) WITH ORDINALITY s (t, n)
 	UNION ALL SELECT child.id, 'user', content, 'both', c.last_model_config_id, c.owner_id;
+	PERFORM coder.chat_context_copy(c, child.id);
 	PERFORM coder.chat_tell_owner(child, 'created');
 	PERFORM coder.emit('chat:pending');
 	RETURN jsonb_build_object('chat_id', child.id, 'title', child.title, 'status', child.status);

@@ -490,8 +490,6 @@ INSERT INTO coder.routes (area, method, pattern, function, auth) VALUES
 	('workspaceagent', 'PATCH', '/api/v2/workspaceagents/me/app-status', 'workspaceagent_app_status', 'agent'),
 	('workspaceagent', 'GET', '/api/v2/workspaceagents/me/reinit', 'workspaceagent_reinit', 'agent'),
 	('workspaceagent', 'POST', '/api/v2/workspaceagents/me/tasks/{task}/log-snapshot', 'not_built', 'agent'),
-	('workspaceagent', 'POST', '/api/v2/workspaceagents/me/experimental/chat-context', 'not_built', 'agent'),
-	('workspaceagent', 'DELETE', '/api/v2/workspaceagents/me/experimental/chat-context', 'not_built', 'agent'),
 	('workspaceagent', 'POST', '/api/v2/workspaceagents/aws-instance-identity', 'not_built', 'none'),
 	('workspaceagent', 'POST', '/api/v2/workspaceagents/google-instance-identity', 'not_built', 'none'),
 	('workspaceagent', 'POST', '/api/v2/workspaceagents/azure-instance-identity', 'not_built', 'none');

@@ -87,6 +87,8 @@ CREATE TABLE coder.chats (
 	pin_order int4 NOT NULL DEFAULT 0 CHECK (pin_order >= 0),
 	last_read_message_id bigint,
 	last_injected_context jsonb,
+	context_agent_id uuid,	-- the agent whose instruction files and skills were read last
+	workspace_home text,	-- the home folder there
 	dynamic_tools jsonb,
 	history_epoch int4 NOT NULL DEFAULT 0	-- counts edits: a stream of an older one sends the history again
 );
