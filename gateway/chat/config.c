@@ -353,9 +353,26 @@ config_invalidate_prompts(ConfigCache *cache)
 }
 
 void
+config_invalidate_mcp_server(ConfigCache *cache, const char *id)
+{
+	cache->stats.invalidations++;
+	drop(cache, find(cache, CONFIG_MCP_SERVER, id));
+	overtake(cache, CONFIG_MCP_SERVER, id);
+}
+
+static void
+config_invalidate_mcp_servers(ConfigCache *cache)
+{
+	cache->stats.invalidations++;
+	drop_kind(cache, CONFIG_MCP_SERVER);
+	overtake(cache, CONFIG_MCP_SERVER, NULL);
+}
+
+void
 config_invalidate_all(ConfigCache *cache)
 {
 	cache->confirmed = 0;
+	config_invalidate_mcp_servers(cache);
 	config_invalidate_providers(cache);
 	config_invalidate_prompts(cache);
 }
@@ -391,6 +408,10 @@ config_changed(ConfigCache *cache, const json_t *change)
 		config_invalidate_prompt(cache, id);
 	else if (strcmp(kind, "user_prompts") == 0)
 		config_invalidate_prompts(cache);
+	else if (id != NULL && strcmp(kind, "mcp_server") == 0)
+		config_invalidate_mcp_server(cache, id);
+	else if (strcmp(kind, "mcp_servers") == 0)
+		config_invalidate_mcp_servers(cache);
 }
 
 void

@@ -1,8 +1,8 @@
 /*
  * config.h -- what turns are configured by, read from the database once and then from here.
  *
- * Four kinds of entries: the providers that are on, a model by its id, the default model, a user's own prompt.  A fill is
- * shared by all who wait for it.  An invalidation drops entries and begins a new epoch: a fill that began before it answers
+ * Five kinds of entries: the providers that are on, a model by its id, the default model, a user's own prompt, an MCP
+ * server by its id.  A fill is shared by all who wait for it.  An invalidation drops entries and begins a new epoch: a fill that began before it answers
  * those who waited for it and is not kept, and who asks afterwards does not join it.  Lifetimes are a second net: ten
  * seconds, five for prompts.  Nothing here is written by those who read: they get a reference and must not change it.
  *
@@ -27,7 +27,8 @@ typedef enum ConfigKind
 	CONFIG_PROVIDERS,
 	CONFIG_MODEL,
 	CONFIG_DEFAULT_MODEL,
-	CONFIG_PROMPT
+	CONFIG_PROMPT,
+	CONFIG_MCP_SERVER
 } ConfigKind;
 
 #define CONFIG_PROVIDERS_MS 10000
@@ -71,7 +72,8 @@ void config_cancel(ConfigWait *wait);
 void config_filled(ConfigFill *fill, json_t *value, const char *error, int64_t now_ms);
 
 /*
- * A change: {"kind": "providers" | "model_config" | "user_prompt" | "user_prompts" (all), "entity_id", "change"?: number}; others are ignored, and
+ * A change: {"kind": "providers" | "model_config" | "user_prompt" | "user_prompts" (all) |
+ * "mcp_server" | "mcp_servers" (all), "entity_id", "change"?: number}; others are ignored, and
  * one whose number has come before.
  */
 void config_changed(ConfigCache *cache, const json_t *change);
@@ -83,6 +85,7 @@ void config_confirmed(ConfigCache *cache, int64_t now_ms);
 void config_invalidate_providers(ConfigCache *cache); /* and all models and the default */
 void config_invalidate_model(ConfigCache *cache, const char *id); /* and the default */
 void config_invalidate_prompt(ConfigCache *cache, const char *user);
+void config_invalidate_mcp_server(ConfigCache *cache, const char *id);
 /* The listening connection was lost: anything may have changed. */
 void config_invalidate_all(ConfigCache *cache);
 

@@ -20,8 +20,10 @@
 #include "chat.h"
 #include "config.h"
 #include "db.h"
+#include "errand.h"
 #include "exchange.h"
 #include "gateway.h"
+#include "mcp.h"
 #include "request.h"
 #include "title.h"
 #include "tool.h"
@@ -161,6 +163,7 @@ load_config(void *arg, ConfigFill *fill, ConfigKind kind, const char *key)
 		[CONFIG_MODEL] = "SELECT coder.chat_run_model($1)",
 		[CONFIG_DEFAULT_MODEL] = "SELECT coder.chat_run_default_model()",
 		[CONFIG_PROMPT] = "SELECT to_json(coder.chat_run_prompt($1))",
+		[CONFIG_MCP_SERVER] = "SELECT coder.chat_run_mcp_server($1)",
 	};
 	const char *const params[] = {key};
 
@@ -308,7 +311,7 @@ run(void)
 	{
 		struct curl_waitfd fds[3];
 		int64_t now = now_ms();
-		int64_t wait = tool_tick(turn_tick(250));
+		int64_t wait = mcp_tick(tool_tick(turn_tick(250)));
 
 		if (db_is_up() && now >= runner.acquire_at)
 			acquire();
@@ -347,6 +350,8 @@ chat_main(int argc, char **argv)
 	run();
 	turn_hand_over();
 	title_drop_all();
+	mcp_drop_all();
+	errand_drop_all();
 	db_drain(DRAIN_MS);
 	db_stop();
 	config_free(turn_env.config);

@@ -1,7 +1,7 @@
 /*
  * tool.c -- the tools of chats: what models are told of them, and who runs them.
  *
- * Tools of the workspace are agenttool.c's; the others run in the database (coder.chat_tool), which is called again as long
+ * Tools of the workspace are agenttool.c's, those of MCP servers mcp.c's; the others run in the database (coder.chat_tool), which is called again as long
  * as it says that it waits.
  *
  * SPDX-License-Identifier: MIT
@@ -25,6 +25,7 @@ struct ToolCall
 	DbCall *call;
 	int64_t due; /* 0: not waiting */
 	AgentTool *agent;
+	McpCall *mcp;
 	ToolDone done;
 	void *arg;
 };
@@ -194,7 +195,7 @@ type_json(const ToolType *type)
 }
 
 json_t *
-tool_list(const json_t *chat)
+tool_list(const json_t *chat, const McpSet *mcp)
 {
 	json_t *tools = json_array();
 	size_t i;
@@ -203,12 +204,13 @@ tool_list(const json_t *chat)
 	for (i = 0; i < N_TYPES; i++)
 		if (is_offered(chat, &types[i]))
 			json_array_append_new(tools, type_json(&types[i]));
+	mcp_add_tools(mcp, tools);
 	json_array_foreach(json_object_get(chat, "dynamic_tools"), i, tool)
 	{
 		const char *name = json_string_value(json_object_get(tool, "name"));
 		const char *description = json_string_value(json_object_get(tool, "description"));
 
-		if (name != NULL && find_type(chat, name) == NULL)
+		if (name != NULL && find_type(chat, name) == NULL && mcp_server_of(mcp, name) == NULL)
 			json_array_append_new(tools, json_pack("{s:s, s:s, s:o}", "name", name, "description",
 												   description != NULL ? description : "", "input_schema", dynamic_schema(tool)));
 	}
@@ -216,9 +218,9 @@ tool_list(const json_t *chat)
 }
 
 bool
-tool_is_dynamic(const json_t *chat, const char *name)
+tool_is_dynamic(const json_t *chat, const McpSet *mcp, const char *name)
 {
-	return find_type(chat, name) == NULL && dynamic_tool(chat, name) != NULL;
+	return find_type(chat, name) == NULL && mcp_server_of(mcp, name) == NULL && dynamic_tool(chat, name) != NULL;
 }
 
 /* Calls ------------------------------------------------------------------------ */
@@ -232,6 +234,8 @@ tool_cancel(ToolCall *call)
 	db_forget(call->call);
 	if (call->agent != NULL)
 		agenttool_cancel(call->agent);
+	if (call->mcp != NULL)
+		mcp_cancel(call->mcp);
 	free(call->chat);
 	free(call->name);
 	free(call->args);
@@ -240,13 +244,13 @@ tool_cancel(ToolCall *call)
 }
 
 static void
-end(ToolCall *call, json_t *result, bool is_error)
+end(ToolCall *call, json_t *result, unsigned flags)
 {
 	ToolDone done = call->done;
 	void *arg = call->arg;
 
 	tool_cancel(call);
-	done(arg, result, is_error);
+	done(arg, result, flags);
 }
 
 static void
@@ -255,7 +259,16 @@ on_agent(void *arg, json_t *result, bool is_error)
 	ToolCall *call = arg;
 
 	call->agent = NULL;
-	end(call, result, is_error);
+	end(call, result, is_error ? TOOL_FAILED : 0);
+}
+
+static void
+on_mcp(void *arg, json_t *result, unsigned flags)
+{
+	ToolCall *call = arg;
+
+	call->mcp = NULL;
+	end(call, result, (flags & MCP_FAILED ? TOOL_FAILED : 0) | (flags & MCP_MEDIA ? TOOL_MEDIA : 0));
 }
 
 static void
@@ -276,9 +289,9 @@ on_answer(void *arg, PGresult *result)
 		call->due = turn_env.now_ms() + json_integer_value(wait);
 	}
 	else if (json_object_get(answer, "result") != NULL)
-		end(call, json_incref(json_object_get(answer, "result")), json_is_true(json_object_get(answer, "is_error")));
+		end(call, json_incref(json_object_get(answer, "result")), json_is_true(json_object_get(answer, "is_error")) ? TOOL_FAILED : 0);
 	else
-		end(call, json_pack("{s:s}", "error", "The server could not run the tool."), true);
+		end(call, json_pack("{s:s}", "error", "The server could not run the tool."), TOOL_FAILED);
 	json_decref(answer);
 }
 
@@ -293,10 +306,10 @@ ask_database(ToolCall *call)
 }
 
 ToolCall *
-tool_start(const json_t *chat, const char *name, const json_t *args, ToolDone done, void *arg)
+tool_start(const json_t *chat, McpSet *mcp, const char *name, const json_t *args, ToolDone done, void *arg)
 {
 	const ToolType *type = find_type(chat, name);
-	ToolCall *call = type != NULL ? calloc(1, sizeof(*call)) : NULL;
+	ToolCall *call = type != NULL || mcp_server_of(mcp, name) != NULL ? calloc(1, sizeof(*call)) : NULL;
 	bool begun;
 
 	if (call == NULL)
@@ -311,7 +324,9 @@ tool_start(const json_t *chat, const char *name, const json_t *args, ToolDone do
 	if (waiting != NULL)
 		waiting->link = &call->next;
 	waiting = call;
-	if (type->in_workspace)
+	if (type == NULL)
+		begun = (call->mcp = mcp_call(mcp, name, args, on_mcp, call)) != NULL;
+	else if (type->in_workspace)
 		begun = (call->agent = agenttool_start(chat, name, args, on_agent, call)) != NULL;
 	else
 		begun = ask_database(call);

@@ -11,19 +11,24 @@
 
 #include <jansson.h>
 
+#include "mcp.h"
+
 typedef struct ToolCall ToolCall;
 
-/* result: taken over; a failure is {"error": text} with is_error. */
-typedef void (*ToolDone)(void *arg, json_t *result, bool is_error);
+#define TOOL_FAILED 1u /* the result is {"error": text} */
+#define TOOL_MEDIA 2u  /* the result is {"data", "mime_type", "text"} */
 
-/* What a chat's model is offered: [{name, description, input_schema}, ...], the chat's own dynamic tools included. */
-json_t *tool_list(const json_t *chat);
+/* result: taken over. */
+typedef void (*ToolDone)(void *arg, json_t *result, unsigned flags);
+
+/* What a chat's model is offered: [{name, description, input_schema}, ...], with those of its MCP servers (NULL: none) and its dynamic tools. */
+json_t *tool_list(const json_t *chat, const McpSet *mcp);
 
 /* Is it a tool of the chat's client, which runs it itself? */
-bool tool_is_dynamic(const json_t *chat, const char *name);
+bool tool_is_dynamic(const json_t *chat, const McpSet *mcp, const char *name);
 
 /* Runs a tool as the chat's owner; done is called later, once, unless it is cancelled.  NULL: there is no such tool. */
-ToolCall *tool_start(const json_t *chat, const char *name, const json_t *args, ToolDone done, void *arg);
+ToolCall *tool_start(const json_t *chat, McpSet *mcp, const char *name, const json_t *args, ToolDone done, void *arg);
 
 void tool_cancel(ToolCall *call);
 

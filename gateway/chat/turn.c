@@ -48,7 +48,7 @@ typedef struct RunningTool
 	Turn *turn;
 	ToolCall *call;
 	json_t *result; /* NULL: not yet */
-	bool is_error;
+	unsigned flags; /* of the result */
 	bool is_dynamic;
 	char ended_at[40];
 } RunningTool;
@@ -71,6 +71,8 @@ struct Turn
 	AgentTool *context; /* what the workspace tells, while it is read */
 	json_t *history;
 	json_t *tools;
+	McpSet *mcp; /* NULL: it has no such servers */
+	bool mcp_ready;
 	DbCall *call;
 	int steps;
 	int summaries;
@@ -140,6 +142,7 @@ turn_end(Turn *t)
 	db_forget(t->call);
 	close_context(t);
 	close_tools(t);
+	mcp_close(t->mcp);
 	exchange_free(&t->exchange);
 	json_decref(t->taken);
 	grant_free(&t->grant);
@@ -334,7 +337,19 @@ on_history(void *arg, PGresult *result)
 	}
 	if (is_first_word(t->history))
 		title_first(t->chat);
-	ask(t);
+	if (t->mcp == NULL || t->mcp_ready)
+		ask(t);
+}
+
+/* Its MCP servers have told their tools, or will not. */
+static void
+on_mcp_ready(void *arg)
+{
+	Turn *t = arg;
+
+	t->mcp_ready = true;
+	if (t->state == TURN_PREPARING && t->history != NULL)
+		ask(t);
 }
 
 static void
@@ -469,7 +484,10 @@ on_grant(void *arg, Grant grant, const char *error)
 	else if (grant.api_key == NULL)
 		turn_end(t);
 	else
+	{
+		t->mcp = mcp_open(t->chat, on_mcp_ready, t);
 		load_prompt(t);
+	}
 }
 
 /*
@@ -559,22 +577,53 @@ turn_start(json_t *taken)
 
 /* Storing --------------------------------------------------------------------- */
 
+/* Parts of a call tell whose tool it is, where an MCP server has it. */
+static void
+tell_server(const Turn *t, json_t *part, const char *tool)
+{
+	const char *server = tool != NULL ? mcp_server_of(t->mcp, tool) : NULL;
+
+	if (server != NULL)
+		json_object_set_new(part, "mcp_server_config_id", json_string(server));
+}
+
 static json_t *
 tool_message(const RunningTool *tool, const StreamCall *call)
 {
 	json_t *part = json_pack("{s:s, s:s, s:s, s:n, s:O, s:s}", "type", "tool-result", "tool_call_id", call->id, "tool_name",
 							 call->name, "mcp_server_config_id", "result", tool->result, "created_at", tool->ended_at);
 
-	if (tool->is_error)
+	tell_server(tool->turn, part, call->name);
+	if (tool->flags & TOOL_FAILED)
 		json_object_set_new(part, "is_error", json_true());
+	if (tool->flags & TOOL_MEDIA)
+		json_object_set_new(part, "is_media", json_true());
 	return json_pack("{s:s, s:[o]}", "role", "tool", "content", part);
+}
+
+/* What the model has said and called, of this step. */
+static json_t *
+step_content(const Turn *t)
+{
+	json_t *content = stream_content(&t->exchange.stream);
+	size_t i;
+	json_t *part;
+
+	json_array_foreach(content, i, part)
+	{
+		const char *type = json_string_value(json_object_get(part, "type"));
+
+		if (type != NULL && strcmp(type, "tool-call") == 0)
+			tell_server(t, part, json_string_value(json_object_get(part, "tool_name")));
+	}
+	return content;
 }
 
 /* The messages of the step that has ended. */
 static json_t *
 step_messages(Turn *t)
 {
-	json_t *content = stream_content(&t->exchange.stream);
+	json_t *content = step_content(t);
 	json_t *messages = json_array();
 	json_t *assistant;
 
@@ -868,13 +917,13 @@ tools_done(Turn *t)
 }
 
 static void
-on_tool(void *arg, json_t *result, bool is_error)
+on_tool(void *arg, json_t *result, unsigned flags)
 {
 	RunningTool *tool = arg;
 
 	tool->call = NULL;
 	tool->result = result;
-	tool->is_error = is_error;
+	tool->flags = flags;
 	stream_now(tool->ended_at);
 	if (--tool->turn->n_tools_left == 0)
 		tools_done(tool->turn);
@@ -884,8 +933,16 @@ static void
 give_error(RunningTool *tool, json_t *text)
 {
 	tool->result = json_pack("{s:o}", "error", text);
-	tool->is_error = true;
+	tool->flags = TOOL_FAILED;
 	stream_now(tool->ended_at);
+}
+
+static json_t *
+no_tool(const Turn *t, const char *name)
+{
+	const char *why = mcp_why_not(t->mcp, name);
+
+	return why != NULL ? json_sprintf("Tool not found: %s. Its MCP server %s.", name, why) : json_sprintf("Tool not found: %s", name);
 }
 
 static void
@@ -894,7 +951,7 @@ run_tool(Turn *t, RunningTool *tool, const StreamCall *call)
 	json_t *args = stream_call_json(call);
 
 	tool->turn = t;
-	tool->is_dynamic = tool_is_dynamic(t->chat, call->name);
+	tool->is_dynamic = tool_is_dynamic(t->chat, t->mcp, call->name);
 	if (args == NULL)
 	{
 		tool->is_dynamic = false;
@@ -902,9 +959,9 @@ run_tool(Turn *t, RunningTool *tool, const StreamCall *call)
 	}
 	else if (!tool->is_dynamic)
 	{
-		tool->call = tool_start(t->chat, call->name, args, on_tool, tool);
+		tool->call = tool_start(t->chat, t->mcp, call->name, args, on_tool, tool);
 		if (tool->call == NULL)
-			give_error(tool, json_sprintf("Tool not found: %s", call->name));
+			give_error(tool, no_tool(t, call->name));
 		else
 			t->n_tools_left++;
 	}
@@ -923,7 +980,10 @@ run_tools(Turn *t)
 								 t->exchange.stream.calls[i].created_at);
 
 		if (part != NULL)
+		{
+			tell_server(t, part, t->exchange.stream.calls[i].name);
 			say_part(t, "assistant", part);
+		}
 		run_tool(t, &t->running[i], &t->exchange.stream.calls[i]);
 	}
 	if (t->n_tools_left == 0)
@@ -940,7 +1000,7 @@ ask(Turn *t)
 
 	if (t->tools == NULL)
 	{
-		t->tools = tool_list(t->chat);
+		t->tools = tool_list(t->chat, t->mcp);
 		add_user_prompt(t, json_string_value(json_object_get(t->taken, "user_prompt")));
 	}
 	wanted.tools = t->tools;

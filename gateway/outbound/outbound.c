@@ -14,13 +14,12 @@
 
 #include "outbound.h"
 #include "probe.h"
+#include "transfer.h"
 
 #define MAX_RUNNING 512 /* requests under way or waiting for a connection */
 #define MAX_CONNECTIONS 128
 #define MAX_PER_HOST 32
-#define MAX_HEAD 65536
 #define TICK_MS 500 /* the longest time until a cancelled request ends */
-#define CONNECT_TIMEOUT_MS 10000
 
 typedef struct Transfer Transfer;
 
@@ -40,12 +39,7 @@ struct Transfer
 {
 	Transfer *next;
 	GwFetch *fetch;
-	OutboundRequest *request;
-	CURL *easy;
-	struct curl_slist *headers;
-	size_t head; /* bytes of the answer's head so far */
-	bool too_long;
-	bool switched; /* the answer is 101: it ends with its head */
+	OutboundTransfer curl;
 };
 
 /* A probe; its thread has it until it has ended. */
@@ -103,177 +97,34 @@ request_ended(GwFetch *fetch)
 static void
 fail_request(OutboundRequest *request, const char *error, const char *text)
 {
-	request->error = error;
+	outbound_fail(request, error, text);
 	atomic_fetch_add(&outbound.failed, 1);
-	snprintf(request->error_text, sizeof(request->error_text), "%s", text);
 }
 
-static const char *
-error_of(CURLcode code, const Transfer *transfer)
-{
-	if (transfer->too_long)
-		return "too_large";
-	switch (code)
-	{
-		case CURLE_OPERATION_TIMEDOUT:
-			return "timeout";
-		case CURLE_COULDNT_RESOLVE_HOST:
-		case CURLE_COULDNT_RESOLVE_PROXY:
-			return "resolve";
-		case CURLE_COULDNT_CONNECT:
-			return "connect";
-		case CURLE_PEER_FAILED_VERIFICATION:
-		case CURLE_SSL_CONNECT_ERROR:
-		case CURLE_SSL_CACERT_BADFILE:
-			return "tls";
-		case CURLE_FILESIZE_EXCEEDED:
-			return "too_large";
-		case CURLE_ABORTED_BY_CALLBACK:
-			return "cancelled";
-		default:
-			return "protocol";
-	}
-}
-
-/* Takes a transfer out; where it has no answer, error says why. */
+/* Takes a transfer out; error: it was stopped, else libcurl has ended it with code. */
 static void
-end_transfer(Transfer *transfer, const char *error, const char *text)
+end_transfer(Transfer *transfer, CURLcode code, const char *error)
 {
 	Transfer **link = &outbound.running;
-	OutboundRequest *request = transfer->request;
+	OutboundRequest *request = transfer->curl.request;
 
 	while (*link != transfer)
 		link = &(*link)->next;
 	*link = transfer->next;
 	outbound.n_running--;
+	curl_multi_remove_handle(outbound.multi, transfer->curl.easy);
+	outbound_transfer_end(&transfer->curl, code);
 	if (error != NULL)
-		fail_request(request, error, text);
-	else
-	{
-		curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &request->status);
+		outbound_fail(request, error, "the server stops, or nobody waits any more");
+	if (request->status != 0)
 		atomic_fetch_add(&outbound.answered, 1);
-	}
-	curl_multi_remove_handle(outbound.multi, transfer->easy);
-	curl_easy_cleanup(transfer->easy);
-	curl_slist_free_all(transfer->headers);
+	else
+		atomic_fetch_add(&outbound.failed, 1);
 	request_ended(transfer->fetch);
 	free(transfer);
 }
 
 /* Beginning ------------------------------------------------------------------ */
-
-static size_t
-on_body(char *data, size_t size, size_t n, void *arg)
-{
-	Transfer *transfer = arg;
-
-	transfer->too_long = !outbound_take(transfer->request, data, size * n);
-	return transfer->too_long ? 0 : size * n;
-}
-
-static size_t
-on_header(char *data, size_t size, size_t n, void *arg)
-{
-	Transfer *transfer = arg;
-
-	transfer->head += size * n;
-	if (transfer->head > MAX_HEAD)
-	{
-		transfer->too_long = true;
-		return 0;
-	}
-	outbound_take_header(transfer->request, data, size * n);
-	if (size * n == 2 && memcmp(data, "\r\n", 2) == 0)
-	{
-		long status = 0;
-
-		/* Whether another protocol is to be had was the question; nobody speaks it. */
-		curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
-		transfer->switched = status == 101;
-	}
-	return transfer->switched ? 0 : size * n;
-}
-
-static curl_socket_t
-open_public(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
-{
-	(void) arg;
-	(void) purpose;
-	if (!outbound_is_public(&address->addr))
-		return CURL_SOCKET_BAD;
-	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-}
-
-static void
-set_limits(CURL *easy, const OutboundRequest *request)
-{
-	const char *ca = gw_server.options.outbound_ca_file;
-
-	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
-	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, request->timeout_ms);
-	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
-					 request->timeout_ms < CONNECT_TIMEOUT_MS ? request->timeout_ms : CONNECT_TIMEOUT_MS);
-	curl_easy_setopt(easy, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t) request->max_size);
-	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
-	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
-	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
-	if (ca != NULL)
-		curl_easy_setopt(easy, CURLOPT_CAINFO, ca);
-	if (request->public_only)
-	{
-		/* Neither an open connection nor a proxy is a way around. */
-		curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_public);
-		curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
-		curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
-		curl_easy_setopt(easy, CURLOPT_PROXY, "");
-	}
-}
-
-static void
-set_request(Transfer *transfer)
-{
-	const OutboundRequest *request = transfer->request;
-	CURL *easy = transfer->easy;
-
-	curl_easy_setopt(easy, CURLOPT_URL, request->url);
-	curl_easy_setopt(easy, CURLOPT_USERAGENT, "coder-server/" GW_VERSION);
-	curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "");
-	if (request->body != NULL)
-	{
-		curl_easy_setopt(easy, CURLOPT_POST, 1L);
-		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_len);
-		curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->body);
-	}
-	else if (strcmp(request->method, "POST") == 0 || strcmp(request->method, "PUT") == 0 ||
-			 strcmp(request->method, "PATCH") == 0)
-	{
-		/* Servers want to be told that there is no body. */
-		curl_easy_setopt(easy, CURLOPT_POST, 1L);
-		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) 0);
-		curl_easy_setopt(easy, CURLOPT_POSTFIELDS, "");
-	}
-	if (strcmp(request->method, "HEAD") == 0)
-		curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
-	else
-		curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
-	transfer->headers = curl_slist_append(NULL, "Expect:");
-	for (int i = 0; i < request->n_headers; i++)
-	{
-		/* HTTP/2 knows no upgrade. */
-		if (strncasecmp(request->headers[i], "Upgrade:", 8) == 0)
-			curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
-		transfer->headers = curl_slist_append(transfer->headers, request->headers[i]);
-	}
-	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
-	curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
-	curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
-	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
-	curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
-	curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
-}
 
 /* On the probe's thread. */
 static void
@@ -328,9 +179,9 @@ static void
 begin_request(GwFetch *fetch, OutboundRequest *request)
 {
 	Transfer *transfer = calloc(1, sizeof(*transfer));
-	CURL *easy = outbound.n_running < MAX_RUNNING ? curl_easy_init() : NULL;
 
-	if (transfer == NULL || easy == NULL)
+	if (transfer == NULL || outbound.n_running >= MAX_RUNNING ||
+		!outbound_transfer_begin(&transfer->curl, request, gw_server.options.outbound_ca_file))
 	{
 		free(transfer);
 		fail_request(request, "busy", "too many outbound requests are under way");
@@ -338,14 +189,11 @@ begin_request(GwFetch *fetch, OutboundRequest *request)
 		return;
 	}
 	transfer->fetch = fetch;
-	transfer->request = request;
-	transfer->easy = easy;
-	set_limits(easy, request);
-	set_request(transfer);
+	curl_easy_setopt(transfer->curl.easy, CURLOPT_PRIVATE, transfer);
 	transfer->next = outbound.running;
 	outbound.running = transfer;
 	outbound.n_running++;
-	curl_multi_add_handle(outbound.multi, easy);
+	curl_multi_add_handle(outbound.multi, transfer->curl.easy);
 }
 
 /* The fetch may be gone when this returns. */
@@ -408,7 +256,7 @@ drop_cancelled(bool all)
 	{
 		next = transfer->next;
 		if (all || atomic_load(&transfer->fetch->cancelled))
-			end_transfer(transfer, "cancelled", "the server stops, or nobody waits any more");
+			end_transfer(transfer, CURLE_ABORTED_BY_CALLBACK, "cancelled");
 	}
 }
 
@@ -421,15 +269,11 @@ finish_transfers(void)
 	while ((message = curl_multi_info_read(outbound.multi, &left)) != NULL)
 	{
 		Transfer *transfer = NULL;
-		CURLcode code = message->data.result;
 
 		if (message->msg != CURLMSG_DONE)
 			continue;
 		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &transfer);
-		if (code == CURLE_OK || transfer->switched)
-			end_transfer(transfer, NULL, NULL);
-		else
-			end_transfer(transfer, error_of(code, transfer), curl_easy_strerror(code));
+		end_transfer(transfer, message->data.result, NULL);
 	}
 }
 

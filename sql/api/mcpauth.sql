@@ -514,6 +514,40 @@ BEGIN
 END
 $$;
 
+-- What a runner must know to use a server (gateway/chat/mcp.c), with its secrets in plain text; JSON null where there is none or it is off.
+CREATE OR REPLACE FUNCTION coder.chat_run_mcp_server(server uuid)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	m coder.mcp_server_configs;
+BEGIN
+	SELECT x.* INTO m FROM coder.mcp_server_configs x WHERE x.id = server AND x.enabled;
+	IF NOT FOUND THEN
+		RETURN 'null';
+	END IF;
+	RETURN jsonb_build_object('slug', m.slug, 'url', m.url, 'transport', m.transport, 'auth_type', m.auth_type, 'model_intent', m.model_intent,
+		'allow', to_jsonb(m.tool_allow_list), 'deny', to_jsonb(m.tool_deny_list), 'headers', CASE m.auth_type
+			WHEN 'api_key' THEN jsonb_build_object(m.api_key_header, coder.unseal(m.api_key_value, m.api_key_value_key_id))
+			WHEN 'custom_headers' THEN coalesce(coder.try_json(coder.unseal(m.custom_headers, m.custom_headers_key_id)), '{}') ELSE '{}' END);
+END
+$$;
+
+-- The Authorization of a user at servers with OAuth: {"tokens": {server: value}}, of those that are valid; with refresh also
+-- {"links", "requests", "busy"} of coder.mcp_refresh_claim, and then no tokens while something is to be waited for.
+CREATE OR REPLACE FUNCTION coder.chat_mcp_tokens(uid uuid, servers uuid[], refresh bool)
+RETURNS jsonb LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	claim CONSTANT jsonb := CASE WHEN refresh THEN coder.mcp_refresh_claim(uid, servers) ELSE '{}' END;
+BEGIN
+	RETURN claim || jsonb_build_object('tokens', (SELECT coalesce(jsonb_object_agg(t.mcp_server_config_id, CASE WHEN lower(t.token_type) IN ('', 'bearer')
+			THEN 'Bearer' ELSE t.token_type END || ' ' || coder.unseal(t.access_token, t.access_token_key_id)), '{}')
+		FROM coder.mcp_server_user_tokens t WHERE t.user_id = uid AND t.mcp_server_config_id = ANY (servers) AND (t.expiry IS NULL OR t.expiry > clock_timestamp())));
+END
+$$;
+
 -- A GET of servers: the subject's tokens are refreshed first; where another request does so, it waits for that.  round: from 1.
 CREATE OR REPLACE FUNCTION coder.mcp_servers_look(req coder.request, round int4)
 RETURNS coder.response LANGUAGE plpgsql
