@@ -426,7 +426,7 @@ got_workspace(const Turn *t)
 	{
 		const char *name = t->exchange.stream.calls[i].name;
 
-		if (!t->running[i].is_error && (strcmp(name, "create_workspace") == 0 || strcmp(name, "start_workspace") == 0))
+		if ((t->running[i].flags & TOOL_FAILED) == 0 && (strcmp(name, "create_workspace") == 0 || strcmp(name, "start_workspace") == 0))
 			return true;
 	}
 	return false;
