@@ -238,7 +238,116 @@ $$;
 COMMENT ON FUNCTION coder.deployment_stats(coder.request) IS
 	'GET /deployment/stats: the state of the deployment, made anew at most once an interval of the agents'' statistics.';
 
+CREATE OR REPLACE FUNCTION coder.query_window(req coder.request, longest interval, OUT since timestamptz, OUT until timestamptz)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_name text;
+BEGIN
+	FOREACH v_name IN ARRAY '{start_time,end_time}'::text[] LOOP
+		IF coalesce(req.query ->> v_name, '') <> '' AND coder.query_time(req, v_name) IS NULL THEN
+			PERFORM coder.raise_query(v_name, format('Query param "%s" must be a valid date format (2006-01-02T15:04:05Z07:00)', v_name));
+		END IF;
+	END LOOP;
+	until := coalesce(coder.query_time(req, 'end_time'), clock_timestamp());
+	since := coalesce(coder.query_time(req, 'start_time'), until - interval '1 day');
+	IF since >= until OR until - since > longest THEN
+		PERFORM coder.raise_query('end_time', format('Query param "end_time" must be after "start_time", by no more than %s', longest));
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION coder.query_window(coder.request, interval) IS
+	'start_time (a day before the end) and end_time (now) of a report; errors: 400.';
+
+CREATE OR REPLACE FUNCTION coder.workspace_samples(req coder.request) RETURNS coder.response
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	w CONSTANT coder.workspaces := coder.param_workspace(req);
+	v_agent CONSTANT uuid := coder.query_uuid(req, 'agent_id');
+	most CONSTANT integer := 200;
+	r record;
+	v_step interval;
+	v_points jsonb;
+BEGIN
+	r := coder.query_window(req, interval '190 days');
+	SELECT min(s) INTO v_step FROM unnest('{30 s,1 min,2 min,5 min,15 min,30 min,1 h,3 h,6 h,12 h,1 day}'::interval[]) s
+	 WHERE extract(epoch FROM r.until - r.since) <= most * extract(epoch FROM s);
+	WITH bin AS (
+		SELECT date_bin(v_step, s.created_at, '2000-01-01 00:00:00+00') AS at, s.agent_id, sum(s.rx_bytes) AS rx, sum(s.tx_bytes) AS tx,
+			   max(s.connection_count) FILTER (WHERE NOT s.usage) AS connections, max(s.session_count_vscode) AS vscode, max(s.session_count_jetbrains) AS jetbrains,
+			   max(s.session_count_ssh) AS ssh, max(s.session_count_reconnecting_pty) AS pty
+		  FROM coder.workspace_agent_stats s
+		 WHERE s.workspace_id = w.id AND s.created_at >= r.since AND s.created_at < r.until AND (v_agent IS NULL OR s.agent_id = v_agent)
+		 GROUP BY 1, 2
+	), latency AS (
+		SELECT date_bin(v_step, s.created_at, '2000-01-01 00:00:00+00') AS at,
+			   percentile_cont(0.5) WITHIN GROUP (ORDER BY s.connection_median_latency_ms) AS p50,
+			   percentile_cont(0.95) WITHIN GROUP (ORDER BY s.connection_median_latency_ms) AS p95
+		  FROM coder.workspace_agent_stats s
+		 WHERE s.workspace_id = w.id AND s.created_at >= r.since AND s.created_at < r.until AND (v_agent IS NULL OR s.agent_id = v_agent)
+		   AND s.connection_median_latency_ms > 0
+		 GROUP BY 1
+	)
+	SELECT jsonb_agg(jsonb_build_object('time', coder.ts(b.at), 'rx_bytes', b.rx, 'tx_bytes', b.tx, 'connections', coalesce(b.connections, 0), 'vscode', b.vscode,
+			'jetbrains', b.jetbrains, 'ssh', b.ssh, 'reconnecting_pty', b.pty,
+			'latency_ms', CASE WHEN l.p50 IS NULL THEN NULL ELSE jsonb_build_object('p50', l.p50, 'p95', l.p95) END) ORDER BY b.at) INTO v_points
+	  FROM (SELECT x.at, sum(x.rx) AS rx, sum(x.tx) AS tx, sum(x.connections) AS connections, sum(x.vscode) AS vscode, sum(x.jetbrains) AS jetbrains,
+				   sum(x.ssh) AS ssh, sum(x.pty) AS pty FROM bin x GROUP BY x.at) b
+	  LEFT JOIN latency l USING (at);
+	RETURN coder.reply(200, jsonb_build_object('start_time', coder.ts(r.since), 'end_time', coder.ts(r.until),
+		'step_seconds', extract(epoch FROM v_step)::integer, 'points', coalesce(v_points, '[]')));
+END
+$$;
+COMMENT ON FUNCTION coder.workspace_samples(coder.request) IS
+	'GET /workspaces/{workspace}/agent-stats?start_time=&end_time=&agent_id=: bytes, latency and sessions over time in up to 200 steps; where agents told nothing there is no point.';
+
+CREATE OR REPLACE FUNCTION coder.boundary_report(req coder.request) RETURNS coder.response
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_by CONSTANT text := coalesce(nullif(req.query ->> 'by', ''), 'day');
+	v_zone CONSTANT text := coder.query_zone(req);
+	v_of uuid[];
+	r record;
+	v_rows jsonb;
+	v_total jsonb;
+BEGIN
+	IF v_by NOT IN ('day', 'user', 'workspace', 'template', 'organization') THEN
+		PERFORM coder.raise_query('by', 'must be one of [day user workspace template organization]');
+	END IF;
+	v_of := coder.insights_templates_of(req);
+	r := coder.query_window(req, interval '190 days');
+	WITH u AS MATERIALIZED (
+		SELECT x.* FROM coder.boundary_usage(r.since, r.until, v_zone) x WHERE v_of IS NULL OR x.template_id = ANY (v_of)
+	), grouped AS (
+		SELECT CASE v_by WHEN 'day' THEN u.day::text WHEN 'user' THEN u.user_id::text WHEN 'workspace' THEN u.workspace_id::text
+				WHEN 'template' THEN u.template_id::text ELSE u.organization_id::text END AS key,
+			   sum(u.allowed) AS allowed, sum(u.denied) AS denied, sum(u.reports) AS reports, count(DISTINCT u.user_id) AS users, count(DISTINCT u.workspace_id) AS workspaces
+		  FROM u GROUP BY 1
+	), shown AS (
+		SELECT g.* FROM grouped g ORDER BY CASE WHEN v_by = 'day' THEN g.key END, g.allowed + g.denied DESC, g.key LIMIT 500
+	)
+	SELECT (SELECT jsonb_agg(jsonb_build_object('key', s.key, 'name', coalesce(CASE v_by WHEN 'day' THEN s.key
+					WHEN 'user' THEN (SELECT x.username FROM coder.users x WHERE x.id = s.key::uuid)
+					WHEN 'workspace' THEN (SELECT o.username || '/' || x.name FROM coder.workspaces x JOIN coder.users o ON o.id = x.owner_id WHERE x.id = s.key::uuid)
+					WHEN 'template' THEN (SELECT x.name FROM coder.templates x WHERE x.id = s.key::uuid)
+					ELSE (SELECT x.name FROM coder.organizations x WHERE x.id = s.key::uuid) END, ''),
+				'allowed', s.allowed, 'denied', s.denied, 'reports', s.reports, 'users', s.users, 'workspaces', s.workspaces)
+				ORDER BY CASE WHEN v_by = 'day' THEN s.key END, s.allowed + s.denied DESC, s.key) FROM shown s),
+		   jsonb_build_object('allowed', coalesce(sum(u.allowed), 0), 'denied', coalesce(sum(u.denied), 0), 'reports', coalesce(sum(u.reports), 0),
+				'users', count(DISTINCT u.user_id), 'workspaces', count(DISTINCT u.workspace_id), 'rows', (SELECT count(*) FROM grouped))
+	  INTO v_rows, v_total FROM u;
+	RETURN coder.reply(200, jsonb_build_object('report', jsonb_build_object('start_time', coder.ts(r.since), 'end_time', coder.ts(r.until), 'by', v_by,
+		'total', v_total, 'rows', coalesce(v_rows, '[]'))));
+EXCEPTION WHEN invalid_parameter_value THEN
+	PERFORM coder.raise(400, 'Query parameters have invalid values.', SQLERRM);
+END
+$$;
+COMMENT ON FUNCTION coder.boundary_report(coder.request) IS
+	'GET /insights/boundary-usage?start_time=&end_time=&by=&timezone=&template_ids=: requests that boundaries allowed and denied, by day, user, workspace, template or organization; the first 500 rows.';
+
 DELETE FROM coder.routes WHERE area = 'activity';
 INSERT INTO coder.routes (area, method, pattern, function, read_only) VALUES
 	('activity', 'POST', '/api/v2/workspaces/{workspace}/usage', 'workspace_usage', false),
 	('activity', 'GET', '/api/v2/deployment/stats', 'deployment_stats', false);
+INSERT INTO coder.routes (area, method, pattern, function, pool, read_only) VALUES
+	('activity', 'GET', '/api/v2/workspaces/{workspace}/agent-stats', 'workspace_samples', 'slow', true),
+	('activity', 'GET', '/api/v2/insights/boundary-usage', 'boundary_report', 'slow', true);

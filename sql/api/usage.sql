@@ -57,7 +57,7 @@ BEGIN
 			PERFORM coder.raise_insights(v_name, format('Query param "%s" must be a valid date format (2006-01-02T15:04:05Z07:00)', v_name));
 		ELSIF v_time <= '0001-01-01 00:00:00+00' THEN
 			PERFORM coder.raise_insights(v_name, format('Query param "%s" must not be zero', v_name));
-		ELSIF v_time > date_trunc('hour', clock_timestamp()) + interval '1 hour' THEN
+		ELSIF v_time > clock_timestamp() + interval '1 hour' THEN
 			PERFORM coder.raise_insights(v_name, format('Query param "%s" must not be in the future', v_name));
 		END IF;
 		-- Days are those of the time's own offset.  The day that is not over may be asked for up to an hour of it.

@@ -208,7 +208,7 @@ CREATE TABLE coder.workspace_agent_stats
 	usage				boolean NOT NULL DEFAULT false
 );
 CREATE INDEX workspace_agent_stats_created_at_idx ON coder.workspace_agent_stats (created_at);
-CREATE INDEX workspace_agent_stats_user_id_idx ON coder.workspace_agent_stats (user_id);
+CREATE INDEX workspace_agent_stats_workspace_id_created_at_idx ON coder.workspace_agent_stats (workspace_id, created_at);
 CREATE INDEX workspace_agent_stats_template_id_created_at_user_id_idx
 	ON coder.workspace_agent_stats (template_id, created_at, user_id) WHERE connection_count > 0;
 COMMENT ON TABLE coder.workspace_agent_stats IS 'Samples of connections and sessions from agents.';

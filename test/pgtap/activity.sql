@@ -6,7 +6,7 @@ BEGIN;
 SET LOCAL session_replication_role = origin;
 DELETE FROM coder.workspace_agent_stats;
 SELECT no_plan();
-SELECT token_of('boss', '{owner}') AS boss, token_of('member0') AS member, token_of('member1') AS other \gset
+SELECT token_of('boss', '{owner}') AS boss, token_of('member0') AS member, token_of('member1') AS other, token_of('watcher', '{auditor}') AS watcher \gset
 SELECT pg_temp.id('template', 0) AS t0, pg_temp.id('template', 1) AS t1, pg_temp.id('agent', 0) AS a0, pg_temp.id('workspace', 0) AS w0 \gset
 
 CREATE FUNCTION pg_temp.report(i int, stats jsonb) RETURNS jsonb LANGUAGE sql AS
@@ -136,9 +136,44 @@ SELECT is(pg_temp.amounts('tz_offset=-12', :'boss'), '200 61 -12 0 2 1 60', 'wes
 SELECT is(pg_temp.amounts(q, t), answer, q) FROM (VALUES ('tz_offset=15', :'boss', '400 0'), ('tz_offset=x', :'boss', '400 0'), ('timezone=Nowhere/At', :'boss', '400 0'),
 	('timezone=UTC&tz_offset=1', :'boss', '400 0'), ('tz_offset=0', :'member', '403 0')) v (q, t, answer);
 
+-- One workspace over time.
+DELETE FROM coder.workspace_agent_stats;
+SELECT date_trunc('day', now()) - interval '2 days' AS day \gset
+INSERT INTO coder.workspace_agent_stats (created_at, user_id, agent_id, workspace_id, template_id, connection_count, rx_bytes, tx_bytes, connection_median_latency_ms, session_count_ssh)
+SELECT :'day'::timestamptz + n * interval '30 s', w.owner, a, w.id, w.template, 1, 10, 1, l, ssh FROM w,
+	(VALUES (0, :'a0'::uuid, 10.0, 1), (1, :'a0', 20, 3), (1, gen_random_uuid(), -1, 2), (20, :'a0', -1, 0), (2880, :'a0', 5, 1)) v (n, a, l, ssh) WHERE w.i = 0;
+CREATE FUNCTION pg_temp.points(query text, token text, OUT answer text) LANGUAGE sql AS $$
+	SELECT concat_ws(' ', a.status, a.body_ -> 'step_seconds', (SELECT string_agg(concat_ws(':', extract(epoch FROM (p ->> 'time')::timestamptz - (a.body_ ->> 'start_time')::timestamptz)::int,
+		p -> 'rx_bytes', p -> 'ssh', coalesce(p #>> '{latency_ms,p50}', '-')), ' ') FROM jsonb_array_elements(a.body_ -> 'points') p))
+	  FROM public.api('GET', '/api/v2/workspaces/' || pg_temp.id('workspace', 0) || '/agent-stats?' || query, NULL, token) a $$;
+SELECT to_char(:'day'::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day0, to_char(:'day'::timestamptz AT TIME ZONE 'UTC' + interval '1 day', 'YYYY-MM-DD') AS day1 \gset
+SELECT is(pg_temp.points(format('start_time=%sT00:00:00Z&end_time=%sT01:00:00Z', :'day0', :'day0'), :'member'), '200 30 0:10:1:10 30:20:5:20 600:10:0:-', 'each sample of an hour');
+SELECT is(pg_temp.points(format('start_time=%sT00:00:00Z&end_time=%sT01:00:00Z&agent_id=%s', :'day0', :'day0', :'a0'), :'member'), '200 30 0:10:1:10 30:10:3:20 600:10:0:-', 'of one agent');
+SELECT is(pg_temp.points(format('start_time=%sT00:00:00Z&end_time=%sT00:00:00Z', :'day0', :'day1'), :'member'), '200 900 0:40:5:15', 'fewer of a day');
+SELECT is(pg_temp.points(q, t), answer, q) FROM (VALUES ('start_time=x', :'member', '400'), ('start_time=2026-01-02T00:00:00Z&end_time=2026-01-01T00:00:00Z', :'member', '400'),
+	('start_time=2020-01-02T00:00:00Z&end_time=2026-01-01T00:00:00Z', :'member', '400'), ('agent_id=x', :'member', '400'), ('', :'other', '404'), ('', :'boss', '200 900')) v (q, t, answer);
+
+-- What boundaries let through.
+CREATE FUNCTION pg_temp.boundaries(query text, token text) RETURNS text LANGUAGE sql AS $$
+	SELECT concat_ws(' ', a.status, nullif(concat_ws('/', a.body_ #> '{report,total,allowed}', a.body_ #> '{report,total,denied}', a.body_ #> '{report,total,users}', a.body_ #> '{report,total,workspaces}'), ''),
+		(SELECT string_agg(concat_ws(':', p ->> 'name', p -> 'allowed', p -> 'denied', p -> 'users'), ' ') FROM jsonb_array_elements(a.body_ #> '{report,rows}') p))
+	  FROM public.api('GET', '/api/v2/insights/boundary-usage?' || query, NULL, token) a $$;
+INSERT INTO coder.boundary_reports (at, organization_id, template_id, workspace_id, user_id, allowed, denied)
+SELECT :'day'::timestamptz + h * interval '1 hour', (SELECT x.organization_id FROM coder.workspaces x WHERE x.id = w.id), w.template, w.id, w.owner, a, d
+  FROM w JOIN (VALUES (0, 1, 5, 1), (0, 23, 7, 0), (1, 30, 100, 50)) v (i, h, a, d) USING (i);
+SELECT format('start_time=%sT00:00:00Z&end_time=%sT12:00:00Z', :'day0', :'day1') AS span \gset
+SELECT is(pg_temp.boundaries(:'span', :'boss'), format('200 112/51/1/2 %s:12:1:1 %s:100:50:1', :'day0', :'day1'), 'by day');
+SELECT is(pg_temp.boundaries('timezone=Europe/Paris&' || :'span', :'boss'), format('200 112/51/1/2 %s:5:1:1 %s:107:50:1', :'day0', :'day1'), 'of a zone');
+SELECT is(pg_temp.boundaries('by=workspace&' || :'span', :'boss'), (SELECT format('200 112/51/1/2 %s:100:50:1 %s:12:1:1', max(n) FILTER (WHERE i = 1), max(n) FILTER (WHERE i = 0))
+	FROM (SELECT w.i, u.username || '/' || x.name AS n FROM w JOIN coder.workspaces x ON x.id = w.id JOIN coder.users u ON u.id = x.owner_id WHERE w.i < 2) z), 'by workspace, the busiest first');
+SELECT is(pg_temp.boundaries('by=user&template_ids=' || :'t0' || '&' || :'span', :'boss'), '200 12/1/1/1 member0:12:1:1', 'of a template');
+SELECT is(pg_temp.boundaries('by=template&' || :'span', :'watcher'), '200 112/51/1/2 template-1:100:50:1 template-0:12:1:1', 'for auditors too');
+SELECT is(pg_temp.boundaries(q, t), answer, q) FROM (VALUES ('by=moon', :'boss', '400'), ('timezone=x', :'boss', '400'), ('', :'member', '404'), ('template_ids=x', :'boss', '400')) v (q, t, answer);
+
 -- T10: one slug by path and by subdomain in the same half hour.
 SELECT date_trunc('hour', now()) - interval '2 hours' AS hour \gset
 DELETE FROM coder.template_usage_stats;
+DELETE FROM coder.workspace_agent_stats;
 INSERT INTO coder.workspace_app_stats (user_id, workspace_id, agent_id, access_method, slug_or_port, session_id, session_started_at, session_ended_at, requests)
 SELECT w.owner, w.id, :'a0', m, 'code', gen_random_uuid(), :'hour'::timestamptz + since * interval '1 min', :'hour'::timestamptz + until * interval '1 min', 1
   FROM w, (VALUES ('path', 0, 10), ('subdomain', 5, 17)) v (m, since, until) WHERE w.i = 0;
