@@ -285,7 +285,7 @@ GRANT EXECUTE ON FUNCTION
 	coder.explain(text, text, uuid, uuid, jsonb, jsonb, uuid), coder.has_organization_membership(uuid),
 	coder.workspace_status(text, text), coder.job_is_active(text), coder.schedule_next(text, timestamptz, int4),
 	coder.agent_status(timestamptz, timestamptz, timestamptz, timestamptz, int4, timestamptz, int4),
-	coder.agent_status(coder.workspace_agents, timestamptz), coder.ts(timestamptz), coder.version(),
+	coder.agent_status(coder.workspace_agents, timestamptz), coder.ts(timestamptz), coder.version(), coder.grams(text),
 	coder.provisioner_tagset_contains(jsonb, jsonb), coder.provisioner_fits(coder.provisioner_daemons, coder.provisioner_jobs),
 	coder.api(text, text, jsonb), coder.start_workspace(text, uuid), coder.start_workspace(uuid, uuid), coder.stop_workspace(text),
 	coder.stop_workspace(uuid), coder.delete_workspace(text), coder.cancel_job(uuid), coder.set_dormant(text, bool),

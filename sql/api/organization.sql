@@ -201,6 +201,26 @@ BEGIN
 END
 $$;
 
+-- How many members of an organization meet a condition on coder.organization_members m and coder.users u; 'true': all that
+-- a list shows, from the totals.
+CREATE OR REPLACE FUNCTION coder.members_count(org uuid, condition text)
+RETURNS bigint LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	total bigint;
+BEGIN
+	IF condition <> 'true' THEN
+		EXECUTE format('SELECT count(*) FROM coder.organization_members m JOIN coder.users u ON u.id = m.user_id
+			WHERE m.organization_id = %L AND NOT u.deleted AND NOT u.is_system AND %s', org, condition) INTO total;
+		RETURN total;
+	END IF;
+	RETURN (SELECT coalesce(sum(t.members), 0) FROM coder.member_totals t WHERE t.organization_id = org)
+		- (SELECT count(*) FROM coder.organization_members m JOIN coder.users u ON u.id = m.user_id
+			WHERE m.organization_id = org AND (u.deleted OR u.is_system));
+END
+$$;
+
 -- GET /organizations/{organization}/paginated-members
 CREATE OR REPLACE FUNCTION coder.members_page(req coder.request)
 RETURNS coder.response LANGUAGE plpgsql STABLE
@@ -212,20 +232,33 @@ DECLARE
 	lim CONSTANT int4 := coder.query_int(req, 'limit', 0);
 	off CONSTANT int4 := coder.query_int(req, 'offset', 0);
 	after_id CONSTANT uuid := coder.query_uuid(req, 'after_id');
+	readable CONSTANT coder.row_filter := coder.filter('read', 'organization_member');
 	after_name text;
-	answer jsonb;
+	parts text[] := '{}';
+	condition text;
+	total bigint;
+	members jsonb;
 BEGIN
 	SELECT lower(u.username) INTO after_name FROM coder.users u WHERE u.id = after_id;
-	EXECUTE format('SELECT jsonb_build_object(''members'', coalesce(jsonb_agg(coder.member_user_json(p.m, p.u) ORDER BY p.name), ''[]''),
-			''count'', coalesce(max(p.total), 0))
-		FROM (SELECT m, u, lower(u.username) AS name, count(*) OVER () AS total
-			  FROM coder.organization_members m JOIN coder.users u ON u.id = m.user_id
-			 WHERE m.organization_id = %1$L AND NOT u.deleted AND NOT u.is_system AND %2$s AND %3$s AND %4$s
-			 ORDER BY lower(u.username) OFFSET %5$s LIMIT %6$s) p',
-		org.id, CASE WHEN after_name IS NULL THEN 'true' ELSE format('lower(u.username) > %L', after_name) END,
-		coder.filter_sql('read', 'organization_member', 'm.organization_id', 'm.user_id', 'm.user_id'), coder.user_condition(terms),
-		off, coalesce(nullif(lim, 0)::text, 'NULL')) INTO answer;
-	RETURN coder.reply(200, answer);
+	IF after_name IS NOT NULL THEN
+		parts := parts || format('lower(u.username) > %L', after_name);
+	END IF;
+	IF NOT (readable.everything OR org.id = ANY (readable.orgs)) OR readable.ids IS NOT NULL THEN
+		parts := parts || coder.filter_sql('read', 'organization_member', 'm.organization_id', 'm.user_id', 'm.user_id');
+	END IF;
+	IF terms <> '{}' THEN
+		parts := parts || coder.user_condition(terms);
+	END IF;
+	condition := coalesce(nullif(array_to_string(parts, ' AND '), ''), 'true');
+	total := coder.members_count(org.id, condition);
+	IF total > off THEN
+		EXECUTE format('SELECT jsonb_agg(coder.member_user_json(p.m, p.u) ORDER BY p.name)
+			FROM (SELECT m, u, lower(u.username) AS name
+				  FROM coder.organization_members m JOIN coder.users u ON u.id = m.user_id
+				 WHERE m.organization_id = %L AND NOT u.deleted AND NOT u.is_system AND %s
+				 ORDER BY lower(u.username) OFFSET %s LIMIT %s) p', org.id, condition, off, coalesce(nullif(lim, 0)::text, 'NULL')) INTO members;
+	END IF;
+	RETURN coder.reply(200, jsonb_build_object('members', coalesce(members, '[]'), 'count', CASE WHEN members IS NULL THEN 0 ELSE total END));
 END
 $$;
 

@@ -431,7 +431,7 @@ SELECT 'unbuilt', u.method, u.pattern, 'not_built', CASE WHEN u.pattern LIKE '/a
 	AND regexp_replace(r.pattern, '\{[^}]*\}', '{}', 'g') = regexp_replace(u.pattern, '\{[^}]*\}', '{}', 'g'));
 
 -- What only a licence brings, and nobody has built here, is no route: clients know the reference's answer without one.
-UPDATE coder.routes r SET function = 'licensed_not_built', auth = 'none', access = NULL
+UPDATE coder.routes r SET function = 'licensed_not_built', auth = 'none', access = NULL, read_only = true
   FROM (VALUES
 	('/api/v2/aibridge/%'),
 	('/api/v2/applications/reconnecting-pty-signed-token'),

@@ -136,9 +136,29 @@ BEGIN
 END
 $$;
 
+-- The SQL condition by which an index finds the users whose names or address contain a word, in lower case.  A word of
+-- fewer than three bytes, or one that the planner expects in many of them, needs all of them looked at.
+CREATE OR REPLACE FUNCTION coder.user_contains(word text)
+RETURNS text LANGUAGE plpgsql VOLATILE	-- EXPLAIN is for such functions only
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	condition CONSTANT text := format($c$coder.grams(lower(u.username) || E'\n' || lower(u.email) || E'\n' || lower(u.name)) @> %L::int4[]$c$,
+		coder.grams(word));
+	plan json;
+BEGIN
+	IF coder.grams(word) = '{}' THEN
+		RETURN 'true';
+	END IF;
+	EXECUTE 'EXPLAIN (FORMAT JSON) SELECT FROM coder.users u WHERE ' || condition INTO plan;
+	RETURN CASE WHEN (plan->0->'Plan'->>'Plan Rows')::float8 > (SELECT c.reltuples / 20 FROM pg_class c WHERE c.oid = 'coder.users'::regclass)
+		THEN 'true' ELSE condition END;
+END
+$$;
+
 -- The SQL condition on coder.users u of a search that coder.user_search has checked.
 CREATE OR REPLACE FUNCTION coder.user_condition(terms jsonb)
-RETURNS text LANGUAGE plpgsql IMMUTABLE
+RETURNS text LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -151,8 +171,8 @@ BEGIN
 		words := ARRAY(SELECT jsonb_array_elements_text(item.value));
 		one := words[1];
 		parts := parts || CASE item.key
-			WHEN 'search' THEN format('(strpos(lower(u.username), %1$L) > 0 OR strpos(lower(u.email), %1$L) > 0)', lower(one))
-			WHEN 'name' THEN format('strpos(lower(u.name), %L) > 0', lower(one))
+			WHEN 'search' THEN format('(%2$s AND (strpos(lower(u.username), %1$L) > 0 OR strpos(lower(u.email), %1$L) > 0))', lower(one), coder.user_contains(lower(one)))
+			WHEN 'name' THEN format('(%2$s AND strpos(lower(u.name), %1$L) > 0)', lower(one), coder.user_contains(lower(one)))
 			WHEN 'status' THEN format('u.status = ANY (%L::coder.user_status[])', words)
 			WHEN 'role' THEN CASE WHEN 'member' = ANY (words) THEN 'true' ELSE format('u.rbac_roles && %L::text[]', words) END
 			WHEN 'login_type' THEN format('u.login_type::text = ANY (%L::text[])', words)

@@ -32,6 +32,16 @@ CREATE TABLE coder.users (
 CREATE UNIQUE INDEX users_email_lower_idx ON coder.users (lower(email)) WHERE NOT deleted AND email <> '';
 CREATE UNIQUE INDEX users_username_lower_idx ON coder.users (lower(username)) WHERE NOT deleted;
 
+-- The runs of three bytes of a text, as numbers: a text that contains another has all of that one's.
+CREATE FUNCTION coder.grams(value text) RETURNS int4[] LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 300
+AS 'MODULE_PATHNAME', 'coder_grams';
+
+-- What contains a word: coder.user_condition asks in these words.
+CREATE INDEX users_grams_idx ON coder.users USING gin
+	(coder.grams(lower(username) || E'\n' || lower(email) || E'\n' || lower(name))) WITH (gin_pending_list_limit = 256);
+-- Users who are not in lists, few: those of an organization are its members without them.
+CREATE INDEX users_unlisted_idx ON coder.users (id) WHERE deleted OR is_system;
+
 -- Users of the list, so that its count needs no scan; in many rows, so that two who make users wait for one another seldom.
 CREATE TABLE coder.user_totals (
 	slot int4 PRIMARY KEY,
@@ -154,6 +164,43 @@ CREATE TABLE coder.organization_members (
 	PRIMARY KEY (organization_id, user_id)
 );
 CREATE INDEX idx_organization_member_user_id_uuid ON coder.organization_members (user_id);
+
+-- Members of each organization, so that the list's count needs no scan; in many rows, as coder.user_totals.
+CREATE TABLE coder.member_totals (
+	organization_id uuid NOT NULL,
+	slot int4 NOT NULL,
+	members bigint NOT NULL,
+	PRIMARY KEY (organization_id, slot)
+);
+COMMENT ON TABLE coder.member_totals IS 'Derived: the sum of members is the number of rows of organization_members of the organization.';
+
+-- Triggers: keep coder.member_totals.
+CREATE FUNCTION coder.members_counted() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	step CONSTANT int := CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END;
+BEGIN
+	IF TG_OP = 'TRUNCATE' THEN
+		DELETE FROM coder.member_totals;
+	ELSIF TG_OP = 'UPDATE' THEN
+		INSERT INTO coder.member_totals AS t VALUES (OLD.organization_id, pg_backend_pid() % 64, -1), (NEW.organization_id, pg_backend_pid() % 64, 1)
+		ON CONFLICT (organization_id, slot) DO UPDATE SET members = t.members + excluded.members;
+	ELSE
+		INSERT INTO coder.member_totals AS t SELECT c.organization_id, pg_backend_pid() % 64, step * count(*) FROM changed c GROUP BY c.organization_id
+		ON CONFLICT (organization_id, slot) DO UPDATE SET members = t.members + excluded.members;
+	END IF;
+	RETURN NULL;
+END
+$$;
+CREATE TRIGGER members_counted_insert AFTER INSERT ON coder.organization_members REFERENCING NEW TABLE AS changed
+	FOR EACH STATEMENT EXECUTE FUNCTION coder.members_counted();
+CREATE TRIGGER members_counted_delete AFTER DELETE ON coder.organization_members REFERENCING OLD TABLE AS changed
+	FOR EACH STATEMENT EXECUTE FUNCTION coder.members_counted();
+CREATE TRIGGER members_counted_truncate AFTER TRUNCATE ON coder.organization_members
+	FOR EACH STATEMENT EXECUTE FUNCTION coder.members_counted();
+CREATE TRIGGER members_counted_update AFTER UPDATE OF organization_id ON coder.organization_members FOR EACH ROW
+	WHEN (NEW.organization_id <> OLD.organization_id) EXECUTE FUNCTION coder.members_counted();
 
 CREATE TABLE coder.groups (
 	id uuid PRIMARY KEY DEFAULT gen_random_uuid(),

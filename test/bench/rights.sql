@@ -78,7 +78,7 @@ SELECT cpu() AS t2 \gset
 SELECT '  a request''s subject from a token, not cached: ' || round(((:t1 - :t0) - (:t2 - :t1))::numeric / 3000 / 1000, 1) || ' us more than cached';
 \o /dev/null
 SELECT count(coder.user_can(id, 'read', 'user', NULL, id)) FROM token LIMIT 1;
-UPDATE coder.users SET rbac_roles = '{}' WHERE username = 'user10';
+INSERT INTO coder.custom_roles (name, display_name) VALUES ('everybody is told', '');
 SELECT cpu() AS t0 \gset
 SELECT count(coder.user_can(id, 'read', 'user', NULL, id)) FROM token;
 SELECT cpu() AS t1 \gset
@@ -94,18 +94,21 @@ SELECT 'more' || n, 'more' || n || '@example.com', 'active' FROM generate_series
 UPDATE coder.users SET rbac_roles = '{owner}' WHERE username = 'user1';
 SELECT set_config('bench.admin', token, false) FROM token t JOIN coder.users u USING (id) WHERE u.username = 'user1';
 SELECT set_config('bench.member', token, false) FROM token t JOIN coder.users u USING (id) WHERE u.username = 'user2';
+INSERT INTO coder.organization_members (user_id, organization_id)
+SELECT u.id, o.id FROM coder.users u, coder.organizations o WHERE o.is_default AND NOT u.is_system ON CONFLICT DO NOTHING;
 VACUUM ANALYZE coder.users;
+VACUUM ANALYZE coder.organization_members;
 \o
 CREATE FUNCTION public.ask(who text, path text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
-	id CONSTANT int := (SELECT r.id FROM coder.routes r WHERE r.pattern = split_part(path, '?', 1) AND r.method = 'GET');
+	id CONSTANT int := (SELECT r.id FROM coder.routes r WHERE r.pattern = replace(split_part(path, '?', 1), 'default', '{organization}') AND r.method = 'GET');
 	times float8[] := '{}';
 	at timestamptz;
 	size int;
 BEGIN
 	FOR i IN 1 .. 10 LOOP
 		at := clock_timestamp();
-		size := length(coder.handle(id, 'GET', split_part(path, '?', 1), '{}', split_part(path, '?', 2), '', NULL, current_setting('bench.' || who), '::1', NULL, NULL));
+		size := length(coder.handle(id, 'GET', split_part(path, '?', 1), CASE WHEN path ~ 'default' THEN '{default}' ELSE '{}' END::text[], split_part(path, '?', 2), '', NULL, current_setting('bench.' || who), '::1', NULL, NULL));
 		IF i > 1 THEN
 			times := times || extract(epoch FROM clock_timestamp() - at)::float8 * 1000;
 		END IF;
@@ -116,4 +119,10 @@ $$;
 SELECT ask('admin', '/api/v2/users?limit=25');
 SELECT ask('admin', '/api/v2/users?limit=25&offset=50000');
 SELECT ask('admin', '/api/v2/users?limit=25&q=status:suspended');
+SELECT ask('admin', '/api/v2/users?limit=25&q=more7777');
+SELECT ask('admin', '/api/v2/users?limit=25&q=example.com');
+SELECT ask('admin', '/api/v2/users?limit=25&q=name:nobody');
 SELECT ask('member', '/api/v2/users?limit=25');
+SELECT ask('admin', '/api/v2/organizations/default/paginated-members?limit=25');
+SELECT ask('admin', '/api/v2/organizations/default/paginated-members?limit=25&q=more7777');
+SELECT ask('member', '/api/v2/organizations/default/paginated-members?limit=25');

@@ -10,7 +10,7 @@ SELECT is_empty(
 SELECT is_empty(
 	$$SELECT regexp_replace(pattern, '\{[^}]*\}', '{}', 'g'), method FROM coder.routes GROUP BY 1, 2 HAVING count(*) > 1$$,
 	'no two routes answer the same requests');
-SELECT is_empty($$SELECT pattern FROM coder.routes WHERE auth = 'none' AND area <> 'unbuilt' AND method <> 'GET'
+SELECT is_empty($$SELECT pattern FROM coder.routes WHERE auth = 'none' AND area <> 'unbuilt' AND function <> 'licensed_not_built' AND method <> 'GET'
 	AND pattern NOT IN ('/api/v2/users/first', '/api/v2/users/login', '/api/v2/users/validate-password', '/api/v2/csp/reports')
 	AND pattern <> '/api/experimental/chat-agents/{agent}/{path...}'	-- by a ticket of its own: chat.sql
 	AND pattern !~ '^/api/v2/(users/otp|workspaceagents/(aws|azure|google))' AND pattern !~ '^/(oauth2|scim/v2)/'$$,
@@ -19,7 +19,7 @@ SELECT is_empty(
 	$$SELECT c.relname FROM pg_extension e, pg_class c
 	   WHERE e.extname = 'coder' AND c.relnamespace = 'coder'::regnamespace AND c.relkind = 'r'
 	     AND c.relname NOT IN ('routes', 'auth_epoch', 'events', 'template_examples', 'audit_tables', 'audit_columns', 'audit_settings',
-		'deployment_options', 'deployment_option_groups', 'user_totals', 'chat_config_changes') AND c.relpersistence = 'p'
+		'deployment_options', 'deployment_option_groups', 'user_totals', 'member_totals', 'chat_config_changes') AND c.relpersistence = 'p'
 	     AND c.oid <> ALL (coalesce(e.extconfig, '{}'))$$,
 	'pg_dump saves every table but those that an install makes, or that hold nothing to keep');
 SELECT is_empty(
@@ -144,8 +144,11 @@ SELECT throws_like($$SELECT * FROM api('GET', '/t/none')$$, 'function coder.t_no
 
 -- what is not built says so
 SELECT is(a.status || ' ' || (a.body_->>'message'), '501 "' || r.method || ' ' || r.pattern || '" is not built yet.', 'an unbuilt route')
-  FROM k, (SELECT * FROM coder.routes WHERE area = 'unbuilt' AND pattern !~ '[{]' AND method = 'GET' LIMIT 1) r,
+  FROM k, (SELECT * FROM coder.routes WHERE function = 'not_built' AND auth = 'session' AND pattern !~ '[{]' LIMIT 1) r,
   LATERAL api(r.method, r.pattern, token => k.admin) a;
+SELECT set_eq($$SELECT DISTINCT a.status || ' ' || (a.body_->>'message') FROM k, coder.routes r, unnest('{t,f}'::bool[]) t, LATERAL api(r.method, r.pattern, token => CASE WHEN t THEN k.admin END) a
+	WHERE r.function = 'licensed_not_built'$$, $$VALUES ('404 Route not found.')$$, 'what is behind a licence elsewhere, and not built here, is no route, whoever asks');
+SELECT ok(count(*) > 20, 'these are many') FROM coder.routes WHERE function = 'licensed_not_built';
 
 -- times and settings
 SELECT is(coder.ts('2026-01-02 03:04:05.678900+01'), '2026-01-02T02:04:05.6789Z', 'a time on the wire');

@@ -290,7 +290,7 @@ SELECT is_empty($$SELECT f FROM unnest(ARRAY['handle(bytea)', 'tick()', 'emit(te
 	'handle_session(int4,text,text,text[],text,text,bytea,text,text,uuid,text)', 'find_workspace(text)', 'build_by_sql(text,text,uuid)']) f
 	WHERE coalesce(has_function_privilege('coder_admin', to_regprocedure('coder.' || f), 'EXECUTE'), true)$$, 'nor is what works inside');
 SELECT set_eq($$SELECT DISTINCT p.proname::text FROM pg_proc p WHERE p.pronamespace = 'coder'::regnamespace AND has_function_privilege('coder_user', p.oid, 'EXECUTE')$$,
-	ARRAY['agent_status', 'api', 'can', 'can_any', 'cancel_job', 'delete_workspace', 'explain', 'has_organization_membership', 'job_is_active', 'login', 'logout',
+	ARRAY['agent_status', 'api', 'can', 'can_any', 'cancel_job', 'delete_workspace', 'explain', 'grams', 'has_organization_membership', 'job_is_active', 'login', 'logout',
 		'provisioner_fits', 'provisioner_tagset_contains', 'row_agents', 'row_all', 'row_builds', 'row_can', 'row_jobs', 'row_listed', 'row_orgs', 'row_own',
 		'row_own_workspaces', 'row_owned', 'row_resources', 'row_subject', 'row_versions', 'row_workspaces', 'schedule_next', 'set_dormant', 'set_password',
 		'start_workspace', 'stop_workspace', 'subject_id', 'subject_token_id', 'ts', 'version', 'who_can', 'whoami', 'workspace_status'],
@@ -311,7 +311,7 @@ SELECT is_empty($$SELECT a.attrelid::regclass || '.' || a.attname FROM pg_attrib
 	 WHERE c.relnamespace = 'coder'::regnamespace AND c.relkind IN ('r', 'v') AND a.attnum > 0 AND NOT a.attisdropped
 	   AND a.attname ~ '(secret|password|private|token|oauth_|refresh|seed|auth_key|p256dh|endpoint$|passcode|cached_plan|provisioner_state|^data$|^archive$|^input$)'
 	   AND a.attname !~ '_key_id$'
-	   AND a.attname NOT IN ('token_name', 'token_id', 'oauth_expiry', 'oauth_refresh_failure_reason', 'client_secret_expires_at', 'token_endpoint_auth_method', 'app_secret_id', 'token_type', 'refreshed_at',
+	   AND a.attname NOT IN ('token_name', 'token_id', 'oauth_expiry', 'oauth_refresh_failure_reason', 'client_secret_expires_at', 'token_endpoint_auth_method', 'app_secret_id', 'token_type', 'refreshed_at', 'refreshing_until',
 		-- What a language model counts.
 		'input_tokens', 'output_tokens', 'total_tokens', 'reasoning_tokens', 'cache_creation_tokens', 'cache_read_tokens')
 	   AND has_column_privilege('coder_admin', a.attrelid, a.attnum, 'SELECT')$$, 'no secret can be read, whoever asks');

@@ -250,5 +250,32 @@ SELECT is(go('x', 'GET', '/api/v2/users?q=' || q, NULL, adm()) || coalesce(v('x'
 	('role:%7B%27', '2000'), ('status:%27', '400 Invalid user search query.'), ('created_after:%222020-13-01T00:00:00Z%22', '400 Invalid user search query.'),
 	('created_after:%222020-02-31T00:00:00Z%22', '400 Invalid user search query.'), ('github_com_user_id:99999999999999999999', '400 Invalid user search query.')) t (q, a);
 
+-- members, too
+SELECT is((SELECT array_agg(t.n ORDER BY t.id) FROM (SELECT organization_id AS id, sum(members) AS n FROM coder.member_totals GROUP BY 1 HAVING sum(members) <> 0) t),
+	(SELECT array_agg(m.n ORDER BY m.id) FROM (SELECT organization_id AS id, count(*)::numeric AS n FROM coder.organization_members GROUP BY 1) m), 'the totals of members');
+INSERT INTO coder.organization_members (user_id, organization_id) SELECT u.id, org()::uuid FROM coder.users u WHERE u.username LIKE 'bulk%' ON CONFLICT DO NOTHING;
+DELETE FROM coder.organization_members m USING coder.users u WHERE u.id = m.user_id AND u.username LIKE 'bulk2_';
+UPDATE coder.organization_members m SET organization_id = (SELECT o.id FROM coder.organizations o WHERE o.id <> org()::uuid LIMIT 1)
+  FROM coder.users u WHERE u.id = m.user_id AND u.username LIKE 'bulk3_' AND m.organization_id = org()::uuid;
+SELECT is((SELECT array_agg(t.n ORDER BY t.id) FROM (SELECT organization_id AS id, sum(members) AS n FROM coder.member_totals GROUP BY 1 HAVING sum(members) <> 0) t),
+	(SELECT array_agg(m.n ORDER BY m.id) FROM (SELECT organization_id AS id, count(*)::numeric AS n FROM coder.organization_members GROUP BY 1) m), 'the totals of members after changes by SQL');
+SELECT is(go('x', 'GET', '/api/v2/organizations/' || org() || '/paginated-members?limit=1', NULL, adm()) || v('x', 'count'),
+	'200' || (SELECT count(*) FROM coder.organization_members m JOIN coder.users u ON u.id = m.user_id WHERE m.organization_id = org()::uuid AND NOT u.deleted AND NOT u.is_system),
+	'count who is neither deleted nor the system''s');
+
+-- a search finds what contains the word, whether an index knows it or not
+UPDATE coder.users SET name = 'ærøskøbing ' || username WHERE username LIKE 'bulk4_';
+ANALYZE coder.users;
+SELECT is(go('x', 'GET', '/api/v2/users?q=' || q, NULL, adm()) || v('x', 'count'), '200' || (SELECT count(*) FROM coder.users u
+		WHERE NOT u.deleted AND NOT u.is_system AND (u.username ILIKE '%' || w || '%' OR u.email ILIKE '%' || w || '%')), 'search ' || q)
+  FROM (VALUES ('b', 'b'), ('bu', 'bu'), ('BULK4', 'bulk4'), ('ulk48', 'ulk48'), ('EXAMPLE.com', 'example.com'), ('k41@e', 'k41@e'), ('48%0Abulk', '48 bulk'), ('nobody', 'nobody'),
+	('%C3%A6r%C3%B8', 'ærø')) t (q, w);
+SELECT is(go('x', 'GET', '/api/v2/users?q=name:' || q, NULL, adm()) || v('x', 'count'), '200' || n, 'name ' || q)
+  FROM (VALUES ('%C3%A6r%C3%B8sk', 10), ('%22g%20bulk48%22', 1), ('bulk48', 1), ('%C3%B8', 10), ('example', 0)) t (q, n);
+SELECT matches(coder.user_contains('bulk48'), 'grams', 'a word that few have is found by an index');
+SELECT is(coder.user_contains('example.com'), 'true', 'one that all have is not looked up');
+SELECT is(coder.user_contains('bu'), 'true', 'nor is a short one');
+SELECT is(coder.grams(g), a, 'pieces of ' || g) FROM (VALUES ('', '{}'::int4[]), ('ab', '{}'), ('abc', '{6382179}'), ('aaaa', '{6381921}'), ('abcd', '{6382179,6447972}')) t (g, a);
+
 SELECT * FROM finish();
 ROLLBACK;
