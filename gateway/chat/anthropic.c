@@ -439,24 +439,6 @@ take_end(Stream *stream, const char *reason)
 		stream->end = strcmp(reason, "max_tokens") == 0 || strcmp(reason, "model_context_window_exceeded") == 0 ? STREAM_LENGTH : STREAM_STOP;
 }
 
-/* The status that an error's type stands for, were it not told in the middle of a stream. */
-static int
-status_of(const char *type)
-{
-	static const struct
-	{
-		const char *type;
-		int status;
-	} statuses[] = {{"invalid_request_error", 400}, {"authentication_error", 401}, {"permission_error", 403}, {"not_found_error", 404},
-					{"request_too_large", 413}, {"rate_limit_error", 429}, {"api_error", 500}, {"timeout_error", 504},
-					{"overloaded_error", 529}};
-
-	for (size_t i = 0; type != NULL && i < sizeof(statuses) / sizeof(statuses[0]); i++)
-		if (strcmp(type, statuses[i].type) == 0)
-			return statuses[i].status;
-	return 0;
-}
-
 static void
 take_event(Stream *stream, const char *name, const char *data, size_t len)
 {
@@ -493,7 +475,7 @@ take_event(Stream *stream, const char *name, const char *data, size_t len)
 	else if (strcmp(type, "error") == 0)
 	{
 		text = provider_error_text(data, len);
-		stream_fail(stream, status_of(json_string_value(json_object_get(json_object_get(root, "error"), "type"))), text);
+		stream_fail(stream, provider_error_status(json_string_value(json_object_get(json_object_get(root, "error"), "type"))), text);
 		free(text);
 	}
 	json_decref(root);

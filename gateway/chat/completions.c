@@ -14,6 +14,7 @@
 #include "provider.h"
 
 #define DEFAULT_MAX_TOKENS 32000
+#define MAX_DETAILS 1000
 
 /* Requests ------------------------------------------------------------------- */
 
@@ -91,8 +92,27 @@ user_message(const char *role, const json_t *content)
 	return message;
 }
 
+/* What OpenRouter said of its thoughts, as it said it. */
+static void
+add_details(json_t *message, const json_t *content)
+{
+	json_t *all = json_array();
+	size_t i;
+	json_t *part;
+
+	json_array_foreach(content, i, part)
+	{
+		json_t *own = json_object_get(json_object_get(part, "provider_metadata"), "openrouter");
+
+		json_array_extend(all, json_object_get(own, "reasoning_details"));
+	}
+	if (json_array_size(all) > 0)
+		json_object_set(message, "reasoning_details", all);
+	json_decref(all);
+}
+
 static json_t *
-assistant_message(const json_t *content)
+assistant_message(const json_t *content, const char *provider)
 {
 	json_t *message = json_pack("{s:s}", "role", "assistant");
 	json_t *calls = json_array();
@@ -113,6 +133,8 @@ assistant_message(const json_t *content)
 											   args != NULL ? args : "{}"));
 		free(args);
 	}
+	if (strcmp(provider, "openrouter") == 0)
+		add_details(message, content);
 	json_object_set_new(message, "content", text != NULL && *text != '\0' ? json_string(text) : json_null());
 	free(text);
 	if (json_array_size(calls) > 0)
@@ -142,7 +164,7 @@ add_results(json_t *messages, const json_t *content)
 }
 
 static json_t *
-messages_of(const json_t *history)
+messages_of(const json_t *history, const char *provider)
 {
 	json_t *messages = json_array();
 	size_t i;
@@ -158,7 +180,7 @@ messages_of(const json_t *history)
 		if (strcmp(role, "tool") == 0)
 			add_results(messages, content);
 		else if (strcmp(role, "assistant") == 0)
-			json_array_append_new(messages, assistant_message(content));
+			json_array_append_new(messages, assistant_message(content, provider));
 		else
 			json_array_append_new(messages, user_message(role, content));
 	}
@@ -181,27 +203,72 @@ tools_of(const json_t *tools)
 	return made;
 }
 
+/* What each provider's options are called on the wire.  Not sent are those of OpenAI's Responses alone. */
+static const char *const openai_options[][2] = {
+	{"logit_bias", "logit_bias"}, {"log_probs", "logprobs"}, {"top_log_probs", "top_logprobs"}, {"parallel_tool_calls", "parallel_tool_calls"},
+	{"user", "user"}, {"reasoning_effort", "reasoning_effort"}, {"text_verbosity", "verbosity"}, {"prediction", "prediction"},
+	{"store", "store"}, {"metadata", "metadata"}, {"prompt_cache_key", "prompt_cache_key"}, {"safety_identifier", "safety_identifier"},
+	{"service_tier", "service_tier"}, {NULL, NULL}};
+static const char *const compat_options[][2] = {{"user", "user"}, {"reasoning_effort", "reasoning_effort"}, {NULL, NULL}};
+static const char *const openrouter_options[][2] = {
+	{"reasoning", "reasoning"}, {"logit_bias", "logit_bias"}, {"log_probs", "logprobs"}, {"parallel_tool_calls", "parallel_tool_calls"},
+	{"user", "user"}, {"provider", "provider"}, {NULL, NULL}};
+static const char *const vercel_options[][2] = {
+	{"reasoning", "reasoning"}, {"providerOptions", "providerOptions"}, {"user", "user"}, {"logit_bias", "logit_bias"},
+	{"logprobs", "logprobs"}, {"top_logprobs", "top_logprobs"}, {"parallel_tool_calls", "parallel_tool_calls"}, {NULL, NULL}};
+
+static const struct
+{
+	const char *provider;
+	const char *key; /* in provider_options */
+	const char *const (*names)[2];
+} own_options[] = {{"openai", "openai", openai_options},		{"azure", "openai", openai_options},
+				   {"openrouter", "openrouter", openrouter_options}, {"vercel", "vercel", vercel_options},
+				   {"openai-compat", "openaicompat", compat_options}};
+
+/* A provider's own options. */
+static void
+add_own_options(json_t *body, const ProviderAsk *ask)
+{
+	json_t *own = NULL;
+
+	for (size_t i = 0; i < sizeof(own_options) / sizeof(own_options[0]); i++)
+		if (strcmp(own_options[i].provider, ask->provider) == 0)
+		{
+			own = json_object_get(json_object_get(ask->options, "provider_options"), own_options[i].key);
+			provider_options(body, own, own_options[i].names);
+		}
+	if (json_array_size(ask->tools) == 0)
+		json_object_del(body, "parallel_tool_calls");
+	if (json_is_true(json_object_get(own, "include_usage")))
+		json_object_set_new(body, "usage", json_pack("{s:b}", "include", 1));
+	/* More of the administrator's, but nothing that is ours. */
+	if (json_is_object(json_object_get(own, "extra_body")))
+		json_object_update_missing(body, json_object_get(own, "extra_body"));
+}
+
 static void
 add_options(json_t *body, const ProviderAsk *ask)
 {
-	static const char *const numbers[] = {"temperature", "top_p", "presence_penalty", "frequency_penalty"};
-	const json_t *own = json_object_get(json_object_get(ask->options, "provider_options"),
-										strcmp(ask->provider, "openai-compat") == 0 ? "openaicompat" : "openai");
-	const json_t *max = json_object_get(ask->options, "max_output_tokens");
+	static const char *const numbers[][2] = {{"temperature", "temperature"}, {"top_p", "top_p"}, {"presence_penalty", "presence_penalty"},
+											 {"frequency_penalty", "frequency_penalty"}, {NULL, NULL}};
+	static const char *const top_k[][2] = {{"top_k", "top_k"}, {NULL, NULL}};
 	bool reasoning = provider_openai_thinks(ask->model);
-	const json_t *effort = json_object_get(own, "reasoning_effort");
+	const json_t *openai = json_object_get(json_object_get(ask->options, "provider_options"), "openai");
+	bool is_openai = strcmp(ask->provider, "openai") == 0 || strcmp(ask->provider, "azure") == 0;
+	const json_t *max = is_openai ? json_object_get(openai, "max_completion_tokens") : NULL;
 
+	if (!json_is_integer(max))
+		max = json_object_get(ask->options, "max_output_tokens");
 	json_object_set_new(body, reasoning ? "max_completion_tokens" : "max_tokens",
 						json_integer(ask->max_output > 0	 ? ask->max_output
 									 : json_is_integer(max) ? json_integer_value(max)
 															: DEFAULT_MAX_TOKENS));
-	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]) && !reasoning; i++)
-		if (json_is_number(json_object_get(ask->options, numbers[i])))
-			json_object_set(body, numbers[i], json_object_get(ask->options, numbers[i]));
-	if (json_is_string(effort))
-		json_object_set(body, "reasoning_effort", (json_t *) effort);
-	if (json_is_string(json_object_get(own, "user")))
-		json_object_set(body, "user", json_object_get(own, "user"));
+	if (!reasoning)
+		provider_options(body, ask->options, numbers);
+	if (strcmp(ask->provider, "openrouter") == 0)
+		provider_options(body, ask->options, top_k);
+	add_own_options(body, ask);
 }
 
 static bool
@@ -212,7 +279,7 @@ make_request(const ProviderAsk *ask, ProviderRequest *request, const char **erro
 	request->url = provider_openai_url(ask, "/chat/completions", error);
 	if (request->url == NULL)
 		return false;
-	body = json_pack("{s:s, s:o, s:b, s:{s:b}}", "model", ask->model, "messages", messages_of(ask->history), "stream", 1,
+	body = json_pack("{s:s, s:o, s:b, s:{s:b}}", "model", ask->model, "messages", messages_of(ask->history, ask->provider), "stream", 1,
 					 "stream_options", "include_usage", 1);
 	if (json_array_size(ask->tools) > 0)
 		json_object_set_new(body, "tools", tools_of(ask->tools));
@@ -227,6 +294,96 @@ make_request(const ProviderAsk *ask, ProviderRequest *request, const char **erro
 
 /* Answers -------------------------------------------------------------------- */
 
+/* The text of two pieces of one detail becomes one. */
+static bool
+merge_detail(json_t *last, const json_t *more)
+{
+	static const char *const texts[] = {"text", "summary", "data"};
+	const json_t *type = json_object_get(more, "type");
+	const char *key;
+	json_t *value;
+
+	if (!json_equal(json_object_get(last, "type"), type) || !json_equal(json_object_get(last, "index"), json_object_get(more, "index")))
+		return false;
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+	{
+		const json_t *a = json_object_get(last, texts[i]);
+		const json_t *b = json_object_get(more, texts[i]);
+
+		if (json_is_string(a) && json_is_string(b))
+			json_object_set_new(last, texts[i], json_sprintf("%s%s", json_string_value(a), json_string_value(b)));
+	}
+	json_object_foreach((json_t *) more, key, value)
+	{
+		if (!json_is_string(json_object_get(last, key)))
+			json_object_set(last, key, value);
+	}
+	return true;
+}
+
+/* Thoughts as OpenRouter wants them back. */
+static void
+take_details(Stream *stream, const json_t *details)
+{
+	StreamItem *item;
+	json_t *kept;
+	size_t i;
+	json_t *detail;
+
+	if (json_array_size(details) == 0 || (item = stream_item(stream, STREAM_REASONING)) == NULL)
+		return;
+	kept = json_object_get(json_object_get(item->metadata, "openrouter"), "reasoning_details");
+	if (kept == NULL)
+	{
+		kept = json_array();
+		stream_note(&item->metadata, "openrouter", "reasoning_details", kept);
+	}
+	json_array_foreach(details, i, detail)
+	{
+		json_t *last = json_array_get(kept, json_array_size(kept) - 1);
+
+		if (json_is_object(detail) && json_array_size(kept) < MAX_DETAILS && (last == NULL || !merge_detail(last, detail)))
+			json_array_append_new(kept, json_deep_copy(detail));
+	}
+}
+
+/* Pages that the provider's search found. */
+static void
+take_annotations(Stream *stream, const json_t *annotations)
+{
+	size_t i;
+	json_t *annotation;
+
+	json_array_foreach(annotations, i, annotation)
+	{
+		const json_t *cited = json_object_get(annotation, "url_citation");
+
+		stream_source(stream, json_string_value(json_object_get(cited, "url")), json_string_value(json_object_get(cited, "title")));
+	}
+}
+
+/* The call that a piece is of.  Some send no index, and some the same one for all: then a new id begins a new call. */
+static StreamCall *
+call_of(Stream *stream, const json_t *piece)
+{
+	const json_t *index = json_object_get(piece, "index");
+	const char *id = json_string_value(json_object_get(piece, "id"));
+	const char *name = json_string_value(json_object_get(json_object_get(piece, "function"), "name"));
+	int n = json_is_integer(index) ? (int) json_integer_value(index) : 0;
+	StreamCall *call = stream_find_call(stream, n);
+	bool is_new = id != NULL && *id != '\0' && name != NULL && *name != '\0';
+
+	if (stream->n_calls > 0 && !json_is_integer(index))
+		call = &stream->calls[stream->n_calls - 1];
+	if (call != NULL && is_new && !stream_is_call(call, id))
+	{
+		while (stream_find_call(stream, n) != NULL)
+			n++;
+		call = NULL;
+	}
+	return call != NULL ? call : stream_call(stream, n, id, name);
+}
+
 static void
 take_delta(Stream *stream, const json_t *delta)
 {
@@ -235,16 +392,18 @@ take_delta(Stream *stream, const json_t *delta)
 	size_t i;
 	json_t *c;
 
+	if (!json_is_string(reasoning))
+		reasoning = json_object_get(delta, "reasoning");
 	if (json_is_string(reasoning))
 		stream_reasoning(stream, json_string_value(reasoning), json_string_length(reasoning));
+	take_details(stream, json_object_get(delta, "reasoning_details"));
 	if (json_is_string(content))
 		stream_text(stream, json_string_value(content), json_string_length(content));
+	take_annotations(stream, json_object_get(delta, "annotations"));
 	json_array_foreach(json_object_get(delta, "tool_calls"), i, c)
 	{
-		const json_t *function = json_object_get(c, "function");
-		const json_t *args = json_object_get(function, "arguments");
-		StreamCall *call = stream_call(stream, (int) json_integer_value(json_object_get(c, "index")),
-									   json_string_value(json_object_get(c, "id")), json_string_value(json_object_get(function, "name")));
+		const json_t *args = json_object_get(json_object_get(c, "function"), "arguments");
+		StreamCall *call = call_of(stream, c);
 
 		if (json_is_string(args))
 			stream_call_args(stream, call, json_string_value(args), json_string_length(args));
@@ -304,8 +463,9 @@ take_event(Stream *stream, const char *name, const char *data, size_t len)
 	{
 		char *text = provider_error_text(data, len);
 		const json_t *code = json_object_get(json_object_get(root, "error"), "code");
+		int status = json_is_integer(code) ? (int) json_integer_value(code) : provider_error_status(json_string_value(code));
 
-		stream_fail(stream, json_is_integer(code) ? (int) json_integer_value(code) : 0, text);
+		stream_fail(stream, status, text);
 		free(text);
 	}
 	choice = json_array_get(json_object_get(root, "choices"), 0);

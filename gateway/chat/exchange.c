@@ -206,6 +206,48 @@ complete_history(const json_t *history)
 	return out;
 }
 
+/* Leaves out of history, which was completed, what the provider still knows; its id of the answer that it knows it by. */
+static const char *
+go_on(Exchange *x, const ExchangeAsk *ask, json_t **history)
+{
+	const json_t *model = ask->grant->model;
+	const char *previous;
+	json_t *rest;
+	size_t from;
+
+	x->chained = false;
+	x->context[0] = '\0';
+	if (!provider_keeps_answers(json_string_value(json_object_get(model, "provider")), grant_model_name(ask->grant), json_object_get(model, "options")))
+		return NULL;
+	chain_context(*history, x->context);
+	previous = ask->chain ? chain_find(*history, json_string_value(json_object_get(model, "id")), x->context, &from) : NULL;
+	if (previous == NULL)
+		return NULL;
+	rest = json_array();
+	for (; from < json_array_size(*history); from++)
+		json_array_append(rest, json_array_get(*history, from));
+	json_decref(*history);
+	*history = rest;
+	x->chained = true;
+	return previous;
+}
+
+json_t *
+exchange_content(const Exchange *x)
+{
+	json_t *content = stream_content(&x->stream);
+
+	if (exchange_answer_id(x) != NULL && x->context[0] != '\0')
+		chain_mark(content, x->context);
+	return content;
+}
+
+const char *
+exchange_answer_id(const Exchange *x)
+{
+	return x->stream.end != STREAM_OPEN ? x->stream.response_id : NULL;
+}
+
 static void
 add_line(Exchange *x, const char *line)
 {
@@ -304,6 +346,7 @@ exchange_begin(Exchange *x, CURLM *multi, const char *ca_file, const ExchangeAsk
 	if (x->format == NULL)
 		return false;
 	history = complete_history(ask->history);
+	wanted.previous = go_on(x, ask, &history);
 	wanted.history = history;
 	ok = x->format->request(&wanted, &x->request, error);
 	json_decref(history);

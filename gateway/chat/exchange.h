@@ -8,6 +8,7 @@
 
 #include <curl/curl.h>
 
+#include "chain.h"
 #include "eventstream.h"
 #include "failure.h"
 #include "grant.h"
@@ -31,6 +32,7 @@ typedef struct ExchangeAsk
 	const char *tool_choice; /* the tool that must be called, NULL: as the model likes */
 	int64_t max_output;		 /* tokens; 0: as the model is configured */
 	long limit_ms;			 /* for the whole exchange; 0: none */
+	bool chain;				 /* to go on from the provider's last answer, where that can be */
 } ExchangeAsk;
 
 /* failure: NULL where the answer is whole; it is in exchange->stream until exchange_free. */
@@ -51,6 +53,8 @@ typedef struct Exchange
 	char *error_body;
 	size_t error_len;
 	int64_t retry_after_ms; /* as the provider asked */
+	bool chained;			/* it went on from the provider's last answer */
+	char context[CHAIN_CONTEXT]; /* of the question, where the provider keeps its answers; else "" */
 	ExchangeDone done;
 	void *arg;
 } Exchange;
@@ -58,6 +62,11 @@ typedef struct Exchange
 /* exchange: zeroed, or freed.  False: the request cannot be made; error says why (static text). */
 bool exchange_begin(Exchange *exchange, CURLM *multi, const char *ca_file, const ExchangeAsk *ask, StreamPart part, ExchangeDone done,
 					void *arg, const char **error);
+
+/* What the answer says, as it is stored (stream_content). */
+json_t *exchange_content(const Exchange *exchange);
+/* The provider's id of the answer; NULL where it is not whole. */
+const char *exchange_answer_id(const Exchange *exchange);
 
 /* Ends the transfer; what has come is kept. */
 void exchange_stop(Exchange *exchange);

@@ -168,6 +168,42 @@ provider_error_text(const char *body, size_t len)
 	return text;
 }
 
+void
+provider_options(json_t *body, const json_t *own, const char *const names[][2])
+{
+	for (; (*names)[0] != NULL; names++)
+	{
+		json_t *value = json_object_get(own, (*names)[0]);
+
+		if (value != NULL && !json_is_null(value))
+			json_object_set(body, (*names)[1], value);
+	}
+}
+
+int
+provider_error_status(const char *code)
+{
+	static const struct
+	{
+		const char *code;
+		int status;
+	} statuses[] = {{"invalid_request_error", 400}, {"context_length_exceeded", 400}, {"authentication_error", 401},
+					{"invalid_api_key", 401}, {"permission_error", 403}, {"not_found_error", 404}, {"request_too_large", 413},
+					{"rate_limit_error", 429}, {"rate_limit_exceeded", 429}, {"too_many_requests", 429}, {"api_error", 500},
+					{"server_error", 500}, {"internal_error", 500}, {"timeout_error", 504}, {"overloaded_error", 529},
+					{"overloaded", 529}, {"slow_down", 529}};
+	char *end;
+	long number;
+
+	if (code == NULL)
+		return 0;
+	for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++)
+		if (strcmp(code, statuses[i].code) == 0)
+			return statuses[i].status;
+	number = strtol(code, &end, 10);
+	return *end == '\0' && number >= 400 && number < 600 ? (int) number : 0;
+}
+
 json_t *
 provider_reference_text(const json_t *part)
 {
@@ -202,6 +238,13 @@ provider_openai_thinks(const char *model)
 	return false;
 }
 
+bool
+provider_keeps_answers(const char *provider, const char *model, const json_t *options)
+{
+	return provider_format(provider, model) == &provider_responses &&
+		   !json_is_false(json_object_get(json_object_get(json_object_get(options, "provider_options"), "openai"), "store"));
+}
+
 /* https://x.openai.azure.com, with or without what follows it, as .../openai/v1; another path stays as it is. */
 static char *
 azure_url(const char *base, const char *path)
@@ -227,7 +270,7 @@ provider_openai_url(const ProviderAsk *ask, const char *path, const char **error
 {
 	*error = "The request cannot be made.";
 	if (strcmp(ask->provider, "openrouter") == 0)
-		return provider_url("", "https://openrouter.ai/api/v1", path);
+		return provider_url(ask->base_url, "https://openrouter.ai/api/v1", path);
 	if (strcmp(ask->provider, "vercel") == 0)
 		return provider_url(ask->base_url, "https://ai-gateway.vercel.sh/v1", path);
 	if (strcmp(ask->provider, "azure") != 0)

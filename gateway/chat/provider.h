@@ -29,6 +29,7 @@ typedef struct ProviderAsk
 	const json_t *tools;   /* [{name, description, input_schema}, ...] */
 	const char *tool_choice; /* the tool that must be called; NULL: as the model likes */
 	int64_t max_output;		 /* tokens; 0: as the options say */
+	const char *previous;	 /* the answer that history goes on from, where the provider keeps answers; NULL: history is whole */
 	const char *region;		 /* of AWS, where the base URL names none; NULL: the default */
 	time_t now;				 /* that a signature is of */
 } ProviderAsk;
@@ -80,6 +81,12 @@ bool provider_openai_thinks(const char *model);
 char *provider_openai_url(const ProviderAsk *ask, const char *path, const char **error);
 /* Anthropic's body of a request, without model and stream. */
 json_t *provider_anthropic_body(const ProviderAsk *ask);
+/* Puts the options of own into body: those that names lists as {as it is stored, as it is sent}, up to NULL. */
+void provider_options(json_t *body, const json_t *own, const char *const names[][2]);
+/* The HTTP status that a provider's code or type of an error stands for; 0: none that is known. */
+int provider_error_status(const char *code);
+/* Does a model of this provider keep its answers, as it is configured? */
+bool provider_keeps_answers(const char *provider, const char *model, const json_t *options);
 /* The header that OpenAI's and Azure's APIs know the caller by. */
 bool provider_openai_key(const ProviderAsk *ask, ProviderRequest *request);
 

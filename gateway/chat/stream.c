@@ -366,6 +366,16 @@ clean_id(const char *id, int index)
 	return clean;
 }
 
+bool
+stream_is_call(const StreamCall *call, const char *id)
+{
+	char *clean = clean_id(id, 0);
+	bool same = clean != NULL && strcmp(clean, call->id) == 0;
+
+	free(clean);
+	return same;
+}
+
 StreamCall *
 stream_call(Stream *stream, int index, const char *id, const char *name)
 {

@@ -113,6 +113,8 @@ StreamItem *stream_item(Stream *stream, StreamKind kind);
 StreamCall *stream_call(Stream *stream, int index, const char *id, const char *name);
 /* The call of this index; NULL where none has begun. */
 StreamCall *stream_find_call(Stream *stream, int index);
+/* Does this call have this id, as the provider writes it? */
+bool stream_is_call(const StreamCall *call, const char *id);
 void stream_call_args(Stream *stream, StreamCall *call, const char *args, size_t len);
 /* Adds to the signature of the reasoning that is being said. */
 void stream_sign(Stream *stream, const char *more, size_t len);

@@ -77,6 +77,7 @@ struct Turn
 	int steps;
 	int summaries;
 	bool ends; /* after the summary */
+	bool unchained; /* the provider does not know its last answer any more */
 	int attempt; /* retries of this step so far */
 	int64_t retry_at;
 	int64_t step_began;
@@ -605,7 +606,7 @@ tool_message(const RunningTool *tool, const StreamCall *call)
 static json_t *
 step_content(const Turn *t)
 {
-	json_t *content = stream_content(&t->exchange.stream);
+	json_t *content = exchange_content(&t->exchange);
 	size_t i;
 	json_t *part;
 
@@ -635,8 +636,8 @@ step_messages(Turn *t)
 	assistant = json_pack("{s:s, s:o, s:o, s:O, s:I}", "role", "assistant", "content", content, "usage",
 						  stream_usage_json(&t->exchange.stream), "context_limit", json_object_get(t->grant.model, "context_limit"), "runtime_ms",
 						  (json_int_t) (turn_env.now_ms() - t->step_began));
-	if (t->exchange.stream.response_id != NULL)
-		json_object_set_new(assistant, "provider_response_id", json_string(t->exchange.stream.response_id));
+	if (exchange_answer_id(&t->exchange) != NULL)
+		json_object_set_new(assistant, "provider_response_id", json_string(exchange_answer_id(&t->exchange)));
 	json_array_append_new(messages, assistant);
 	for (int i = 0; i < t->n_running; i++)
 		if (!t->running[i].is_dynamic)
@@ -1004,6 +1005,7 @@ ask(Turn *t)
 		add_user_prompt(t, json_string_value(json_object_get(t->taken, "user_prompt")));
 	}
 	wanted.tools = t->tools;
+	wanted.chain = t->steps == 0 && t->attempt == 0 && !t->unchained && t->summaries == 0;
 	t->state = TURN_ASKING;
 	t->step_began = turn_env.now_ms();
 	t->first_part_by = t->step_began + TURN_FIRST_PART_MS;
@@ -1021,6 +1023,13 @@ ask_failed(Turn *t, Failure failure)
 	json_t *retry;
 	char at[40];
 
+	if (t->exchange.chained && (failure.status == 400 || failure.status == 404))
+	{
+		exchange_free(&t->exchange);
+		t->unchained = true;
+		ask(t);
+		return;
+	}
 	if (!failure.retryable || t->attempt + 1 >= FAILURE_MAX_ATTEMPTS)
 	{
 		failure_message(&failure, provider, message, sizeof(message));

@@ -108,7 +108,8 @@ test_urls(void **state)
 	assert_url("openai", "gpt-5", "", "https://api.openai.com/v1/responses", bearer);
 	assert_url("openai", "gpt-4o-mini", "http://h:1/v1//", "http://h:1/v1/responses", bearer);
 	assert_url("openai-compat", "gpt-5", "http://h/v1/", "http://h/v1/chat/completions", bearer);
-	assert_url("openrouter", "m", "http://ignored", "https://openrouter.ai/api/v1/chat/completions", bearer);
+	assert_url("openrouter", "m", "", "https://openrouter.ai/api/v1/chat/completions", bearer);
+	assert_url("openrouter", "m", "http://h/api", "http://h/api/chat/completions", bearer);
 	assert_url("vercel", "m", "", "https://ai-gateway.vercel.sh/v1/chat/completions", bearer);
 	assert_url("vercel", "m", "http://h", "http://h/chat/completions", bearer);
 	assert_url("anthropic", "claude", "", "https://api.anthropic.com/v1/messages", "x-api-key: key");
@@ -255,6 +256,116 @@ test_anthropic_request(void **state)
 	assert_null(json_object_get(asked.body, "thinking"));
 	assert_json(json_object_get(asked.body, "tool_choice"), "{\"type\":\"tool\",\"name\":\"see\"}");
 	asked_free(&asked);
+}
+
+/* Every option of a model that a provider knows reaches it, under its name there; those of another provider do not. */
+static void
+assert_options(const char *provider, const char *model, const char *options, const char *sent)
+{
+	Asked asked = ask_with(provider, model, "http://h", options, NULL);
+	json_t *wanted = json(sent);
+	const char *key;
+	json_t *value;
+
+	assert_true(asked.ok);
+	json_object_foreach(wanted, key, value)
+	{
+		char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+
+		if (json_is_null(value))
+			assert_null(json_object_get(asked.body, key));
+		else
+			assert_json(json_object_get(asked.body, key), text);
+		free(text);
+	}
+	json_decref(wanted);
+	asked_free(&asked);
+}
+
+#define OPENAI_OPTIONS "{\"top_k\":3,\"presence_penalty\":0.1,\"frequency_penalty\":0.2,\"provider_options\":{\"openai\":{\"include\":[\"x\"],\"instructions\":\"i\"," \
+	"\"logit_bias\":{\"1\":2},\"log_probs\":true,\"top_log_probs\":2,\"max_tool_calls\":3,\"parallel_tool_calls\":false,\"user\":\"u\",\"max_completion_tokens\":9," \
+	"\"text_verbosity\":\"low\",\"prediction\":{\"type\":\"content\"},\"store\":true,\"metadata\":{\"a\":\"b\"},\"prompt_cache_key\":\"k\",\"safety_identifier\":\"s\"," \
+	"\"service_tier\":\"flex\",\"strict_json_schema\":true,\"reasoning_effort\":\"high\",\"web_search_enabled\":true,\"search_context_size\":\"low\"," \
+	"\"allowed_domains\":[\"a.b\"]},\"openaicompat\":{\"user\":\"c\"},\"openrouter\":{\"user\":\"r\",\"reasoning\":{\"effort\":\"low\"},\"extra_body\":{\"model\":\"m2\",\"more\":1}," \
+	"\"include_usage\":true,\"log_probs\":true,\"logit_bias\":{\"1\":1},\"parallel_tool_calls\":true,\"provider\":{\"sort\":\"price\"}},\"vercel\":{\"user\":\"v\"," \
+	"\"reasoning\":{\"enabled\":true},\"providerOptions\":{\"order\":[\"a\"]},\"logit_bias\":{\"1\":3},\"logprobs\":true,\"top_logprobs\":4,\"parallel_tool_calls\":false," \
+	"\"extra_body\":{\"messages\":[],\"more\":2}}}}"
+
+static void
+test_options(void **state)
+{
+	(void) state;
+	assert_options("openai", "gpt-x", OPENAI_OPTIONS, "{\"logit_bias\":{\"1\":2},\"logprobs\":true,\"top_logprobs\":2,\"parallel_tool_calls\":false,\"user\":\"u\","
+				   "\"max_tokens\":9,\"verbosity\":\"low\",\"prediction\":{\"type\":\"content\"},\"store\":true,\"metadata\":{\"a\":\"b\"},\"prompt_cache_key\":\"k\","
+				   "\"safety_identifier\":\"s\",\"service_tier\":\"flex\",\"reasoning_effort\":\"high\",\"presence_penalty\":0.1,\"frequency_penalty\":0.2,"
+				   "\"top_k\":null,\"include\":null,\"max_tool_calls\":null,\"extra_body\":null,\"more\":null}");
+	assert_options("azure", "gpt-5", OPENAI_OPTIONS, "{\"include\":[\"x\",\"reasoning.encrypted_content\",\"message.output_text.logprobs\"],\"instructions\":\"i\","
+				   "\"top_logprobs\":2,\"max_tool_calls\":3,\"parallel_tool_calls\":false,\"user\":\"u\",\"max_output_tokens\":9,\"text\":{\"verbosity\":\"low\"},"
+				   "\"store\":true,\"metadata\":{\"a\":\"b\"},\"prompt_cache_key\":\"k\",\"safety_identifier\":\"s\",\"service_tier\":\"flex\","
+				   "\"reasoning\":{\"effort\":\"high\"},\"prediction\":null,\"logit_bias\":null,\"tools\":[{\"type\":\"function\",\"name\":\"see\",\"description\":\"sees\","
+				   "\"parameters\":{\"type\":\"object\"},\"strict\":true},{\"type\":\"web_search\",\"search_context_size\":\"low\",\"filters\":{\"allowed_domains\":[\"a.b\"]}}]}");
+	assert_options("openai-compat", "m", OPENAI_OPTIONS, "{\"user\":\"c\",\"max_tokens\":32000,\"logit_bias\":null,\"reasoning\":null,\"store\":null}");
+	assert_options("openrouter", "m", OPENAI_OPTIONS, "{\"user\":\"r\",\"reasoning\":{\"effort\":\"low\"},\"model\":\"m\",\"more\":1,\"usage\":{\"include\":true},"
+				   "\"logprobs\":true,\"logit_bias\":{\"1\":1},\"parallel_tool_calls\":true,\"provider\":{\"sort\":\"price\"},\"top_k\":3,\"store\":null}");
+	assert_options("vercel", "m", OPENAI_OPTIONS, "{\"user\":\"v\",\"reasoning\":{\"enabled\":true},\"providerOptions\":{\"order\":[\"a\"]},\"logit_bias\":{\"1\":3},"
+				   "\"logprobs\":true,\"top_logprobs\":4,\"parallel_tool_calls\":false,\"more\":2,\"top_k\":null}");
+	assert_options("google", "g", "{\"top_p\":0.5,\"provider_options\":{\"google\":{\"cached_content\":\"c\",\"safety_settings\":[{\"category\":\"a\",\"threshold\":\"b\"}]}}}",
+				   "{\"cachedContent\":\"c\",\"safetySettings\":[{\"category\":\"a\",\"threshold\":\"b\"}]}");
+	assert_options("anthropic", "c", "{\"top_k\":4,\"top_p\":0.5,\"provider_options\":{\"anthropic\":{\"disable_parallel_tool_use\":true}}}",
+				   "{\"top_k\":4,\"top_p\":0.5,\"tool_choice\":{\"type\":\"auto\",\"disable_parallel_tool_use\":true}}");
+}
+
+/* What a provider has sealed goes back to it alone. */
+static void
+test_sealed(void **state)
+{
+	static const char content[] = "[{\"role\":\"assistant\",\"content\":[{\"type\":\"reasoning\",\"text\":\"hm\",\"provider_metadata\":{\"openai\":{\"item_id\":\"rs\","
+		"\"encrypted_content\":\"e\"},\"openrouter\":{\"reasoning_details\":[{\"type\":\"t\"}]}}},{\"type\":\"text\",\"text\":\"x\"}]}]";
+	json_t *h = json(content);
+	json_t *o = json("{\"provider_options\":{\"openai\":{\"store\":false}}}");
+	ProviderAsk wanted = {.provider = "openai", .model = "gpt-5", .base_url = "", .api_key = "k", .history = h, .options = o};
+	static const struct
+	{
+		const char *provider;
+		const char *model;
+		bool sealed;
+		bool details;
+	} cases[] = {{"openai", "gpt-5", true, false}, {"openrouter", "m", false, true}, {"vercel", "m", false, false}, {"anthropic", "m", false, false},
+				 {"google", "m", false, false}};
+
+	(void) state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		ProviderRequest request = {0};
+		const char *error;
+
+		wanted.provider = cases[i].provider;
+		wanted.model = cases[i].model;
+		assert_true(provider_format(wanted.provider, wanted.model)->request(&wanted, &request, &error));
+		assert_int_equal(strstr(request.body, "{\"type\":\"reasoning\",\"id\":\"rs\",\"encrypted_content\":\"e\",\"summary\":[{\"type\":\"summary_text\",\"text\":\"hm\"}]}") != NULL,
+						 cases[i].sealed);
+		assert_int_equal(strstr(request.body, "\"reasoning_details\":[{\"type\":\"t\"}]") != NULL, cases[i].details);
+		assert_null(strstr(request.body, "provider_metadata"));
+		provider_request_free(&request);
+	}
+	wanted.provider = "openai";
+	wanted.model = "gpt-5";
+	wanted.options = NULL;
+	wanted.previous = "resp_9";
+	{
+		ProviderRequest request = {0};
+		const char *error;
+
+		assert_true(provider_responses.request(&wanted, &request, &error));
+		assert_null(strstr(request.body, "encrypted_content\":\"e"));
+		assert_non_null(strstr(request.body, "\"previous_response_id\":\"resp_9\""));
+		provider_request_free(&request);
+	}
+	assert_true(provider_keeps_answers("azure", "gpt-5", NULL));
+	assert_false(provider_keeps_answers("openai", "gpt-5", o));
+	assert_false(provider_keeps_answers("openai-compat", "gpt-5", NULL));
+	json_decref(h);
+	json_decref(o);
 }
 
 static void
@@ -478,6 +589,15 @@ assert_stands(const ProviderFormat *format)
 static void
 test_completions_answer(void **state)
 {
+	/* as OpenRouter thinks and searches; calls without a number, and two of one number */
+	static const char odd[] = EVENT("{\"choices\":[{\"delta\":{\"reasoning\":\"h\",\"reasoning_details\":[{\"type\":\"reasoning.text\",\"index\":0,\"text\":\"h\",\"signature\":null}]}}]}")
+		EVENT("{\"choices\":[{\"delta\":{\"reasoning\":\"m\",\"reasoning_details\":[{\"type\":\"reasoning.text\",\"index\":0,\"text\":\"m\",\"signature\":\"s\"}]}}]}")
+		EVENT("{\"choices\":[{\"delta\":{\"reasoning_details\":[{\"type\":\"reasoning.encrypted\",\"data\":\"d\"},3]}}]}")
+		EVENT("{\"choices\":[{\"delta\":{\"tool_calls\":[{\"id\":\"a\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"x\\\":\"}}]}}]}")
+		EVENT("{\"choices\":[{\"delta\":{\"tool_calls\":[{\"function\":{\"arguments\":\"1}\"}}]}}]}")
+		EVENT("{\"choices\":[{\"delta\":{\"tool_calls\":[{\"id\":\"b\",\"function\":{\"name\":\"g\",\"arguments\":\"{\\\"y\\\":2}\"}}]}}]}")
+		EVENT("{\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":1,\"id\":\"c\",\"function\":{\"name\":\"h\",\"arguments\":\"\"}}],"
+			  "\"annotations\":[{\"url_citation\":{\"url\":\"https://a\"}}]},\"finish_reason\":\"stop\"}]}");
 	static const char text[] = EVENT("{\"choices\":[{\"delta\":{\"reasoning_content\":\"hm\"}}]}") EVENT("{\"choices\":[{\"delta\":{\"content\":\"\xc3\xa4 \"}}]}")
 		EVENT("{\"choices\":[{\"delta\":{\"content\":\"b\"},\"finish_reason\":\"stop\"}]}");
 	static const char whole[] = EVENT("{\"choices\":[{\"delta\":{\"content\":\"a\"}}]}") EVENT("{\"choices\":[{\"delta\":{},\"finish_reason\":\"length\"}]}")
@@ -494,6 +614,11 @@ test_completions_answer(void **state)
 	assert_answer(&provider_chat_completions, calls, STREAM_TOOL_CALLS,
 				  "[{\"tool_call_id\":\"a\",\"tool_name\":\"f\",\"args\":{\"y\":2}},{\"tool_call_id\":\"b\",\"tool_name\":\"g\",\"args\":{\"x\":1}}]", USAGE(0, 0, 0, 0, 0, 0));
 	assert_answer(&provider_chat_completions, EVENT("{\"choices\":[{\"delta\":{\"content\":\"x\"}}]}") EVENT("[DONE]"), STREAM_STOP, "[{\"text\":\"x\"}]", USAGE(0, 0, 0, 0, 0, 0));
+	assert_answer(&provider_chat_completions, odd, STREAM_TOOL_CALLS,
+				  "[{\"text\":\"hm\",\"provider_metadata\":{\"openrouter\":{\"reasoning_details\":[{\"type\":\"reasoning.text\",\"index\":0,\"text\":\"hm\",\"signature\":\"s\"},"
+				  "{\"type\":\"reasoning.encrypted\",\"data\":\"d\"}]}}},{\"tool_call_id\":\"a\",\"tool_name\":\"f\",\"args\":{\"x\":1}},"
+				  "{\"tool_call_id\":\"b\",\"tool_name\":\"g\",\"args\":{\"y\":2}},{\"tool_call_id\":\"c\",\"tool_name\":\"h\",\"args\":{}},"
+				  "{\"source_id\":\"source_1\",\"url\":\"https://a\"}]", USAGE(0, 0, 0, 0, 0, 0));
 	assert_truncations(&provider_chat_completions, text, sizeof(text) - 2);
 	assert_truncations(&provider_chat_completions, calls, sizeof(calls) - 2);
 	assert_fails(&provider_chat_completions, EVENT("{\"error\":{\"message\":\"slow down\",\"type\":\"t\",\"code\":429}}"), 429, "slow down (t)");
@@ -503,6 +628,13 @@ test_completions_answer(void **state)
 static void
 test_responses_answer(void **state)
 {
+	static const char found[] = EVENT("{\"type\":\"response.output_item.done\",\"output_index\":0,\"item\":{\"type\":\"reasoning\",\"id\":\"rs1\",\"encrypted_content\":\"e1\"}}")
+		EVENT("{\"type\":\"response.reasoning_summary_text.delta\",\"delta\":\"hm\"}")
+		EVENT("{\"type\":\"response.output_item.done\",\"output_index\":1,\"item\":{\"type\":\"reasoning\",\"id\":\"rs2\",\"encrypted_content\":\"e2\"}}")
+		EVENT("{\"type\":\"response.output_item.done\",\"output_index\":2,\"item\":{\"type\":\"web_search_call\",\"id\":\"ws\",\"status\":\"completed\",\"action\":{\"query\":\"q\"}}}")
+		EVENT("{\"type\":\"response.output_text.delta\",\"delta\":\"it\"}")
+		EVENT("{\"type\":\"response.output_text.annotation.added\",\"annotation\":{\"type\":\"url_citation\",\"url\":\"https://a\",\"title\":\"A\"}}")
+		EVENT("{\"type\":\"response.completed\",\"response\":{}}");
 	static const char text[] = EVENT("{\"type\":\"response.created\",\"response\":{\"id\":\"r1\"}}") EVENT("{\"type\":\"response.reasoning_summary_part.added\"}")
 		EVENT("{\"type\":\"response.reasoning_summary_text.delta\",\"delta\":\"one\"}") EVENT("{\"type\":\"response.reasoning_summary_part.added\"}")
 		EVENT("{\"type\":\"response.reasoning_summary_text.delta\",\"delta\":\"two\"}") EVENT("{\"type\":\"response.output_text.delta\",\"delta\":\"\xc3\xa4\"}")
@@ -522,10 +654,15 @@ test_responses_answer(void **state)
 	assert_answer(&provider_responses, EVENT("{\"type\":\"response.output_text.delta\",\"delta\":\"x\"}")
 				  EVENT("{\"type\":\"response.incomplete\",\"response\":{\"incomplete_details\":{\"reason\":\"max_output_tokens\"}}}"), STREAM_LENGTH,
 				  "[{\"text\":\"x\"}]", USAGE(0, 0, 0, 0, 0, 0));
+	assert_answer(&provider_responses, found, STREAM_STOP, "[{\"text\":\"\",\"provider_metadata\":{\"openai\":{\"encrypted_content\":\"e1\",\"item_id\":\"rs1\"}}},"
+				  "{\"text\":\"hm\",\"provider_metadata\":{\"openai\":{\"encrypted_content\":\"e2\",\"item_id\":\"rs2\"}}},"
+				  "{\"tool_call_id\":\"ws\",\"tool_name\":\"web_search\",\"args\":{\"query\":\"q\"},\"provider_executed\":true},"
+				  "{\"tool_call_id\":\"ws\",\"tool_name\":\"web_search\",\"result\":{\"status\":\"completed\"},\"provider_executed\":true},"
+				  "{\"text\":\"it\"},{\"source_id\":\"source_1\",\"url\":\"https://a\",\"title\":\"A\"}]", USAGE(0, 0, 0, 0, 0, 0));
 	assert_truncations(&provider_responses, text, sizeof(text) - 2);
 	assert_truncations(&provider_responses, calls, sizeof(calls) - 2);
-	assert_fails(&provider_responses, EVENT("{\"type\":\"error\",\"code\":\"rate_limit_exceeded\",\"message\":\"slow\"}"), 0, "slow (rate_limit_exceeded)");
-	assert_fails(&provider_responses, EVENT("{\"type\":\"response.failed\",\"response\":{\"error\":{\"code\":\"server_error\",\"message\":\"m\"}}}"), 0, "m (server_error)");
+	assert_fails(&provider_responses, EVENT("{\"type\":\"error\",\"code\":\"rate_limit_exceeded\",\"message\":\"slow\"}"), 429, "slow (rate_limit_exceeded)");
+	assert_fails(&provider_responses, EVENT("{\"type\":\"response.failed\",\"response\":{\"error\":{\"code\":\"server_error\",\"message\":\"m\"}}}"), 500, "m (server_error)");
 	assert_stands(&provider_responses);
 }
 
@@ -782,6 +919,8 @@ main(void)
 		cmocka_unit_test(test_anthropic_request),
 		cmocka_unit_test(test_google_request),
 		cmocka_unit_test(test_search_requests),
+		cmocka_unit_test(test_options),
+		cmocka_unit_test(test_sealed),
 		cmocka_unit_test(test_bedrock_request),
 		cmocka_unit_test(test_completions_answer),
 		cmocka_unit_test(test_responses_answer),

@@ -11,6 +11,8 @@
 # with so many pieces, "badargs" with a call whose arguments are no object, "silent" with nothing between beginning and
 # end; "nobody" has no body at all, "html" is a page.
 #
+# "forgotten" does not know the answer that it is to go on from.
+#
 # "nosummary" in what is read by a request without tools is answered with 400.  Asked for a title, it names the last of
 # the words it read.  Signed requests are refused with 403 unless they are signed by Coder::Model's AWS_KEY.
 #
@@ -223,7 +225,7 @@ sub serve
 	return send_json($client, 403, { message => 'The request signature does not match.' }) if $head =~ /^authorization: AWS4/mi && !signed_well($head, $path, $body);
 	my ($code) = $role eq 'user' ? $content =~ /fail:(\d+)/ : ();
 	($code) = $content =~ /once:(\d+)/ if !$times && $role eq 'user' && !$code;
-	$code //= 400 if !$asked->{tools} && $body =~ /nosummary/;
+	$code //= 400 if !$asked->{tools} && $body =~ /nosummary/ || $content =~ /^forgotten/ && $asked->{previous_response_id};
 	my ($key) = $head =~ /^(?:authorization: Bearer|api-key:|x-api-key:|x-goog-api-key:) ?(.*?)\r$/mi;
 	my $message = 'asked to fail' . ($content =~ /\bleak\b/ ? ": $key is not accepted" : '');
 	return send_json($client, $code, { error => { message => $message, type => 'test' } }, $content =~ /\bafter:(\d+)/ ? "Retry-After: $1\r\n" : '') if $code;
