@@ -37,7 +37,11 @@ result_block(const json_t *part)
 	char *text = provider_result_text(part);
 	json_t *block = json_pack("{s:s, s:O, s:s}", "type", "tool_result", "tool_use_id", json_object_get(part, "tool_call_id"), "content",
 							  text != NULL ? text : "");
+	const char *media;
+	const char *data;
 
+	if (provider_result_picture(part, &media, &data))
+		json_object_set_new(block, "content", json_pack("[{s:s, s:s}, o]", "type", "text", "text", text != NULL ? text : "", file_block(media, data)));
 	free(text);
 	if (json_is_true(json_object_get(part, "is_error")))
 		json_object_set_new(block, "is_error", json_true());

@@ -143,9 +143,12 @@ assistant_message(const json_t *content, const char *provider)
 	return message;
 }
 
+/* pictures: those of results, which only users may show here. */
 static void
-add_results(json_t *messages, const json_t *content)
+add_results(json_t *messages, json_t *pictures, const json_t *content)
 {
+	const char *media;
+	const char *data;
 	size_t i;
 	json_t *part;
 
@@ -160,13 +163,26 @@ add_results(json_t *messages, const json_t *content)
 		json_array_append_new(messages, json_pack("{s:s, s:O, s:s}", "role", "tool", "tool_call_id",
 												  json_object_get(part, "tool_call_id"), "content", text != NULL ? text : ""));
 		free(text);
+		if (provider_result_picture(part, &media, &data))
+			json_array_append_new(pictures, json_pack("{s:s, s:{s:o}}", "type", "image_url", "image_url", "url",
+													  json_sprintf("data:%s;base64,%s", media, data)));
 	}
+}
+
+/* All results come before what a user says. */
+static void
+add_pictures(json_t *messages, json_t *pictures)
+{
+	if (json_array_size(pictures) > 0)
+		json_array_append_new(messages, json_pack("{s:s, s:o}", "role", "user", "content", json_copy(pictures)));
+	json_array_clear(pictures);
 }
 
 static json_t *
 messages_of(const json_t *history, const char *provider)
 {
 	json_t *messages = json_array();
+	json_t *pictures = json_array();
 	size_t i;
 	json_t *m;
 
@@ -177,13 +193,17 @@ messages_of(const json_t *history, const char *provider)
 
 		if (role == NULL)
 			continue;
+		if (strcmp(role, "tool") != 0)
+			add_pictures(messages, pictures);
 		if (strcmp(role, "tool") == 0)
-			add_results(messages, content);
+			add_results(messages, pictures, content);
 		else if (strcmp(role, "assistant") == 0)
 			json_array_append_new(messages, assistant_message(content, provider));
 		else
 			json_array_append_new(messages, user_message(role, content));
 	}
+	add_pictures(messages, pictures);
+	json_decref(pictures);
 	return messages;
 }
 

@@ -34,6 +34,14 @@ result_part(const json_t *part)
 	const char *key = json_is_true(json_object_get(part, "is_error")) ? "error" : "output";
 	json_t *response = json_is_object(result) ? json_incref(result) : json_pack("{s:O?}", key, result);
 
+	if (json_is_true(json_object_get(part, "is_media")))
+	{
+		char *text = provider_result_text(part);
+
+		json_decref(response);
+		response = json_pack("{s:s}", key, text != NULL ? text : "");
+		free(text);
+	}
 	return json_pack("{s:{s:O, s:o}}", "functionResponse", "name", json_object_get(part, "tool_name"), "response", response);
 }
 
@@ -89,6 +97,8 @@ add_content(json_t *contents, const char *role, const json_t *content)
 	json_t *last = json_array_get(contents, json_array_size(contents) - 1);
 	const char *last_role = json_string_value(json_object_get(last, "role"));
 	json_t *parts = last_role != NULL && strcmp(last_role, role) == 0 ? json_object_get(last, "parts") : NULL;
+	const char *media;
+	const char *data;
 	size_t i;
 	json_t *part;
 
@@ -104,6 +114,9 @@ add_content(json_t *contents, const char *role, const json_t *content)
 			json_array_append_new(contents, json_pack("{s:s, s:o}", "role", role, "parts", parts));
 		}
 		json_array_append_new(parts, made);
+		/* A picture stands behind the result that it is of. */
+		if (provider_result_picture(part, &media, &data))
+			json_array_append_new(parts, json_pack("{s:{s:s, s:s}}", "inlineData", "mimeType", media, "data", data));
 	}
 }
 

@@ -138,9 +138,18 @@ char *
 provider_result_text(const json_t *part)
 {
 	const json_t *result = json_object_get(part, "result");
+	const char *words = json_string_value(json_object_get(result, "text"));
+	const char *media = json_string_value(json_object_get(result, "mime_type"));
+	char *text = NULL;
 
 	if (json_is_string(result))
 		return strdup(json_string_value(result));
+	if (json_is_true(json_object_get(part, "is_media")) && media != NULL)
+	{
+		bool any = words != NULL && *words != '\0';
+
+		return asprintf(&text, "%s%s[%s]", any ? words : "", any ? "\n" : "", media) >= 0 ? text : NULL;
+	}
 	return json_dumps(result != NULL ? result : json_null(), JSON_COMPACT | JSON_ENCODE_ANY);
 }
 
@@ -213,6 +222,22 @@ provider_reference_text(const json_t *part)
 	return json_sprintf("[file-reference] %s:%lld-%lld\n```\n%s\n```", name != NULL ? name : "",
 						(long long) json_integer_value(json_object_get(part, "start_line")),
 						(long long) json_integer_value(json_object_get(part, "end_line")), content != NULL ? content : "");
+}
+
+bool
+provider_result_picture(const json_t *part, const char **media_type, const char **data)
+{
+	static const char *const types[] = {"image/png", "image/jpeg", "image/gif", "image/webp"};
+	const json_t *result = json_object_get(part, "result");
+
+	*media_type = json_string_value(json_object_get(result, "mime_type"));
+	*data = json_string_value(json_object_get(result, "data"));
+	if (!json_is_true(json_object_get(part, "is_media")) || *media_type == NULL || *data == NULL)
+		return false;
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+		if (strcmp(*media_type, types[i]) == 0)
+			return true;
+	return false;
 }
 
 bool

@@ -71,6 +71,9 @@ char *provider_text_of(const json_t *content);
 /* The result of a tool-result part as the text that a model reads; malloc'ed. */
 char *provider_result_text(const json_t *part);
 
+/* Is the result of a tool a picture that models read?  Then its type and its base64; the text only names it. */
+bool provider_result_picture(const json_t *part, const char **media_type, const char **data);
+
 /* What a file-reference part says, as text; a new string. */
 json_t *provider_reference_text(const json_t *part);
 /* "image/png" and the data of a file part that a model can see; false: it is none. */

@@ -81,7 +81,12 @@ result_item(const json_t *part)
 	char *text = provider_result_text(part);
 	json_t *item = json_pack("{s:s, s:O, s:s}", "type", "function_call_output", "call_id", json_object_get(part, "tool_call_id"), "output",
 							 text != NULL ? text : "");
+	const char *media;
+	const char *data;
 
+	if (provider_result_picture(part, &media, &data))
+		json_object_set_new(item, "output", json_pack("[{s:s, s:s}, {s:s, s:o}]", "type", "input_text", "text", text != NULL ? text : "", "type",
+													  "input_image", "image_url", json_sprintf("data:%s;base64,%s", media, data)));
 	free(text);
 	return item;
 }

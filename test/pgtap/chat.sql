@@ -249,7 +249,8 @@ SELECT is(go('x', 'eve', 'GET', '/cost/me/summary?start_date=yesterday'), '400 I
 -- a change of configuration is told in its transaction: each table has its trigger
 SELECT set_eq($$SELECT tgrelid::regclass::text || ' ' || convert_from(tgargs, 'UTF8')::text FROM
 	(SELECT tgrelid, substr(tgargs, 1, length(tgargs) - 1) AS tgargs FROM pg_trigger WHERE tgfoid = 'coder.chat_config_changed'::regproc) t$$,
-	ARRAY['coder.chat_providers providers', 'coder.chat_model_configs model_config', 'coder.chat_model_configs providers', 'coder.user_configs user_prompt', 'coder.user_configs user_prompts'],
+	ARRAY['coder.chat_providers providers', 'coder.chat_model_configs model_config', 'coder.chat_model_configs providers', 'coder.user_configs user_prompt', 'coder.user_configs user_prompts',
+		'coder.mcp_server_configs mcp_server', 'coder.mcp_server_configs mcp_servers'],
 	'whatever turns are configured by tells of its changes');
 -- and who takes chats afterwards hears of it with them
 SELECT set_config('t.since', coder.chat_take('00000000-0000-4000-8000-00000000000a', 0, '')->>'next', true);

@@ -58,6 +58,7 @@ typedef struct Asked
 	bool ok;
 } Asked;
 
+static const char *the_history = history;
 static const char *the_key = "key";
 static const char *the_region;
 
@@ -65,7 +66,7 @@ static Asked
 ask_with(const char *provider, const char *model, const char *base, const char *options, const char *choice)
 {
 	Asked asked = {0};
-	json_t *h = json(history);
+	json_t *h = json(the_history);
 	json_t *t = json(tools);
 	json_t *o = json(options);
 	ProviderAsk wanted = {.provider = provider, .model = model, .base_url = base, .api_key = the_key, .options = o, .history = h,
@@ -908,6 +909,38 @@ test_error_texts(void **state)
 	free(text);
 }
 
+/* A picture that a tool gave is shown as one, and its base64 is no text. */
+static void
+assert_picture(const char *provider, const char *model, const char *shown)
+{
+	Asked asked = ask_with(provider, model, "http://h/v1", "{}", NULL);
+	char *body = json_dumps(asked.body, JSON_COMPACT | JSON_SORT_KEYS);
+
+	if (strstr(body, shown) == NULL)
+		fail_msg("%s: %s", provider, body);
+	assert_ptr_equal(strstr(body, "cGlj"), strstr(strstr(body, shown), "cGlj"));
+	assert_non_null(strstr(body, "a cat\\n[image/png]"));
+	free(body);
+	asked_free(&asked);
+}
+
+static void
+test_pictures(void **state)
+{
+	(void) state;
+	the_history = "[{\"role\":\"assistant\",\"content\":[{\"type\":\"tool-call\",\"tool_call_id\":\"c1\",\"tool_name\":\"see\",\"args\":{}},"
+				  "{\"type\":\"tool-call\",\"tool_call_id\":\"c2\",\"tool_name\":\"see\",\"args\":{}}]},"
+				  "{\"role\":\"tool\",\"content\":[{\"type\":\"tool-result\",\"tool_call_id\":\"c1\",\"tool_name\":\"see\",\"is_media\":true,"
+				  "\"result\":{\"data\":\"cGlj\",\"mime_type\":\"image/png\",\"text\":\"a cat\"}}]},"
+				  "{\"role\":\"tool\",\"content\":[{\"type\":\"tool-result\",\"tool_call_id\":\"c2\",\"tool_name\":\"see\",\"result\":1}]}]";
+	assert_picture("anthropic", "claude", "{\"source\":{\"data\":\"cGlj\",\"media_type\":\"image/png\",\"type\":\"base64\"},\"type\":\"image\"}");
+	assert_picture("openai", "gpt-5", "{\"image_url\":\"data:image/png;base64,cGlj\",\"type\":\"input_image\"}");
+	assert_picture("google", "gemini", "{\"inlineData\":{\"data\":\"cGlj\",\"mimeType\":\"image/png\"}}");
+	/* Behind both results. */
+	assert_picture("openai-compat", "m", "\"tool_call_id\":\"c2\"},{\"content\":[{\"image_url\":{\"url\":\"data:image/png;base64,cGlj\"},\"type\":\"image_url\"}],\"role\":\"user\"}");
+	the_history = history;
+}
+
 int
 main(void)
 {
@@ -930,6 +963,7 @@ main(void)
 		cmocka_unit_test(test_bedrock_answer),
 		cmocka_unit_test(test_stream_limits),
 		cmocka_unit_test(test_error_texts),
+		cmocka_unit_test(test_pictures),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
