@@ -6,11 +6,15 @@
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "portability/instr_time.h"
 #include "utils/builtins.h"
 
 #include "coder.h"
 #include "compat.h"
 #include "error.h"
+#include "stat.h"
+
+#define TIME_EVERY 128 /* decisions: the clock costs as much as one */
 
 PG_FUNCTION_INFO_V1(coder_can);
 PG_FUNCTION_INFO_V1(coder_can_any);
@@ -41,6 +45,33 @@ coder_object_of_args(FunctionCallInfo fcinfo, int first, RbacObject *object)
 }
 
 static bool
+decide_timed(const RbacSubject *subject, int action, const RbacObject *object, const char **why)
+{
+	instr_time began;
+	instr_time took;
+	bool allowed;
+
+	INSTR_TIME_SET_CURRENT(began);
+	allowed = rbac_decide(subject, action, object, why);
+	INSTR_TIME_SET_CURRENT(took);
+	INSTR_TIME_SUBTRACT(took, began);
+	coder_stat_time(allowed ? "authorize allowed" : "authorize denied", INSTR_TIME_GET_DOUBLE(took), 1, false);
+	return allowed;
+}
+
+/* rbac_decide, counted. */
+static bool
+decide(const RbacSubject *subject, int action, const RbacObject *object, const char **why)
+{
+	static unsigned n;
+	bool allowed = n++ % TIME_EVERY == 0 ? decide_timed(subject, action, object, why)
+										 : rbac_decide(subject, action, object, why);
+
+	coder_stat_add(allowed ? STAT_ALLOWED : STAT_DENIED);
+	return allowed;
+}
+
+static bool
 can_by_args(FunctionCallInfo fcinfo, const char **why)
 {
 	const CoderSubject *subject = coder_subject();
@@ -51,7 +82,7 @@ can_by_args(FunctionCallInfo fcinfo, const char **why)
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || subject == NULL)
 		return false;
 	action = coder_object_of_args(fcinfo, 0, &object);
-	return rbac_decide(&subject->rbac, action, &object, why);
+	return decide(&subject->rbac, action, &object, why);
 }
 
 /*

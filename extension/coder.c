@@ -15,6 +15,7 @@
 #include "change.h"
 #include "coder.h"
 #include "compat.h"
+#include "stat.h"
 
 PG_MODULE_MAGIC;
 
@@ -42,6 +43,7 @@ on_shmem_request(void)
 		prev_shmem_request_hook();
 	coder_event_shmem_request();
 	coder_change_shmem_request();
+	coder_stat_shmem_request();
 }
 
 static void
@@ -51,6 +53,7 @@ on_shmem_startup(void)
 		prev_shmem_startup_hook();
 	coder_event_shmem_startup();
 	coder_change_shmem_startup();
+	coder_stat_shmem_startup();
 }
 
 void

@@ -37,6 +37,7 @@
 #include "json.h"
 #include "packed.h"
 #include "request.h"
+#include "stat.h"
 
 #define ANSWER_HEADER 8 /* u16 status, u16 zero, u32 size of the header block */
 #define MAX_PARAMS 16
@@ -686,6 +687,7 @@ serve(Route *route, CoderRequest *request, const char *token, int token_len, Cod
 	Datum answer = (Datum) 0;
 
 	depth++;
+	coder_stat_flush_sometimes();
 	coder_audit_begin();
 	PG_TRY();
 	{

@@ -11,6 +11,7 @@
 #include "change.h"
 #include "compat.h"
 #include "keep.h"
+#include "stat.h"
 
 /* Some 3,000 workspaces of 5 kB.  When it is full all of it goes; what is very long is not kept. */
 #define MAX_BYTES (16 * 1024 * 1024)
@@ -71,6 +72,10 @@ keep_find(const KeepKey *key, TimestampTz now)
 
 	if (kept == NULL || now < kept->from || now > kept->until ||
 		!change_none(kept->slots, kept->nslots, kept->horizon))
+	{
+		coder_stat_add(STAT_ANSWER_MISS);
 		return NULL;
+	}
+	coder_stat_add(STAT_ANSWER_HIT);
 	return kept;
 }

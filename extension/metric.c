@@ -28,6 +28,7 @@ typedef struct Family
 	const char *name;
 	MetricBounds bounds;		/* of a histogram */
 	bool		histogram;
+	bool		counted;		/* its rows have a sum and the counts of buckets instead of observations */
 	StringInfoData out;
 	StringInfoData labels;		/* of the row, without braces */
 	FmgrInfo   *outputs;		/* of the columns; looked up once */
@@ -69,7 +70,7 @@ static void
 take_labels(Family *family, HeapTuple row, TupleDesc desc)
 {
 	resetStringInfo(&family->labels);
-	for (int i = 1; i < desc->natts; i++)
+	for (int i = 1; i < desc->natts - family->counted; i++)
 	{
 		bool		isnull;
 		Datum		value = SPI_getbinval(row, desc, i, &isnull);
@@ -100,6 +101,27 @@ append_histogram(Family *family, ArrayType *values)
 	metric_histogram(&family->out, family->name, family->labels.data, family->labels.len, &histogram, &family->bounds);
 }
 
+/* The same of counts, which are of each bucket alone; what is over the last border is one more. */
+static void
+append_counts(Family *family, ArrayType *counts, double sum)
+{
+	MetricHistogram histogram = {.sum = sum};
+	Datum	   *datums;
+	bool	   *nulls;
+	int			n;
+
+	deconstruct_array(counts, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &datums, &nulls, &n);
+	if (n != family->bounds.n + 1)
+		ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+						errmsg("a row of \"%s\" has %d buckets instead of %d", family->name, n, family->bounds.n + 1)));
+	for (int i = 0; i < n; i++)
+	{
+		histogram.counts[i] = nulls[i] ? 0 : DatumGetInt64(datums[i]);
+		histogram.total += histogram.counts[i];
+	}
+	metric_histogram(&family->out, family->name, family->labels.data, family->labels.len, &histogram, &family->bounds);
+}
+
 static void
 append_row(Family *family, HeapTuple row, TupleDesc desc)
 {
@@ -111,6 +133,13 @@ append_row(Family *family, HeapTuple row, TupleDesc desc)
 	if (family->out.len > MAX_BYTES)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("the metric \"%s\" is too long", family->name)));
 	take_labels(family, row, desc);
+	if (family->counted)
+	{
+		double		sum = DatumGetFloat8(SPI_getbinval(row, desc, desc->natts - 1, &isnull));
+
+		append_counts(family, DatumGetArrayTypeP(value), isnull ? 0 : sum);
+		return;
+	}
 	if (family->histogram)
 	{
 		append_histogram(family, DatumGetArrayTypeP(value));
@@ -122,6 +151,18 @@ append_row(Family *family, HeapTuple row, TupleDesc desc)
 	else
 		appendStringInfoString(&family->out, OutputFunctionCall(&family->outputs[desc->natts - 1], value));
 	appendStringInfoChar(&family->out, '\n');
+}
+
+/* The last column: what was observed, or counts, with their sum before them. */
+static void
+check_histogram(Family *family, TupleDesc desc)
+{
+	Oid			type = SPI_gettypeid(desc, desc->natts);
+
+	family->counted = type == INT8ARRAYOID && desc->natts > 1 && SPI_gettypeid(desc, desc->natts - 1) == FLOAT8OID;
+	if (type != FLOAT8ARRAYOID && !family->counted)
+		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+						errmsg("the last column of the histogram \"%s\" is neither float8[] nor bigint[] after a sum", family->name)));
 }
 
 static void
@@ -140,9 +181,8 @@ append_rows(Family *family, const char *query, Datum at)
 		SPI_cursor_fetch(portal, true, ROWS_AT_ONCE);
 		if (SPI_processed == 0)
 			break;
-		if (family->histogram && SPI_gettypeid(SPI_tuptable->tupdesc, SPI_tuptable->tupdesc->natts) != FLOAT8ARRAYOID)
-			ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-							errmsg("the last column of the histogram \"%s\" is not float8[]", family->name)));
+		if (family->histogram)
+			check_histogram(family, SPI_tuptable->tupdesc);
 		if (family->outputs == NULL)
 			look_up_outputs(family, SPI_tuptable->tupdesc);
 		before = MemoryContextSwitchTo(per_batch);

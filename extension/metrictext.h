@@ -11,7 +11,7 @@
 /* What is longer than this of a label's value is cut off, between two characters. */
 #define METRIC_MAX_LABEL 512
 
-#define METRIC_MAX_BOUNDS 16
+#define METRIC_MAX_BOUNDS 24
 
 /* A histogram's observations so far; negative ones and NaN are none. */
 typedef struct MetricHistogram

@@ -59,6 +59,7 @@
 #include "error.h"
 #include "json.h"
 #include "load.h"
+#include "stat.h"
 
 #define CACHE_MAX 10000
 #define USER_SLOTS 4096
@@ -97,14 +98,17 @@ PG_FUNCTION_INFO_V1(coder_subject_cached);
 static void
 on_relcache_invalidate(Datum arg, Oid relid)
 {
-	if (relid == InvalidOid || relid == epoch_relid)
-		all_changed = ++clock_now;
+	if (relid != InvalidOid && relid != epoch_relid)
+		return;
+	all_changed = ++clock_now;
+	coder_stat_add(STAT_INVALIDATION);
 }
 
 /* The same; 0 is every hash. */
 static void
 on_user_invalidate(Datum arg, int cacheid, uint32 hash)
 {
+	coder_stat_add(STAT_INVALIDATION);
 	if (hash == 0)
 		all_changed = ++clock_now;
 	else
@@ -558,10 +562,12 @@ coder_subject_of_token(const char *token, int len, const char *remote)
 	if (entry != NULL && entry_holds(entry) &&
 		Min(entry->subject->expires_at, entry->subject->upstream_expires) > GetCurrentTimestamp())
 	{
+		coder_stat_add(STAT_SUBJECT_HIT);
 		note_use(entry->subject, remote);
 		return entry->subject;
 	}
 
+	coder_stat_add(STAT_SUBJECT_MISS);
 	check_key_shape(token, len);
 	memcpy(id, token, CODER_KEY_ID_LEN);
 	id[CODER_KEY_ID_LEN] = '\0';
@@ -677,7 +683,11 @@ coder_user_subject(const pg_uuid_t *user_id)
 	memcpy(key, user_id->data, UUID_LEN);
 	entry = hash_search(cache, key, HASH_FIND, NULL);
 	if (entry != NULL && entry_holds(entry))
+	{
+		coder_stat_add(STAT_SUBJECT_HIT);
 		return entry->subject;
+	}
+	coder_stat_add(STAT_SUBJECT_MISS);
 	before = clock_now;
 	subject = load_subject_of_user(user_id, CurrentMemoryContext);
 	if (subject != NULL)

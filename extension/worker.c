@@ -33,6 +33,7 @@
 
 #include "coder.h"
 #include "compat.h"
+#include "stat.h"
 
 #define ROUND_MS 1000
 #define LOCK_KEY 0x636f64657274696bLL /* "codertik" */
@@ -105,11 +106,12 @@ call_if_exists(const char *function)
 	SPI_finish();
 }
 
-/* One transaction; its failure is logged. */
-static void
+/* One transaction; its failure is logged.  False: it failed. */
+static bool
 run_job(void (*job)(const char *), const char *arg)
 {
 	MemoryContext context = CurrentMemoryContext;
+	volatile bool failed = false;
 
 	SetCurrentStatementStartTimestamp();
 	PG_TRY();
@@ -123,6 +125,7 @@ run_job(void (*job)(const char *), const char *arg)
 	}
 	PG_CATCH();
 	{
+		failed = true;
 		HOLD_INTERRUPTS();
 		EmitErrorReport();
 		AbortCurrentTransaction();
@@ -133,6 +136,18 @@ run_job(void (*job)(const char *), const char *arg)
 	MemoryContextSwitchTo(context);
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
+	return !failed;
+}
+
+/* The same, with its time noted. */
+static void
+run_timed(const char *name, const char *function)
+{
+	TimestampTz began = GetCurrentTimestamp();
+	bool done = run_job(call_if_exists, function);
+	double seconds = (double) (GetCurrentTimestamp() - began) / USECS_PER_SEC;
+
+	coder_stat_time(name, Max(seconds, 0), 0, !done);
 }
 
 /* Whether the extension exists; takes the lock of the only worker. */
@@ -177,8 +192,8 @@ coder_worker_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 		run_job(check_extension, "");
-		run_job(call_if_exists, "coder.tick");
-		run_job(call_if_exists, "coder.events_purge");
+		run_timed("round", "coder.tick");
+		run_timed("events", "coder.events_purge");
 	}
 }
 

@@ -252,6 +252,7 @@ GRANT SELECT ON coder.rows_users, coder.rows_members, coder.rows_keys, coder.row
 	coder.jobs_live, coder.resources_live, coder.workspaces_live, coder.agents_live, coder.builds_live,
 	coder.workspace_latest_builds, coder.workspace_build_with_user, coder.workspaces_expanded, coder.template_with_names,
 	coder.template_version_with_user TO coder_user;
+GRANT SELECT ON coder.stat_tick, coder.stat_cache TO coder_auditor;
 
 -- ---- functions ----
 
@@ -276,6 +277,7 @@ BEGIN
 END
 $$;
 
+GRANT EXECUTE ON FUNCTION coder.stat_timers(), coder.stat_counters() TO coder_auditor;
 GRANT EXECUTE ON FUNCTION
 	coder.row_all(text, text), coder.row_own(text, text), coder.row_orgs(text, text), coder.row_owned(text, text),
 	coder.row_listed(text, text), coder.row_subject(), coder.row_own_workspaces(), coder.row_workspaces(), coder.row_builds(),

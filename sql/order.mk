@@ -33,6 +33,7 @@ SQL_SCHEMA = \
 
 SQL_API = \
 	api/base.sql \
+	api/stat.sql \
 	api/fetch.sql \
 	api/seal.sql \
 	api/cryptokey.sql \
@@ -85,6 +86,7 @@ SQL_API = \
 	api/app.sql \
 	api/usage.sql \
 	api/metric.sql \
+	api/purge.sql \
 	api/chatconfig.sql \
 	api/chatprovider.sql \
 	api/chatlimit.sql \

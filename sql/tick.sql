@@ -181,50 +181,6 @@ $$;
 COMMENT ON FUNCTION coder.tick_agents(timestamptz) IS
 	'Tells the watchers of agents that fell silent or took too long to connect; how many.';
 
-CREATE OR REPLACE FUNCTION coder.tick_purge(at timestamptz) RETURNS integer
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	v_logs bigint := coder.setting_seconds('workspace_agent_logs_retention', 604800);
-	v_keys bigint := coder.setting_seconds('api_keys_retention', 604800);
-	v_connections bigint := coder.setting_seconds('connection_logs_retention', 0);
-	v_done integer := 0;
-	v_rows integer;
-BEGIN
-	IF v_logs > 0 THEN
-		DELETE FROM coder.workspace_agent_logs l
-		 USING coder.workspace_agents a, coder.workspace_resources r, coder.workspace_builds b, coder.workspaces w
-		 WHERE a.id = l.agent_id AND r.id = a.resource_id AND b.job_id = r.job_id AND w.id = b.workspace_id
-		   AND w.latest_build_id <> b.id
-		   AND coalesce(a.last_connected_at, a.created_at) < at - v_logs * interval '1 second';
-		GET DIAGNOSTICS v_rows = ROW_COUNT;
-		v_done := v_done + v_rows;
-	END IF;
-	v_done := v_done + coder.audit_purge() + coder.chat_purge(at) + coder.boundary_purge(at);
-	IF v_keys > 0 THEN
-		PERFORM coder.audit_as('purge', false);
-		DELETE FROM coder.api_keys k WHERE k.id IN
-			(SELECT x.id FROM coder.api_keys x WHERE x.expires_at < at - v_keys * interval '1 second' LIMIT 10000);
-		GET DIAGNOSTICS v_rows = ROW_COUNT;
-		PERFORM coder.audit_as(NULL);
-		v_done := v_done + v_rows;
-	END IF;
-	IF v_connections > 0 THEN
-		DELETE FROM coder.connection_logs c WHERE c.id IN
-			(SELECT x.id FROM coder.connection_logs x WHERE x.connect_time < at - v_connections * interval '1 second' LIMIT 10000);
-		GET DIAGNOSTICS v_rows = ROW_COUNT;
-		v_done := v_done + v_rows;
-	END IF;
-	DELETE FROM coder.workspace_app_audit_sessions s WHERE s.started_at < at - interval '1 day';
-	DELETE FROM coder.workspace_agent_stats s WHERE s.created_at < at - interval '180 days';
-	GET DIAGNOSTICS v_rows = ROW_COUNT;
-	DELETE FROM coder.provisioner_daemons d
-	 WHERE coalesce(d.last_seen_at, d.created_at) < at - interval '7 days';
-	RETURN v_done + v_rows;
-END
-$$;
-COMMENT ON FUNCTION coder.tick_purge(timestamptz) IS
-	'Deletes rows that are older than their retention; how many.';
-
 CREATE OR REPLACE FUNCTION coder.tick_due(what text, period interval, at timestamptz) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -240,28 +196,45 @@ CREATE OR REPLACE FUNCTION coder.tick(at timestamptz) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	v_began CONSTANT timestamptz := clock_timestamp();
+	v_step timestamptz;
 	v_done integer := 0;
 BEGIN
 	-- One at a time; who comes second has nothing to do.
 	IF NOT coder.try_lock('coder.tick') THEN
 		RETURN 0;
 	END IF;
-	v_done := coder.tick_workspaces(at) + coder.tick_agents(at) + coder.put_back_jobs(at) + coder.reap_jobs(at)
-		+ coder.chat_recover(at) + coder.tick_boundary(at);
+	v_step := clock_timestamp();
+	v_done := v_done + coder.stat_took('autobuild', v_step, coder.tick_workspaces(at));
+	v_step := clock_timestamp();
+	v_done := v_done + coder.stat_took('agents', v_step, coder.tick_agents(at));
+	v_step := clock_timestamp();
+	v_done := v_done + coder.stat_took('put_back_jobs', v_step, coder.put_back_jobs(at));
+	v_step := clock_timestamp();
+	v_done := v_done + coder.stat_took('reap_jobs', v_step, coder.reap_jobs(at));
+	v_step := clock_timestamp();
+	v_done := v_done + coder.stat_took('chats', v_step, coder.chat_recover(at));
+	v_step := clock_timestamp();
+	v_done := v_done + coder.stat_took('boundary', v_step, coder.tick_boundary(at));
 	IF coder.tick_due('purge', interval '10 minutes', at) THEN
-		v_done := v_done + coder.tick_purge(at);
+		v_step := clock_timestamp();
+		v_done := v_done + coder.stat_took('purge', v_step, coder.tick_purge(at));
 	END IF;
 	IF coder.tick_due('users', interval '15 minutes', at) THEN
-		v_done := v_done + coder.tick_users(at);
+		v_step := clock_timestamp();
+		v_done := v_done + coder.stat_took('users', v_step, coder.tick_users(at));
 	END IF;
 	IF coder.tick_due('crypto_keys', interval '10 minutes', at) THEN
-		v_done := v_done + coder.crypto_keys_rotate(at);
+		v_step := clock_timestamp();
+		v_done := v_done + coder.stat_took('crypto_keys', v_step, coder.crypto_keys_rotate(at));
 	END IF;
 	IF coder.tick_due('usage', interval '5 minutes', at) THEN
-		v_done := v_done + coder.rollup_usage(at);
+		v_step := clock_timestamp();
+		v_done := v_done + coder.stat_took('usage', v_step, coder.rollup_usage(at));
 	END IF;
 	IF coder.tick_due('template_build_times', interval '1 hour', at) THEN
+		v_step := clock_timestamp();
 		PERFORM coder.refresh_template_build_times();
+		PERFORM coder.stat_took('template_build_times', v_step);
 	END IF;
 	IF coder.tick_due('tick', interval '15 seconds', at) THEN
 		UPDATE coder.tick_state s SET seconds = extract(epoch FROM clock_timestamp() - v_began) WHERE s.name = 'tick';

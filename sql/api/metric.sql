@@ -88,10 +88,48 @@ END
 $$;
 COMMENT ON FUNCTION coder.metrics_database(timestamptz) IS 'Families of metrics of PostgreSQL and of what runs in it.';
 
+CREATE OR REPLACE FUNCTION coder.metrics_work(at timestamptz DEFAULT statement_timestamp()) RETURNS SETOF text
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_usual CONSTANT float8[] := '{0.005,0.01,0.025,0.05,0.1,0.25,0.5,1,2.5,5,10}';
+	v_purge CONSTANT float8[] := '{1,5,10,30,60,300,600}';
+	v_decision CONSTANT float8[] := '{0.0005,0.001,0.002,0.003,0.005,0.01,0.02,0.035,0.05,0.075,0.1,0.25,0.75,1}';
+BEGIN
+	RETURN NEXT coder.metric('coderd_lifecycle_autobuild_execution_duration_seconds', 'histogram', 'How long it took to start and stop what was due, each second.',
+		format('SELECT t.seconds, coder.stat_rebucket(t.bounds, t.buckets, %L) FROM coder.stat_timers() t WHERE t.name = ''autobuild''', v_usual), at, v_usual);
+	RETURN NEXT coder.metric('coderd_dbpurge_iteration_duration_seconds', 'histogram', 'How long batches of the purge took.',
+		format('SELECT ''true'' AS success, t.seconds, coder.stat_rebucket(t.bounds, t.buckets, %L) FROM coder.stat_timers() t WHERE t.name = ''purge''', v_purge), at, v_purge);
+	RETURN NEXT coder.metric('coderd_dbpurge_records_purged_total', 'counter', 'Rows that were deleted for their age.',
+		'SELECT substr(t.name, 7) AS record_type, t.items FROM coder.stat_timers() t WHERE starts_with(t.name, ''purge '')', at);
+	RETURN NEXT coder.metric('coderd_authz_authorize_duration_seconds', 'histogram', 'Decisions about rights; one of 128 is timed and counted here.',
+		format('SELECT CASE t.name WHEN ''authorize allowed'' THEN ''true'' ELSE ''false'' END AS allowed, t.seconds, coder.stat_rebucket(t.bounds, t.buckets, %L)
+			FROM coder.stat_timers() t WHERE t.name IN (''authorize allowed'', ''authorize denied'')', v_decision), at, v_decision);
+	RETURN NEXT coder.metric('coderd_authz_prepare_authorize_duration_seconds', 'histogram', 'Rules of lists that were made; one of 16 is timed and counted here.',
+		format('SELECT t.seconds, coder.stat_rebucket(t.bounds, t.buckets, %L) FROM coder.stat_timers() t WHERE t.name = ''authorize prepare''', v_decision), at, v_decision);
+	RETURN NEXT coder.metric('coder_authz_decisions_total', 'counter', 'Decisions about rights.',
+		'SELECT CASE c.name WHEN ''allowed'' THEN ''true'' ELSE ''false'' END AS allowed, c.count FROM coder.stat_counters() c WHERE c.name IN (''allowed'', ''denied'')', at);
+	RETURN NEXT coder.metric('coder_cache_lookups_total', 'counter', 'Lookups in what backends keep: subjects by token, answers of lists.',
+		'SELECT split_part(c.name, ''_'', 1) AS cache, split_part(c.name, ''_'', 2) AS result, c.count FROM coder.stat_counters() c WHERE c.name ~ ''_(hit|miss)$''', at);
+	RETURN NEXT coder.metric('coder_cache_invalidations_total', 'counter', 'Messages to backends that rights changed.',
+		'SELECT c.count FROM coder.stat_counters() c WHERE c.name = ''invalidation''', at);
+	RETURN NEXT coder.metric('coder_requests_handled_total', 'counter', 'Requests that backends answered.',
+		'SELECT c.count FROM coder.stat_counters() c WHERE c.name = ''request''', at);
+	RETURN NEXT coder.metric('coder_tick_steps_total', 'counter', 'Rounds of the background worker and their steps, by how they ended.',
+		'SELECT t.name AS step, x.result, x.n FROM coder.stat_timers() t, LATERAL (VALUES (''done'', t.runs - t.failed), (''failed'', t.failed)) x(result, n)
+		  WHERE t.name !~ ''^(authorize|purge) ''', at);
+	RETURN NEXT coder.metric('coder_tick_step_seconds_total', 'counter', 'Time that they took.',
+		'SELECT t.name AS step, t.seconds FROM coder.stat_timers() t WHERE t.name !~ ''^(authorize|purge) ''', at);
+	RETURN NEXT coder.metric('coder_tick_round_seconds', 'gauge', 'How long the last round of the background worker took.',
+		'SELECT t.last FROM coder.stat_timers() t WHERE t.name = ''round''', at);
+END
+$$;
+COMMENT ON FUNCTION coder.metrics_work(timestamptz) IS 'Families of metrics of what backends and the background worker count since the server started.';
+
 CREATE OR REPLACE FUNCTION coder.metrics_parts(at timestamptz) RETURNS SETOF text
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	RETURN QUERY SELECT coder.metrics_people(at);
+	RETURN QUERY SELECT coder.metrics_work(at);
 	RETURN QUERY SELECT coder.metrics_database(at);
 END
 $$;

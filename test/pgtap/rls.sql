@@ -296,7 +296,7 @@ SELECT set_eq($$SELECT DISTINCT p.proname::text FROM pg_proc p WHERE p.pronamesp
 		'start_workspace', 'stop_workspace', 'subject_id', 'subject_token_id', 'ts', 'version', 'who_can', 'whoami', 'workspace_status'],
 	'people call these functions, and no others');
 SELECT set_eq($$SELECT DISTINCT p.proname::text FROM pg_proc p WHERE p.pronamespace = 'coder'::regnamespace AND has_function_privilege('coder_admin', p.oid, 'EXECUTE')
-	AND NOT has_function_privilege('coder_user', p.oid, 'EXECUTE')$$, ARRAY['become', 'explain_access', 'explain_access_to', 'health'], 'administrators these, too');
+	AND NOT has_function_privilege('coder_user', p.oid, 'EXECUTE')$$, ARRAY['become', 'explain_access', 'explain_access_to', 'health', 'stat_counters', 'stat_timers'], 'administrators these, too');
 CREATE TEMP TABLE triggered (id uuid);
 SELECT throws_ok($$CREATE TRIGGER t BEFORE UPDATE ON triggered FOR EACH ROW EXECUTE FUNCTION coder.user_changed()$$, '42501', NULL,
 	'functions of triggers serve no other table');
