@@ -68,6 +68,7 @@ _PG_init(void)
 	coder_session_init();
 	coder_guard_init();
 	coder_event_init();
+	coder_chat_init();
 	coder_audit_init();
 	coder_change_init();
 	coder_worker_init();

@@ -108,8 +108,12 @@ extern void coder_seal_init(void);
 
 /* event.c */
 extern void coder_event_init(void);
+extern void coder_event_note(void); /* this transaction has written into coder.events */
 extern void coder_event_shmem_request(void);
 extern void coder_event_shmem_startup(void);
+
+/* chat.c */
+extern void coder_chat_init(void);
 
 /* worker.c */
 extern void coder_worker_init(void);
@@ -157,6 +161,7 @@ typedef struct CoderRequest
  */
 typedef int (*CoderFastHandler)(const CoderRequest *request, StringInfo body);
 extern int coder_user_get_fast(const CoderRequest *request, StringInfo body);
+extern int coder_chat_create_fast(const CoderRequest *request, StringInfo body);
 extern int coder_workspace_list_fast(const CoderRequest *request, StringInfo body);
 
 #endif

@@ -94,6 +94,12 @@ coder_event_init(void)
 	RegisterXactCallback(on_xact_end, NULL);
 }
 
+void
+coder_event_note(void)
+{
+	emitted = true;
+}
+
 static const Oid emit_args[] = {TEXTOID, TEXTOID};
 
 static CoderPlan emit_plan = {

@@ -74,7 +74,9 @@ static const struct
 {
 	const char *function;
 	CoderFastHandler handler;
-} fast_handlers[] = {{"user_get", coder_user_get_fast}, {"workspace_list", coder_workspace_list_fast}};
+} fast_handlers[] = {{"user_get", coder_user_get_fast},
+					 {"workspace_list", coder_workspace_list_fast},
+					 {"chat_create", coder_chat_create_fast}};
 
 static HTAB *routes;
 static MemoryContext routes_context;

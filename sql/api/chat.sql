@@ -97,20 +97,7 @@ $$;
 
 -- Chat, without files and diff status
 CREATE OR REPLACE FUNCTION coder.chat_json(c coder.chats, unread bool DEFAULT false)
-RETURNS jsonb LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	RETURN jsonb_strip_nulls(jsonb_build_object('id', c.id, 'organization_id', c.organization_id, 'owner_id', c.owner_id,
-			'workspace_id', c.workspace_id, 'build_id', c.build_id, 'agent_id', c.agent_id, 'parent_chat_id', c.parent_chat_id,
-			'root_chat_id', coalesce(c.root_chat_id, c.parent_chat_id, c.id), 'last_model_config_id', c.last_model_config_id,
-			'created_at', coder.ts(c.created_at), 'updated_at', coder.ts(c.updated_at)))
-		|| jsonb_build_object('title', c.title, 'status', c.status, 'last_error', c.last_error, 'archived', c.archived, 'pin_order', c.pin_order,
-			'mcp_server_ids', to_jsonb(c.mcp_server_ids), 'labels', c.labels, 'has_unread', unread)
-		|| CASE WHEN c.last_injected_context IS NOT NULL
-			THEN jsonb_build_object('last_injected_context', coder.chat_parts_json(c.last_injected_context)) ELSE '{}' END;
-END
-$$;
+RETURNS jsonb LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'coder_chat_json';
 
 -- Chat, with its files, and its diff status where there is one
 CREATE OR REPLACE FUNCTION coder.chat_full_json(c coder.chats)
@@ -206,7 +193,8 @@ BEGIN
 END
 $$;
 
--- POST /chats: checked in the order of the API.
+-- POST /chats: checked in the order of the API.  What nearly all requests ask for is done by coder_chat_create_fast
+-- (extension/chat.c), which leaves to this function all that is rare and all that is refused.
 CREATE OR REPLACE FUNCTION coder.chat_create(req coder.request)
 RETURNS coder.response LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -220,6 +208,7 @@ DECLARE
 	model uuid;
 	servers uuid[];
 	over coder.response;
+	own text;
 	c coder.chats;
 	warnings text[];
 BEGIN
@@ -255,13 +244,16 @@ BEGIN
 		RETURN over;
 	END IF;
 	PERFORM coder.require('create', 'chat', org, me);
-	INSERT INTO coder.chats (owner_id, organization_id, workspace_id, title, status, last_model_config_id, mcp_server_ids, labels, dynamic_tools)
+	own := nullif(coder.chat_clean_prompt(body->>'system_prompt'), '');
+	INSERT INTO coder.chats (owner_id, organization_id, workspace_id, title, status, last_model_config_id, mcp_server_ids, labels, dynamic_tools,
+		prompt_id)
 	VALUES (me, org, workspace.id, coder.chat_first_title(content), 'pending', model, coalesce(servers, '{}'),
-		coalesce(nullif(body->'labels', 'null'), '{}'), nullif(body->'unsafe_dynamic_tools', 'null'))
+		coalesce(nullif(body->'labels', 'null'), '{}'), nullif(body->'unsafe_dynamic_tools', 'null'),
+		CASE WHEN own IS NULL THEN coder.chat_prompt_id(workspace.id IS NOT NULL) END)
 	RETURNING * INTO c;
 	INSERT INTO coder.chat_messages (chat_id, role, content, visibility, model_config_id, created_by)
 	SELECT c.id, 'system'::coder.chat_message_role, jsonb_build_array(jsonb_build_object('type', 'text', 'text', s.t)), 'model'::coder.chat_message_visibility, model, NULL
-	  FROM unnest(coder.chat_system_messages(body->>'system_prompt', workspace.id)) WITH ORDINALITY s (t, n)
+	  FROM unnest(coder.chat_system_messages(own, workspace.id IS NOT NULL)) WITH ORDINALITY s (t, n) WHERE own IS NOT NULL
 	UNION ALL SELECT c.id, 'user', content, 'both', model, me;
 	warnings := coder.chat_link_files(c.id, content);
 	PERFORM coder.chat_tell_owner(c, 'created');
@@ -309,7 +301,7 @@ BEGIN
 			|| jsonb_build_object('diff_status', coder.chat_diff_status_json((x.c).id, x.d)) ORDER BY x.n)
 		FROM (SELECT c, d, row_number() OVER (ORDER BY c.pin_order = 0, c.pin_order, c.updated_at DESC, c.id DESC) AS n
 			FROM coder.chats c LEFT JOIN coder.chat_diff_statuses d ON d.chat_id = c.id
-			WHERE c.owner_id = coder.subject_id() AND c.archived = archived_ones AND c.labels @> wanted
+			WHERE c.owner_id = coder.subject_id() AND c.archived = archived_ones AND (wanted = '{}' OR c.labels <> '{}' AND c.labels @> wanted)
 			  AND coder.can('read', 'chat', c.organization_id, c.owner_id, id => c.id)
 			  AND (after IS NULL OR EXISTS (SELECT FROM coder.chats a WHERE a.id = after AND a.owner_id = coder.subject_id()
 				AND (a.pin_order = 0, a.pin_order, c.updated_at, c.id) < (c.pin_order = 0, c.pin_order, a.updated_at, a.id)))

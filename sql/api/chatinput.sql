@@ -26,7 +26,7 @@ BEGIN
 		IF trim(E' \t\r\n' FROM coalesce(part->>'text', '')) = '' THEN
 			PERFORM coder.raise_input_part(n, 'text cannot be empty.');
 		END IF;
-		RETURN coder.chat_part_json(jsonb_build_object('type', 'text', 'text', trim(E' \t\r\n' FROM part->>'text')));
+		RETURN jsonb_build_object('type', 'text', 'text', trim(E' \t\r\n' FROM part->>'text'));
 	ELSIF type = 'file' THEN
 		file := coder.try_uuid(part->>'file_id');
 		IF file IS NULL OR file = '00000000-0000-0000-0000-000000000000' THEN
@@ -63,25 +63,20 @@ BEGIN
 END
 $$;
 
--- The title of a chat until a model has given it a better one: its first six words.
+-- The title of a chat by what was said first: its first six words, at most 80 characters.
+CREATE OR REPLACE FUNCTION coder.chat_title_of(said text)
+RETURNS text LANGUAGE C IMMUTABLE STRICT AS 'MODULE_PATHNAME', 'coder_chat_title_of';
+
+-- The title of a chat until a model has given it a better one.
 CREATE OR REPLACE FUNCTION coder.chat_first_title(content jsonb)
 RETURNS text LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-	words text[];
-	title text;
 BEGIN
-	SELECT regexp_split_to_array(trim(string_agg(CASE p->>'type' WHEN 'text' THEN p->>'text' WHEN 'file-reference' THEN
+	RETURN coder.chat_title_of(coalesce((SELECT string_agg(CASE p->>'type' WHEN 'text' THEN p->>'text' WHEN 'file-reference' THEN
 			format('[file-reference] %s:%s%s %s', p->>'file_name', p->>'start_line',
 				CASE WHEN (p->>'end_line')::numeric > (p->>'start_line')::numeric THEN '-' || (p->>'end_line') ELSE '' END, p->>'content') END,
-			' ' ORDER BY n)), '\s+') INTO words
-	  FROM jsonb_array_elements(content) WITH ORDINALITY e (p, n);
-	title := left(array_to_string(words[:6], ' '), 80);
-	IF coalesce(title, '') = '' THEN
-		RETURN 'New Chat';
-	END IF;
-	RETURN CASE WHEN cardinality(words) > 6 THEN left(title, 79) || '…' ELSE title END;
+			' ' ORDER BY n) FROM jsonb_array_elements(content) WITH ORDINALITY e (p, n)), ''));
 END
 $$;
 
@@ -179,7 +174,7 @@ END
 $$;
 
 -- What a chat is told before the user speaks: the deployment's prompt, the chat's own, and whether it has a workspace.
-CREATE OR REPLACE FUNCTION coder.chat_system_messages(own text, workspace uuid)
+CREATE OR REPLACE FUNCTION coder.chat_system_messages(own text, has_workspace bool)
 RETURNS text[] LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -188,9 +183,28 @@ BEGIN
 		nullif(concat_ws(E'\n\n', CASE WHEN coder.chat_default_prompt_on() THEN coder.chat_default_prompt() END,
 			nullif(coder.site_config('agents_chat_system_prompt', ''), '')), ''),
 		nullif(coder.chat_clean_prompt(own), ''),
-		CASE WHEN workspace IS NULL
+		CASE WHEN NOT has_workspace
 			THEN 'No workspace belongs to this chat yet. Tools that read or change files or run commands need one: choose a template and create a workspace when the task calls for it, not before.'
 			ELSE 'A workspace belongs to this chat. Its files and commands are where the work is done.' END], NULL);
+END
+$$;
+
+-- The row of coder.chat_prompts for a new chat without a prompt of its own; made where nobody was told the same before.
+CREATE OR REPLACE FUNCTION coder.chat_prompt_id(has_workspace bool)
+RETURNS int4 LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	told CONSTANT text[] := coder.chat_system_messages(NULL, has_workspace);
+	key CONSTANT bytea := sha256(convert_to(array_to_string(told, E'\x01'), 'UTF8'));
+	answer int4;
+BEGIN
+	SELECT p.id INTO answer FROM coder.chat_prompts p WHERE p.digest = key;
+	IF NOT FOUND THEN
+		INSERT INTO coder.chat_prompts (digest, texts) VALUES (key, told) ON CONFLICT (digest) DO NOTHING;
+		SELECT p.id INTO STRICT answer FROM coder.chat_prompts p WHERE p.digest = key;
+	END IF;
+	RETURN answer;
 END
 $$;
 

@@ -71,7 +71,8 @@ END
 $$;
 
 -- What a model is told of a chat, in order: id, role, content, compressed, provider_response_id, model_config_id.
--- All system messages that were not compressed away, the newest summary, and what followed it.
+-- What it was told first (coder.chat_prompts, as messages with the id 0), all system messages that were not compressed
+-- away, the newest summary, and what followed it.
 CREATE OR REPLACE FUNCTION coder.chat_history(chat uuid)
 RETURNS jsonb LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -79,8 +80,11 @@ AS $$
 DECLARE
 	summary CONSTANT bigint := (SELECT max(m.id) FROM coder.chat_messages m WHERE m.chat_id = chat AND m.compressed AND NOT m.deleted
 		AND m.visibility = 'model');
+	told CONSTANT jsonb := (SELECT jsonb_agg(jsonb_build_object('id', 0, 'role', 'system', 'content', jsonb_build_array(jsonb_build_object(
+			'type', 'text', 'text', t.words)), 'compressed', false, 'provider_response_id', NULL, 'model_config_id', NULL) ORDER BY t.n)
+		FROM coder.chats c JOIN coder.chat_prompts p ON p.id = c.prompt_id, unnest(p.texts) WITH ORDINALITY t (words, n) WHERE c.id = chat);
 BEGIN
-	RETURN coalesce((SELECT jsonb_agg(jsonb_build_object('id', m.id, 'role', m.role, 'content', coalesce(m.content, '[]'),
+	RETURN coalesce(told, '[]') || coalesce((SELECT jsonb_agg(jsonb_build_object('id', m.id, 'role', m.role, 'content', coalesce(m.content, '[]'),
 			'compressed', m.compressed, 'provider_response_id', m.provider_response_id, 'model_config_id', m.model_config_id) ORDER BY m.id)
 		FROM coder.chat_messages m
 		WHERE m.chat_id = chat AND NOT m.deleted AND m.visibility IN ('model', 'both')

@@ -353,7 +353,7 @@ BEGIN
 	INSERT INTO coder.chat_messages (chat_id, role, content, visibility, model_config_id, created_by)
 	SELECT child.id, 'system'::coder.chat_message_role, jsonb_build_array(jsonb_build_object('type', 'text', 'text', s.t)),
 		'model'::coder.chat_message_visibility, c.last_model_config_id, NULL::uuid
-	  FROM unnest(coder.chat_system_messages(NULL, c.workspace_id) || coder.chat_subagent_instruction()) WITH ORDINALITY s (t, n)
+	  FROM unnest(coder.chat_system_messages(NULL, c.workspace_id IS NOT NULL) || coder.chat_subagent_instruction()) WITH ORDINALITY s (t, n)
 	UNION ALL SELECT child.id, 'user', content, 'both', c.last_model_config_id, c.owner_id;
 	PERFORM coder.chat_context_copy(c, child.id);
 	PERFORM coder.chat_tell_owner(child, 'created');

@@ -82,8 +82,61 @@ SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org
 SELECT is(go('c', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', said('one two three four five six seven'), 'labels', '{"k": "v"}'::jsonb)), '201', 'a chat');
 SELECT is(v('c', 'title'), 'one two three four five six…', 'is called by its first words');
 SELECT is(v('c', 'status'), 'pending', 'and waits for a runner');
-SELECT is((SELECT array_agg(role || ':' || visibility ORDER BY id) FROM coder.chat_messages), '{system:model,system:model,user:both}', 'it is told things first, which users do not see');
+SELECT is((SELECT array_agg(role || ':' || visibility ORDER BY id) FROM coder.chat_messages), '{user:both}', 'with what the user said');
+SELECT is((SELECT array_agg(m->>'role') FROM jsonb_array_elements(coder.chat_history(v('c', 'id')::uuid)) m), '{system,system,user}', 'it is told things first, which users do not see');
 SELECT is((SELECT count(*) FROM coder.chats), 1::bigint, 'what was refused left nothing');
+
+-- The way in C and the function in SQL, which a blank prompt of one's own takes, write and answer the same.
+SAVEPOINT two_ways;
+CREATE TEMP TABLE written (way text, n int, row jsonb);
+CREATE FUNCTION public.write_twice(n int, more jsonb) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	org CONSTANT uuid := (SELECT id FROM coder.organizations WHERE is_default);
+	way text;
+BEGIN
+	FOREACH way IN ARRAY ARRAY['fast', 'slow'] LOOP
+		DELETE FROM coder.events;
+		IF go(way, 'ada', 'POST', '', more || jsonb_build_object('organization_id', org) || CASE way WHEN 'slow' THEN '{"system_prompt": " "}' ELSE '{}' END::jsonb) <> '201' THEN
+			RETURN v(way);
+		END IF;
+		INSERT INTO written
+		SELECT way, n, v(way)::jsonb - '{id,root_chat_id,created_at,updated_at}'::text[]
+		UNION ALL SELECT way, n, to_jsonb(c) - '{id,created_at,updated_at}'::text[] FROM coder.chats c WHERE c.id = v(way, 'id')::uuid
+		UNION ALL SELECT way, n, to_jsonb(m) - '{id,chat_id,created_at}'::text[] FROM coder.chat_messages m WHERE m.chat_id = v(way, 'id')::uuid
+		UNION ALL SELECT way, n, jsonb_build_object('channel', e.channel, 'payload', coalesce(nullif(e.payload, '')::jsonb, '{}')
+			#- '{chat,id}' #- '{chat,root_chat_id}' #- '{chat,created_at}' #- '{chat,updated_at}') FROM coder.events e;
+	END LOOP;
+	RETURN 'written';
+END
+$$;
+SELECT is(write_twice(1, jsonb_build_object('content', said('hello'))), 'written', 'a word');
+SELECT is(write_twice(2, jsonb_build_object('content', said(E' \n one two three\tfour  five six seven \u2028\r\n') || said('<b> "quoted" \ &'))), 'written', 'more, in two parts');
+SELECT is(write_twice(3, jsonb_build_object('content', said(repeat('ä', 100)), 'labels', '{"k": "v", "a/b": "c d"}'::jsonb)), 'written', 'a long word, with labels');
+SELECT is(write_twice(4, jsonb_build_object('content', said('a b c d e ' || repeat('é', 90) || ' g'), 'labels', '{}'::jsonb, 'mcp_server_ids', '[]'::jsonb, 'workspace_id', NULL)), 'written', 'words, with empty members');
+SELECT is(write_twice(5, jsonb_build_object('content', said('m'), 'model_config_id', (SELECT id FROM coder.chat_model_configs ORDER BY is_default LIMIT 1))), 'written', 'a model by name');
+SELECT is(count(*), 25::bigint, 'each way left the same') FROM (SELECT n, row FROM written WHERE way = 'fast' INTERSECT ALL SELECT n, row FROM written WHERE way = 'slow') x;
+SELECT is((SELECT count(*) FROM written), 50::bigint, 'and nothing else');
+SELECT is(go('x', 'ada', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', said('a'), 'model_config_id', gen_random_uuid())), '400 Invalid model config ID.', 'an unknown model is refused');
+UPDATE coder.settings SET value = '' WHERE name = 'experiments';
+SELECT is(go('x', 'ada', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', said('a'))), '403 Agents functionality requires enabling the ''agents'' experiment.', 'nothing goes around the experiment');
+UPDATE coder.settings SET value = 'agents' WHERE name = 'experiments';
+
+-- What chats are told is kept once, and each goes on with what it was told.
+SELECT is((SELECT count(*) FROM coder.chat_prompts), 1::bigint, 'all were told the same');
+INSERT INTO coder.site_configs (key, value) VALUES ('agents_chat_include_default_system_prompt', 'true'), ('agents_chat_system_prompt', 'Be brief.')
+	ON CONFLICT (key) DO UPDATE SET value = excluded.value;
+SELECT is(go('c3', 'ada', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', said('a'))), '201', 'a chat behind a change of the prompt');
+SELECT ok(coder.chat_history(v('c3', 'id')::uuid)->0->'content'->0->>'text' ~ 'Be brief\.$', 'is told the new one');
+SELECT ok(coder.chat_history(v('fast', 'id')::uuid)->0->'content'->0->>'text' !~ 'Be brief', 'those before it stay with theirs');
+SELECT is((SELECT count(*) FROM coder.chat_prompts), 2::bigint, 'there are two by now');
+SELECT throws_ok($$UPDATE coder.chat_prompts SET texts = '{}'$$, '23001', NULL, 'what chats were told cannot be changed');
+SELECT throws_ok('DELETE FROM coder.chat_prompts', '23001', NULL, 'or removed');
+SELECT throws_ok(format('UPDATE coder.chats SET prompt_id = 999999 WHERE id = %L', v('c3', 'id')), '23503', NULL, 'a chat is told what is there');
+ROLLBACK TO two_ways;
+SELECT is(go('c3', 'ada', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', said('a'))), '201', 'a chat behind prompts that were rolled back');
+SELECT is(jsonb_array_length(coder.chat_history(v('c3', 'id')::uuid)), 3, 'is told its own');
+DELETE FROM coder.chats WHERE id = v('c3', 'id')::uuid;
+DELETE FROM coder.events;
 DELETE FROM coder.organization_members WHERE user_id = (SELECT id FROM coder.users WHERE username = 'eve');
 SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', said('a'))), '403 You are not a member of the specified organization.', 'one who has left the organization creates no more');
 INSERT INTO coder.organization_members (user_id, organization_id) SELECT id, :'org' FROM coder.users WHERE username = 'eve';
