@@ -11,6 +11,7 @@
 
 #include "agenttool.h"
 #include "db.h"
+#include "errand.h"
 #include "tool.h"
 #include "turn.h"
 
@@ -26,6 +27,7 @@ struct ToolCall
 	int64_t due; /* 0: not waiting */
 	AgentTool *agent;
 	McpCall *mcp;
+	Errand *errand;
 	ToolDone done;
 	void *arg;
 };
@@ -236,6 +238,7 @@ tool_cancel(ToolCall *call)
 		agenttool_cancel(call->agent);
 	if (call->mcp != NULL)
 		mcp_cancel(call->mcp);
+	errand_cancel(call->errand);
 	free(call->chat);
 	free(call->name);
 	free(call->args);
@@ -271,6 +274,24 @@ on_mcp(void *arg, json_t *result, unsigned flags)
 	end(call, result, (flags & MCP_FAILED ? TOOL_FAILED : 0) | (flags & MCP_MEDIA ? TOOL_MEDIA : 0));
 }
 
+static bool ask_database(ToolCall *call);
+
+/* What others have said is in the state of the next call. */
+static void
+on_fetched(void *arg, json_t *results)
+{
+	ToolCall *call = arg;
+	json_t *state = json_loads(call->state, 0, NULL);
+
+	call->errand = NULL;
+	json_object_set_new(state, "results", results);
+	free(call->state);
+	call->state = json_dumps(state, JSON_COMPACT);
+	json_decref(state);
+	if (!ask_database(call))
+		end(call, json_pack("{s:s}", "error", "The server could not run the tool."), TOOL_FAILED);
+}
+
 static void
 on_answer(void *arg, PGresult *result)
 {
@@ -287,6 +308,14 @@ on_answer(void *arg, PGresult *result)
 		free(call->state);
 		call->state = json_dumps(json_object_get(answer, "state"), JSON_COMPACT);
 		call->due = turn_env.now_ms() + json_integer_value(wait);
+	}
+	else if (json_object_get(answer, "fetch") != NULL)
+	{
+		free(call->state);
+		call->state = json_dumps(json_object_get(answer, "state"), JSON_COMPACT);
+		call->errand = errand_begin(json_object_get(answer, "fetch"), on_fetched, call);
+		if (call->errand == NULL)
+			end(call, json_pack("{s:s}", "error", "The server could not ask another one."), TOOL_FAILED);
 	}
 	else if (json_object_get(answer, "result") != NULL)
 		end(call, json_incref(json_object_get(answer, "result")), json_is_true(json_object_get(answer, "is_error")) ? TOOL_FAILED : 0);

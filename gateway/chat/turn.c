@@ -21,6 +21,7 @@
 #include "failure.h"
 #include "gateway.h"
 #include "grant.h"
+#include "push.h"
 #include "title.h"
 #include "tool.h"
 #include "turn.h"
@@ -255,9 +256,10 @@ on_finished(void *arg, PGresult *result)
 {
 	Turn *t = arg;
 
-	(void) result;
 	t->call = NULL;
 	turn_end(t);
+	if (result != NULL && PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1 && !PQgetisnull(result, 0, 0))
+		push_send(PQgetvalue(result, 0, 0));
 }
 
 static void
@@ -274,7 +276,7 @@ finish(Turn *t, const char *status, const char *error)
 	close_tools(t);
 	exchange_free(&t->exchange);
 	say_now(t);
-	call_db(t, "SELECT coder.chat_finish($1, $2, $3::coder.chat_status, $4)", 4, params, on_finished);
+	call_db(t, "SELECT coder.chat_end($1, $2, $3::coder.chat_status, $4)", 4, params, on_finished);
 }
 
 /* The turn has failed: the user is told by an event, and by the chat's last_error. */

@@ -232,6 +232,78 @@ BEGIN
 END
 $$;
 
+-- What the owner's browsers are told of a chat whose turn is over: a message for coder.webpush_request.
+CREATE OR REPLACE FUNCTION coder.chat_push_message(c coder.chats)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	said text := c.last_error;
+BEGIN
+	IF c.status <> 'error' THEN
+		SELECT coder.chat_words(m.content) INTO said FROM coder.chat_messages m
+		 WHERE m.chat_id = c.id AND m.role = 'assistant' AND NOT m.deleted AND m.visibility <> 'model' ORDER BY m.id DESC LIMIT 1;
+	END IF;
+	-- The first words of it: a push holds few, and a screen shows fewer.
+	said := regexp_replace(btrim(coalesce(said, ''), E' \t\r\n'), '\s+', ' ', 'g');
+	said := CASE WHEN length(said) > 120 THEN left(said, 119) || '…' ELSE said END;
+	RETURN jsonb_build_object('icon', '/icon/coder.svg', 'title', left(c.title, 120), 'body', coalesce(nullif(said, ''),
+			CASE c.status WHEN 'error' THEN 'Agent encountered an error.' ELSE 'Agent has finished running.' END),
+		'tag', c.id, 'actions', '[]'::jsonb, 'data', jsonb_build_object('url', '/agents/' || c.id));
+END
+$$;
+
+-- The same as chat_finish, and what to push to the owner's browsers: {"ids": [subscription, ...], "requests": [...]}, NULL for nothing.
+-- A chat that was interrupted, that goes on with its queue, or that is a subagent's tells nobody.
+CREATE OR REPLACE FUNCTION coder.chat_end(worker uuid, chat uuid, new_status coder.chat_status, error text DEFAULT NULL)
+RETURNS jsonb LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	ran CONSTANT bool := EXISTS (SELECT FROM coder.chats x WHERE x.id = chat AND x.status = 'running' AND x.worker_id = worker);
+	status CONSTANT coder.chat_status := coder.chat_finish(worker, chat, new_status, error);
+	c coder.chats;
+	s coder.webpush_subscriptions;
+	ids jsonb := '[]';
+	requests jsonb := '[]';
+BEGIN
+	IF NOT ran OR coalesce(status NOT IN ('waiting', 'error'), true) THEN
+		RETURN NULL;
+	END IF;
+	SELECT x.* INTO c FROM coder.chats x WHERE x.id = chat AND x.parent_chat_id IS NULL AND NOT x.archived
+	   AND x.owner_id IN (SELECT w.user_id FROM coder.webpush_subscriptions w);
+	IF NOT FOUND THEN
+		RETURN NULL;
+	END IF;
+	FOR s IN SELECT w.* FROM coder.webpush_subscriptions w WHERE w.user_id = c.owner_id ORDER BY w.created_at DESC, w.id LIMIT 16 LOOP
+		BEGIN
+			requests := requests || coder.webpush_request(s, coder.chat_push_message(c));
+			ids := ids || to_jsonb(s.id);
+		EXCEPTION WHEN invalid_parameter_value THEN
+			-- Keys that no browser has: nothing can be pushed there.
+			DELETE FROM coder.webpush_subscriptions w WHERE w.id = s.id;
+		END;
+	END LOOP;
+	RETURN nullif(jsonb_build_object('ids', ids, 'requests', requests), '{"ids": [], "requests": []}');
+END
+$$;
+
+-- The push services have answered: browsers that are gone are forgotten; how many.
+CREATE OR REPLACE FUNCTION coder.chat_pushed(ids jsonb, results jsonb)
+RETURNS int4 LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	n int4;
+BEGIN
+	DELETE FROM coder.webpush_subscriptions w
+	 USING jsonb_array_elements_text(ids) WITH ORDINALITY i (id, n)
+	 WHERE w.id = i.id::uuid AND results->(i.n - 1)::int4->>'status' IN ('404', '410');
+	GET DIAGNOSTICS n = ROW_COUNT;
+	RETURN n;
+END
+$$;
+
 -- Chats whose worker fell silent, or whose connection (which holds a lock of its name) is gone, are to be run again; those that waited five minutes for their client's tools have failed;
 -- those that were interrupted while their worker died go on with their queue.  How many of all.  Called by coder.tick().
 CREATE OR REPLACE FUNCTION coder.chat_recover(at timestamptz)

@@ -37,6 +37,52 @@ BEGIN
 END
 $$;
 
+-- What a request of the API, begun or gone on with (state), comes to: coder.chat_tool_answer's body in done; or, where others are to
+-- be asked first, {"fetch": requests, "state"} in plan: the runner asks them, and calls the tool again with their "results" in that state.
+CREATE OR REPLACE FUNCTION coder.chat_tool_carry(req coder.request, begin_with text, state jsonb, OUT done jsonb, OUT plan jsonb)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	next CONSTANT text := CASE WHEN state->>'continue' IN ('links_refreshed', 'links_validated') THEN state->>'continue' ELSE begin_with END;
+	answer coder.response;
+	asked jsonb;
+BEGIN
+	req.remote := '127.0.0.1';	-- who carries out what is planned is there, as for a request of a gateway
+	IF next <> begin_with THEN
+		req.cursor := jsonb_build_object('state', state->'state', 'results', state->'results')::text;
+	END IF;
+	EXECUTE format('SELECT * FROM coder.%I($1)', next) INTO answer USING req;
+	asked := CASE WHEN answer.status = 102 THEN coder.try_json(answer.body) END;
+	IF jsonb_typeof(asked->'requests') = 'array' AND coalesce((state->>'round')::int4, 0) < 8 THEN
+		plan := jsonb_build_object('fetch', asked->'requests', 'state', jsonb_build_object('continue', asked->'continue', 'state', asked->'state',
+			'round', coalesce((state->>'round')::int4, 0) + 1));
+	ELSE
+		done := coder.chat_tool_answer(answer);
+	END IF;
+END
+$$;
+
+-- ZC400 where a build of this version needs accounts elsewhere that its owner has not linked, or not any more.  Behind the build, which is
+-- then undone: by now what could be renewed is.
+CREATE OR REPLACE FUNCTION coder.chat_tool_require_links(owner uuid, version uuid)
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	missing CONSTANT text := (SELECT string_agg(format('%s (%s/external-auth/%s)', coder.external_auth_config(p->>'id')->>'display_name',
+			rtrim(coder.setting('access_url'), '/'), p->>'id'), ', ')
+		FROM coder.template_versions v, jsonb_array_elements(v.external_auth_providers) p
+		WHERE v.id = version AND NOT coalesce((p->>'optional')::bool, false) AND coder.external_auth_config(p->>'id') IS NOT NULL
+		  AND NOT EXISTS (SELECT FROM coder.external_auth_links l WHERE l.user_id = owner AND l.provider_id = p->>'id'
+			AND (l.oauth_expiry <= '0001-01-02' OR l.oauth_expiry > now())));
+BEGIN
+	IF missing IS NOT NULL THEN
+		PERFORM coder.raise(400, 'The owner of this chat must sign in first to: ' || missing);
+	END IF;
+END
+$$;
+
 -- May chats use a template?  All of them while the list is empty.
 CREATE OR REPLACE FUNCTION coder.chat_template_allowed(template uuid)
 RETURNS bool LANGUAGE plpgsql STABLE
@@ -256,22 +302,26 @@ DECLARE
 	own CONSTANT coder.workspaces := coder.chat_workspace(c);
 	ttl CONSTANT bigint := coder.chat_workspace_ttl_ms();
 	t coder.templates;
-	made jsonb;
+	made record;
 BEGIN
-	IF state IS NOT NULL THEN
+	IF state ? 'phase' THEN
 		RETURN coder.chat_tool_start_wait(c, state);
 	ELSIF own.id IS NOT NULL THEN
 		RETURN coder.chat_tool_result(jsonb_build_object('created', false, 'workspace_name', own.name,
 			'message', 'This chat has a workspace already. start_workspace starts it where it is stopped.'));
 	END IF;
 	t := coder.chat_tool_template(c, args);
-	made := coder.chat_tool_answer(coder.workspace_create(coder.chat_tool_request('POST', '/api/v2/users/{user}/workspaces',
+	made := coder.chat_tool_carry(coder.chat_tool_request('POST', '/api/v2/users/{user}/workspaces',
 		jsonb_build_object('user', c.owner_id), jsonb_build_object('template_id', t.id,
 			'name', coalesce(nullif(args->>'name', ''), left(t.name, 18) || '-' || left(translate(gen_random_uuid()::text, '-', ''), 8)),
 			'rich_parameter_values', coalesce((SELECT jsonb_agg(jsonb_build_object('name', p.key, 'value', p.value))
 				FROM jsonb_each_text(CASE jsonb_typeof(args->'parameters') WHEN 'object' THEN args->'parameters' ELSE '{}' END) p), '[]'))
-		|| CASE WHEN ttl > 0 THEN jsonb_build_object('ttl_ms', ttl) ELSE '{}' END)));
-	RETURN coder.chat_tool_start_begun(c, 'created', (made->>'id')::uuid);
+		|| CASE WHEN ttl > 0 THEN jsonb_build_object('ttl_ms', ttl) ELSE '{}' END), 'workspace_create', state);
+	IF made.plan IS NOT NULL THEN
+		RETURN made.plan;
+	END IF;
+	PERFORM coder.chat_tool_require_links(c.owner_id, (coder.chat_last_build((made.done->>'id')::uuid)).template_version_id);
+	RETURN coder.chat_tool_start_begun(c, 'created', (made.done->>'id')::uuid);
 END
 $$;
 
@@ -284,8 +334,9 @@ DECLARE
 	w CONSTANT coder.workspaces := coder.chat_workspace(c);
 	b CONSTANT coder.workspace_builds := coder.chat_last_build(w.id);
 	status CONSTANT text := (SELECT j.job_status FROM coder.provisioner_jobs j WHERE j.id = b.job_id);
+	made record;
 BEGIN
-	IF state IS NOT NULL AND state->>'phase' <> 'stopping' THEN
+	IF state ? 'phase' AND state->>'phase' <> 'stopping' THEN
 		RETURN coder.chat_tool_start_wait(c, state);
 	ELSIF w.id IS NULL THEN
 		PERFORM coder.raise(400, 'This chat has no workspace. create_workspace makes one.');
@@ -294,8 +345,12 @@ BEGIN
 	ELSIF status IN ('pending', 'running') OR status = 'succeeded' AND b.transition = 'start' THEN
 		RETURN coder.chat_tool_start_begun(c, 'started', w.id, status = 'succeeded');
 	END IF;
-	PERFORM coder.chat_tool_answer(coder.build_create(coder.chat_tool_request('POST', '/api/v2/workspaces/{workspace}/builds',
-		jsonb_build_object('workspace', w.id), '{"transition": "start"}')));
+	made := coder.chat_tool_carry(coder.chat_tool_request('POST', '/api/v2/workspaces/{workspace}/builds',
+		jsonb_build_object('workspace', w.id), '{"transition": "start"}'), 'build_create', state);
+	IF made.plan IS NOT NULL THEN
+		RETURN made.plan;
+	END IF;
+	PERFORM coder.chat_tool_require_links(w.owner_id, (coder.chat_last_build(w.id)).template_version_id);
 	RETURN coder.chat_tool_start_begun(c, 'started', w.id);
 END
 $$;
@@ -423,7 +478,7 @@ END
 $$;
 
 -- Runs a tool for a chat that this worker has, as the chat's owner.  {"result", "is_error"}, or {"wait_ms", "state"}: then it
--- is called again with that state.  NULL: the chat is another worker's.
+-- is called again with that state; or {"fetch", "state"}: then the requests are made, and it is called with their "results" in the state.  NULL: the chat is another worker's.
 CREATE OR REPLACE FUNCTION coder.chat_tool(worker uuid, chat uuid, tool text, args jsonb, state jsonb DEFAULT NULL)
 RETURNS jsonb LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
