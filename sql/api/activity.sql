@@ -124,7 +124,7 @@ COMMENT ON FUNCTION coder.sample_add(coder.workspaces, uuid, jsonb, boolean, tim
 CREATE OR REPLACE FUNCTION coder.workspace_usage(req coder.request) RETURNS coder.response
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	w coder.workspaces := coder.param_workspace(req, 'update');
+	w coder.workspaces := coder.param_workspace(req, 'update', 403);
 	fields CONSTANT jsonb := '{"vscode": "session_count_vscode", "jetbrains": "session_count_jetbrains",
 		"reconnecting-pty": "session_count_reconnecting_pty", "ssh": "session_count_ssh"}';
 	body jsonb;
@@ -161,7 +161,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION coder.workspace_usage(coder.request) IS
-	'POST /workspaces/{workspace}/usage: somebody uses it now; with the experiment workspace-usage and agent_id, app_name: by which app. Errors: 400, 404 (also an agent of another workspace).';
+	'POST /workspaces/{workspace}/usage: somebody uses it now; with the experiment workspace-usage and agent_id, app_name: by which app. Errors: 400, 403, 404 (also an agent of another workspace).';
 
 CREATE OR REPLACE FUNCTION coder.deployment_sessions(since timestamptz, OUT rx_bytes bigint, OUT tx_bytes bigint, OUT p50 double precision,
 	OUT p95 double precision, OUT vscode bigint, OUT ssh bigint, OUT jetbrains bigint, OUT reconnecting_pty bigint)

@@ -89,7 +89,9 @@ DECLARE
 	body CONSTANT jsonb := coder.body(req);
 BEGIN
 	PERFORM coder.organization_check(body);
-	PERFORM coder.require('update', 'organization', o.id, id => o.id);
+	IF NOT coder.can('update', 'organization', o.id, id => o.id) THEN
+		PERFORM coder.raise_not_found();
+	END IF;
 	UPDATE coder.organizations x SET name = coalesce(nullif(body->>'name', ''), x.name),
 		display_name = coalesce(nullif(body->>'display_name', ''), x.display_name),
 		description = coalesce(body->>'description', x.description), icon = coalesce(body->>'icon', x.icon), updated_at = now()

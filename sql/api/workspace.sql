@@ -60,7 +60,7 @@ $$;
 COMMENT ON FUNCTION coder.workspace_shared_with(jsonb, jsonb) IS
 	'JSON of those a workspace is shared with; NULL if with nobody.';
 
-CREATE OR REPLACE FUNCTION coder.param_workspace(req coder.request, action text DEFAULT 'read')
+CREATE OR REPLACE FUNCTION coder.param_workspace(req coder.request, action text DEFAULT 'read', refused int DEFAULT 404)
 RETURNS coder.workspaces
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -68,15 +68,19 @@ DECLARE
 	v coder.workspaces;
 BEGIN
 	SELECT * INTO v FROM coder.workspaces w WHERE w.id = v_id;
-	IF NOT FOUND OR NOT coder.workspace_can('read', v)
-		OR (action <> 'read' AND NOT coder.workspace_can(action, v)) THEN
+	IF NOT FOUND OR NOT coder.workspace_can('read', v) THEN
+		PERFORM coder.raise_not_found();
+	ELSIF action <> 'read' AND NOT coder.workspace_can(action, v) THEN
+		IF refused = 403 THEN
+			PERFORM coder.raise_forbidden();
+		END IF;
 		PERFORM coder.raise_not_found();
 	END IF;
 	RETURN v;
 END
 $$;
-COMMENT ON FUNCTION coder.param_workspace(coder.request, text) IS
-	'The workspace of the path, that the subject may read and do action to; else 404.';
+COMMENT ON FUNCTION coder.param_workspace(coder.request, text, int) IS
+	'The workspace of the path, that the subject may read and do action to; else 404, or refused where it may only be read.';
 
 -- ---- one workspace ----
 

@@ -75,15 +75,30 @@ $$;
 COMMENT ON FUNCTION coder.workspace_acl_merge(jsonb, jsonb, text) IS
 	'An ACL with a map of id to role applied; an empty role removes. Errors: 400.';
 
+CREATE OR REPLACE FUNCTION coder.param_workspace_shared(req coder.request) RETURNS coder.workspaces
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	w coder.workspaces := coder.param_workspace(req);
+BEGIN
+	IF (SELECT o.shareable_workspace_owners = 'none' FROM coder.organizations o WHERE o.id = w.organization_id) THEN
+		PERFORM coder.raise(403, 'Workspace sharing is disabled for this organization.');
+	END IF;
+	RETURN w;
+END
+$$;
+COMMENT ON FUNCTION coder.param_workspace_shared(coder.request) IS
+	'The workspace of the path, whose organization lets workspaces be shared; else 404, 403.';
+
 CREATE OR REPLACE FUNCTION coder.workspace_acl_patch(req coder.request) RETURNS coder.response
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	v_body jsonb := coder.body(req);
-	w coder.workspaces := coder.param_workspace(req, 'share');
+	w coder.workspaces := coder.param_workspace_shared(req);
 BEGIN
 	IF v_body -> 'user_roles' ? coder.subject_id()::text THEN
 		PERFORM coder.raise(400, 'You cannot change your own workspace sharing role.');
 	END IF;
+	w := coder.param_workspace(req, 'share', 403);
 	UPDATE coder.workspaces
 	   SET user_acl = coder.workspace_acl_merge(w.user_acl, v_body -> 'user_roles', 'user'),
 		   group_acl = coder.workspace_acl_merge(w.group_acl, v_body -> 'group_roles', 'group'),
@@ -99,8 +114,9 @@ COMMENT ON FUNCTION coder.workspace_acl_patch(coder.request) IS
 CREATE OR REPLACE FUNCTION coder.workspace_acl_delete(req coder.request) RETURNS coder.response
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	w coder.workspaces := coder.param_workspace(req, 'share');
+	w coder.workspaces := coder.param_workspace_shared(req);
 BEGIN
+	w := coder.param_workspace(req, 'share', 403);
 	UPDATE coder.workspaces SET user_acl = '{}', group_acl = '{}', updated_at = now() WHERE id = w.id;
 	PERFORM coder.workspace_event(w.id, w.owner_id, 'mtd_update');
 	RETURN coder.reply(204, NULL::text);
