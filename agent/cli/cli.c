@@ -18,7 +18,8 @@ static const CliCommand *const tables[] = {cli_login_commands,
 										   cli_template_commands,
 										   cli_user_commands,
 										   cli_ssh_commands,
-										   cli_server_commands};
+										   cli_server_commands,
+										   cli_boundary_commands};
 #define NTABLES (sizeof(tables) / sizeof(tables[0]))
 
 static const CliFlag global_flags[] = {

@@ -15,7 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define CLI_MAX_VALUES 64
+#define CLI_MAX_VALUES 512
 
 /* A flag: --name, or -s; takes a value where value_name is given. */
 typedef struct CliFlag
@@ -65,6 +65,7 @@ extern const CliCommand cli_template_commands[];
 extern const CliCommand cli_user_commands[];
 extern const CliCommand cli_ssh_commands[];
 extern const CliCommand cli_server_commands[];
+extern const CliCommand cli_boundary_commands[];
 
 /* Runs the command that argv names; returns the exit status of the process. */
 int cli_main(int argc, char **argv);

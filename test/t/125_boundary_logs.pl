@@ -91,6 +91,21 @@ $_->syswrite(logs(1, 0)) for @many;
 becomes('46 2 8', 'forty boundaries at once, after all that');
 @many = ();
 
+# A real boundary: what it denies is in the database.
+SKIP:
+{
+	skip 'no namespaces here', 2 if system('unshare ' . ($> == 0 ? '-mn' : '-Urmn') . ' true 2>/dev/null') != 0;
+	my $denied = (split ' ', total())[1];
+	my $out = `env -i PATH=$ENV{PATH} HOME=$dir $coder boundary --log-level error --log-proxy-socket-path $path -- curl -sS -o /dev/null -w '%{http_code} ' http://a.test/1 -o /dev/null https://b.test/2`;
+	is($out, '403 403 ', 'coder boundary denies two requests');
+	$gateway->wait_for(10, sub { (split ' ', total())[1] == $denied + 2 });
+	like($gateway->log, qr/"decision":"deny","http_method":"GET","http_url":"https:\/\/b.test\/2"/, 'and the log of the server has them');
+	$gateway->sql('SELECT coder.boundary_usage_close(); DELETE FROM coder.boundary_usage_periods WHERE closed_at IS NOT NULL');
+	$one->syswrite(logs(46, 2));
+	$one->syswrite(frame(2, Coder::AgentRpc::field(2, "\x08\x08")));
+	becomes('46 2 8', 'counted again from here');
+}
+
 # Each batch once, with kill -9 of the gateway and of PostgreSQL.
 sub kill_database
 {

@@ -1,0 +1,1 @@
+AGENT_LIBS := -lyaml $(AGENT_LIBS)

@@ -1,0 +1,1 @@
+LIBS_fuzz_boundary_proxy := -lhttp_parser -lyaml

@@ -1,0 +1,1 @@
+LIBS_test_boundary_proxy := -lhttp_parser -lyaml
