@@ -451,8 +451,8 @@ BEGIN
 		org := CASE WHEN req.params ? 'organization' THEN (coder.param_organization(req)).id END;
 		type := CASE substring(req.route FROM 'idpsync/([a-z]+)') WHEN 'organization' THEN 'idp_sync_settings_organization'
 			WHEN 'groups' THEN 'idp_sync_settings_group' ELSE 'idp_sync_settings_role' END;
-	ELSIF req.route ~ '/(health|notifications)/settings$' THEN
-		type := substring(req.route FROM '/(health|notifications)/settings$') || '_settings';
+	ELSIF req.route ~ '/(health|notifications|prebuilds)/settings$' THEN
+		type := substring(req.route FROM '/(health|notifications|prebuilds)/settings$') || '_settings';
 		id := '00000000-0000-0000-0000-000000000000';
 		RETURN;
 	ELSIF last = 'template' THEN
@@ -473,6 +473,10 @@ BEGIN
 	ELSIF last = 'app' THEN
 		r := to_jsonb(coder.param_oauth2_app(req));
 		type := 'oauth2_provider_app';
+	ELSIF last = 'secretID' THEN
+		SELECT jsonb_build_object('id', x.id, 'name', x.display_secret) INTO r FROM coder.oauth2_provider_app_secrets x
+		 WHERE x.id = coder.param_uuid(req, 'secretID') AND x.app_id = (coder.param_oauth2_app(req)).id;
+		type := 'oauth2_provider_app_secret';
 	ELSIF last = 'notification_template' THEN
 		SELECT to_jsonb(t) INTO r FROM coder.notification_templates t WHERE t.id = coder.param_uuid(req, 'notification_template');
 		type := 'notification_template';

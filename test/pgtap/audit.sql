@@ -295,6 +295,7 @@ SELECT is(pg_temp.refused(v.status, v.method, v.path, v.token), v.told, v.method
 	UNION ALL SELECT 400, 'PUT', '/api/v2/users/me/profile', pg_temp.mel(), 'write user mel 400 t 10.1.2.3 curl'
 	UNION ALL SELECT 403, 'DELETE', '/api/v2/organizations/coder', pg_temp.mel(), 'delete organization coder 403 t 10.1.2.3 curl'
 	UNION ALL SELECT 403, 'PUT', '/api/v2/debug/health/settings', pg_temp.mel(), 'write health_settings  403 t 10.1.2.3 curl'
+	UNION ALL SELECT 403, 'PUT', '/api/v2/prebuilds/settings', pg_temp.mel(), 'write prebuilds_settings  403 t 10.1.2.3 curl'
 	UNION ALL SELECT 403, 'PATCH', '/api/v2/organizations/coder/settings/idpsync/groups', pg_temp.mel(), 'write idp_sync_settings_group Organization Group Sync 403 t 10.1.2.3 curl'
 	UNION ALL SELECT 404, 'PUT', '/api/v2/workspaces/' || (SELECT id FROM coder.workspaces WHERE name = 'workspace-2') || '/ttl', pg_temp.mel(), NULL
 	UNION ALL SELECT 404, 'DELETE', '/api/v2/users/boss', pg_temp.mel(), NULL
