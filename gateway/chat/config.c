@@ -274,9 +274,22 @@ config_get(ConfigCache *cache, ConfigKind kind, const char *key, int64_t now_ms,
 	wait->arg = arg;
 	*fill->last = wait;
 	fill->last = &wait->next;
-	if (begun)
-		cache->load(cache->arg, fill, kind, key);
-	return wait;
+	if (!begun || cache->load(cache->arg, fill, kind, key))
+		return wait;
+	end_fill(fill);
+	done(arg, NULL, "it cannot be read now");
+	return NULL;
+}
+
+ConfigFill *
+config_also(ConfigFill *fill, ConfigKind kind, const char *key, int64_t now_ms)
+{
+	ConfigCache *cache = fill->cache;
+	Entry *e = *find(cache, kind, key);
+
+	if ((e != NULL && holds(cache, e, now_ms)) || find_fill(cache, kind, key) != NULL)
+		return NULL;
+	return begin_fill(cache, kind, key);
 }
 
 void

@@ -41,8 +41,8 @@ typedef struct ConfigCache ConfigCache;
 typedef struct ConfigFill ConfigFill;
 typedef struct ConfigWait ConfigWait;
 
-/* Begins a read of an entry; its owner answers with config_filled, but not before this returns. */
-typedef void (*ConfigLoad)(void *arg, ConfigFill *fill, ConfigKind kind, const char *key);
+/* Begins a read of an entry; its owner answers with config_filled, but not before this returns.  False: it cannot be read now. */
+typedef bool (*ConfigLoad)(void *arg, ConfigFill *fill, ConfigKind kind, const char *key);
 
 /* value: borrowed, JSON null where there is none (no model, no prompt); NULL with an error. */
 typedef void (*ConfigDone)(void *arg, const json_t *value, const char *error);
@@ -64,6 +64,12 @@ void config_free(ConfigCache *cache);
  * unless cancelled).  key: the model's or user's id, "" for the others; now_ms: a clock that only goes forward.
  */
 ConfigWait *config_get(ConfigCache *cache, ConfigKind kind, const char *key, int64_t now_ms, ConfigDone done, void *arg);
+
+/*
+ * For a load: another entry that the same read brings, to be answered like the first.  NULL where it is at hand, or is being
+ * read already.
+ */
+ConfigFill *config_also(ConfigFill *fill, ConfigKind kind, const char *key, int64_t now_ms);
 
 /* Who waited does not any more; the fill goes on for the others and the cache. */
 void config_cancel(ConfigWait *wait);

@@ -15,6 +15,8 @@
 #define MAX_ERROR_BODY 65536
 #define STALL_SECONDS 300L
 #define CONNECT_MS 10000L
+#define BUFFER 4096L /* libcurl has one a transfer; pieces of an answer are smaller */
+#define UPLOAD_BUFFER 16384L
 
 void
 exchange_stop(Exchange *x)
@@ -53,6 +55,19 @@ feed(Exchange *x, const char *data, size_t len)
 	return x->format->is_eventstream ? eventstream_feed(&x->frames, data, len) : sse_feed(&x->sse, data, len);
 }
 
+/* What was asked is not needed while the answer comes: libcurl has sent it, and sends nothing again once there is an answer. */
+static void
+drop_question(Exchange *x)
+{
+	curl_off_t sent = 0;
+
+	if (x->request.body == NULL || curl_easy_getinfo(x->easy, CURLINFO_SIZE_UPLOAD_T, &sent) != CURLE_OK ||
+		sent < (curl_off_t) strlen(x->request.body))
+		return;
+	free(x->request.body);
+	x->request.body = NULL;
+}
+
 static size_t
 on_body(char *data, size_t size, size_t n, void *arg)
 {
@@ -61,6 +76,7 @@ on_body(char *data, size_t size, size_t n, void *arg)
 	size_t len = size * n;
 
 	curl_easy_getinfo(x->easy, CURLINFO_RESPONSE_CODE, &status);
+	drop_question(x);
 	if (status == 200)
 		return feed(x, data, len) && !x->stream.too_long ? len : 0;
 	if (x->error_len + len <= MAX_ERROR_BODY)
@@ -307,6 +323,8 @@ open_transfer(Exchange *x, CURLM *multi, const char *ca_file, const ExchangeAsk 
 	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, ask->limit_ms);
 	curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
 	curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, STALL_SECONDS);
+	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, BUFFER);
+	curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_BUFFER);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, x);
 	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);

@@ -145,17 +145,38 @@ heartbeat(void)
 
 /* Configuration --------------------------------------------------------------- */
 
+/* What one statement reads: a model, and the providers with it where they are not known. */
+typedef struct ConfigRead
+{
+	ConfigFill *fill;
+	ConfigFill *providers;
+} ConfigRead;
+
+static const char unread[] = "the configuration cannot be read";
+
 static void
 on_config(void *arg, PGresult *result)
 {
+	ConfigRead *read = arg;
 	json_t *value = NULL;
+	json_t *providers = NULL;
 
 	if (result != NULL && PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
 		value = PQgetisnull(result, 0, 0) ? json_null() : json_loads(PQgetvalue(result, 0, 0), JSON_DECODE_ANY, NULL);
-	config_filled(arg, value, value == NULL ? "the configuration cannot be read" : NULL, now_ms());
+	if (read->providers != NULL)
+	{
+		json_t *both = value;
+
+		value = json_incref(json_object_get(both, "model"));
+		providers = json_incref(json_object_get(both, "providers"));
+		json_decref(both);
+		config_filled(read->providers, providers, providers == NULL ? unread : NULL, now_ms());
+	}
+	config_filled(read->fill, value, value == NULL ? unread : NULL, now_ms());
+	free(read);
 }
 
-static void
+static bool
 load_config(void *arg, ConfigFill *fill, ConfigKind kind, const char *key)
 {
 	static const char *const statements[] = {
@@ -166,10 +187,22 @@ load_config(void *arg, ConfigFill *fill, ConfigKind kind, const char *key)
 		[CONFIG_MCP_SERVER] = "SELECT coder.chat_run_mcp_server($1)",
 	};
 	const char *const params[] = {key};
+	const char *statement = statements[kind];
+	ConfigRead *read = calloc(1, sizeof(*read));
 
 	(void) arg;
-	/* A connection that breaks right now answers all it has with NULL; one that is down has no turns. */
-	db_call(statements[kind], *key != '\0', params, on_config, fill);
+	if (read == NULL)
+		return false;
+	read->fill = fill;
+	/* Who has found its model asks for the providers next. */
+	if (kind == CONFIG_MODEL && (read->providers = config_also(fill, CONFIG_PROVIDERS, "", now_ms())) != NULL)
+		statement = "SELECT coder.chat_run_model_and_providers($1)";
+	if (db_call(statement, *key != '\0', params, on_config, read) != NULL)
+		return true;
+	if (read->providers != NULL)
+		config_filled(read->providers, NULL, unread, now_ms());
+	free(read);
+	return false;
 }
 
 /* The database ---------------------------------------------------------------- */
@@ -352,6 +385,7 @@ chat_main(int argc, char **argv)
 	title_drop_all();
 	mcp_drop_all();
 	errand_drop_all();
+	tool_free_types();
 	db_drain(DRAIN_MS);
 	db_stop();
 	config_free(turn_env.config);

@@ -136,6 +136,7 @@ static const ToolType types[] = {
 #define N_TYPES (sizeof(types) / sizeof(types[0]))
 
 static ToolCall *waiting;
+static json_t *told[N_TYPES]; /* types as models are told of them */
 
 /* A subagent makes no workspaces, no agents and no plans. */
 static bool
@@ -186,14 +187,20 @@ dynamic_schema(const json_t *tool)
 	return schema;
 }
 
+/* The same for all turns that have it, which must not change it: a thousand of them at once are one. */
 static json_t *
-type_json(const ToolType *type)
+type_json(size_t i)
 {
-	json_t *schema = json_pack("{s:s, s:o}", "type", "object", "properties", json_loads(type->properties, 0, NULL));
+	const ToolType *type = &types[i];
+	json_t *schema;
 
+	if (told[i] != NULL)
+		return json_incref(told[i]);
+	schema = json_pack("{s:s, s:o}", "type", "object", "properties", json_loads(type->properties, 0, NULL));
 	if (strcmp(type->required, "[]") != 0)
 		json_object_set_new(schema, "required", json_loads(type->required, 0, NULL));
-	return json_pack("{s:s, s:s, s:o}", "name", type->name, "description", type->description, "input_schema", schema);
+	told[i] = json_pack("{s:s, s:s, s:o}", "name", type->name, "description", type->description, "input_schema", schema);
+	return json_incref(told[i]);
 }
 
 json_t *
@@ -205,7 +212,7 @@ tool_list(const json_t *chat, const McpSet *mcp)
 
 	for (i = 0; i < N_TYPES; i++)
 		if (is_offered(chat, &types[i]))
-			json_array_append_new(tools, type_json(&types[i]));
+			json_array_append_new(tools, type_json(i));
 	mcp_add_tools(mcp, tools);
 	json_array_foreach(json_object_get(chat, "dynamic_tools"), i, tool)
 	{
@@ -382,4 +389,14 @@ tool_tick(int64_t most)
 			most = call->due - now;
 	}
 	return most;
+}
+
+void
+tool_free_types(void)
+{
+	for (size_t i = 0; i < N_TYPES; i++)
+	{
+		json_decref(told[i]);
+		told[i] = NULL;
+	}
 }

@@ -35,4 +35,7 @@ void tool_cancel(ToolCall *call);
 /* Goes on with what waits; ms until the next such time, at most most. */
 int64_t tool_tick(int64_t most);
 
+/* At the end of the process. */
+void tool_free_types(void);
+
 #endif

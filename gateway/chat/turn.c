@@ -84,7 +84,7 @@ struct Turn
 	int64_t step_began;
 	int64_t first_part_by;
 	Exchange exchange;
-	RunningTool running[STREAM_MAX_CALLS];
+	RunningTool *running; /* one for each call of the step, once they run */
 	int n_running;
 	int n_tools_left;
 	json_t *said; /* events that wait to be sent */
@@ -119,7 +119,8 @@ close_tools(Turn *t)
 			tool_cancel(t->running[i].call);
 		json_decref(t->running[i].result);
 	}
-	memset(t->running, 0, sizeof(t->running[0]) * (size_t) t->n_running);
+	free(t->running);
+	t->running = NULL;
 	t->n_running = 0;
 	t->n_tools_left = 0;
 }
@@ -971,11 +972,27 @@ run_tool(Turn *t, RunningTool *tool, const StreamCall *call)
 	json_decref(args);
 }
 
+/* One for each call that the model has made. */
+static bool
+have_tools(Turn *t)
+{
+	int n = t->exchange.stream.n_calls;
+
+	if (t->running == NULL && n > 0)
+		t->running = calloc((size_t) n, sizeof(*t->running));
+	t->n_running = t->running != NULL ? n : 0;
+	return t->n_running == n;
+}
+
 static void
 run_tools(Turn *t)
 {
 	t->state = TURN_TOOLS;
-	t->n_running = t->exchange.stream.n_calls;
+	if (!have_tools(t))
+	{
+		fail_plainly(t, "The server is out of memory.");
+		return;
+	}
 	for (int i = 0; i < t->n_running; i++)
 	{
 		json_t *part = json_pack("{s:s, s:s, s:s, s:o, s:s}", "type", "tool-call", "tool_call_id", t->exchange.stream.calls[i].id, "tool_name",
@@ -1103,9 +1120,9 @@ interrupt(Turn *t)
 		return;
 	}
 	exchange_stop(&t->exchange);
-	if (t->exchange.stream_open)
+	if (t->exchange.stream_open && have_tools(t))
 	{
-		for (int i = 0; i < t->exchange.stream.n_calls; i++)
+		for (int i = 0; i < t->n_running; i++)
 		{
 			RunningTool *tool = &t->running[i];
 
@@ -1117,7 +1134,6 @@ interrupt(Turn *t)
 			if (tool->result == NULL)
 				give_error(tool, json_string("tool call was interrupted before it produced a result"));
 		}
-		t->n_running = t->exchange.stream.n_calls;
 		t->n_tools_left = 0;
 		messages = step_messages(t);
 		if (json_array_size(messages) > 0)

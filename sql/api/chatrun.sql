@@ -564,16 +564,25 @@ END
 $$;
 
 -- What turns are configured by, read by a runner's cache (gateway/chat/config.c) and nowhere else on the way of a turn.
--- Providers that are on, with the central key in plain text where it may be used.
+-- A provider, with the central key in plain text where it may be used.
+CREATE OR REPLACE FUNCTION coder.chat_run_provider(p coder.chat_providers)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN jsonb_build_object('id', p.id, 'provider', p.provider, 'display_name', coder.chat_provider_json(p)->'display_name',
+		'base_url', p.base_url, 'allow_user_api_key', p.allow_user_api_key, 'allow_central_api_key_fallback', p.allow_central_api_key_fallback,
+		'api_key', CASE WHEN p.central_api_key_enabled THEN coder.unseal(p.api_key, p.api_key_key_id) ELSE '' END);
+END
+$$;
+
+-- Providers that are on.
 CREATE OR REPLACE FUNCTION coder.chat_run_providers()
 RETURNS jsonb LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	RETURN coalesce((SELECT jsonb_agg(jsonb_build_object('id', p.id, 'provider', p.provider, 'display_name', coder.chat_provider_json(p)->'display_name',
-		'base_url', p.base_url, 'allow_user_api_key', p.allow_user_api_key, 'allow_central_api_key_fallback', p.allow_central_api_key_fallback,
-		'api_key', CASE WHEN p.central_api_key_enabled THEN coder.unseal(p.api_key, p.api_key_key_id) ELSE '' END) ORDER BY p.provider)
-		FROM coder.chat_providers p WHERE p.enabled), '[]');
+	RETURN coalesce((SELECT jsonb_agg(coder.chat_run_provider(p) ORDER BY p.provider) FROM coder.chat_providers p WHERE p.enabled), '[]');
 END
 $$;
 
@@ -584,6 +593,17 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	RETURN (SELECT to_jsonb(m) FROM coder.chat_model_configs m WHERE m.id = model_id AND NOT m.deleted);
+END
+$$;
+
+-- Both in one read: {"model": null where it is deleted or unknown, "providers"}.
+CREATE OR REPLACE FUNCTION coder.chat_run_model_and_providers(model_id uuid)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN jsonb_build_object('model', (SELECT to_jsonb(m) FROM coder.chat_model_configs m WHERE m.id = model_id AND NOT m.deleted),
+		'providers', coalesce((SELECT jsonb_agg(coder.chat_run_provider(p) ORDER BY p.provider) FROM coder.chat_providers p WHERE p.enabled), '[]'));
 END
 $$;
 

@@ -34,13 +34,16 @@ static struct
 	ConfigFill *fills[MAX_LOADS]; /* begun and not answered */
 	char keys[MAX_LOADS][64];
 	int n_loads;
+	bool down; /* nothing can be read */
+	bool also; /* a load brings the providers */
+	ConfigFill *brought;
 	bool at_once; /* told as soon as config_get has returned */
 	const char *store[KINDS]; /* what a read answers; NULL: an error */
 } t;
 
 static const char *const keys[KINDS] = {"", "m1", "", "u1"};
 
-static void
+static bool
 on_load(void *arg, ConfigFill *fill, ConfigKind kind, const char *key)
 {
 	(void) arg;
@@ -48,6 +51,9 @@ on_load(void *arg, ConfigFill *fill, ConfigKind kind, const char *key)
 	assert_true(t.n_loads < MAX_LOADS);
 	snprintf(t.keys[t.n_loads], sizeof(t.keys[0]), "%s", key);
 	t.fills[t.n_loads++] = fill;
+	if (t.also)
+		t.brought = config_also(fill, CONFIG_PROVIDERS, "", t.now);
+	return !t.down;
 }
 
 static void
@@ -402,6 +408,62 @@ test_asks_again(void **state)
 	assert_string_equal(second.value, "5");
 }
 
+/* A read that cannot begin is answered at once, and is none that others join. */
+static void
+test_cannot_begin(void **state)
+{
+	Caller caller = {0};
+
+	(void) state;
+	for (int i = 0; i < KINDS; i++)
+	{
+		int before = t.n_loads;
+
+		memset(&caller, 0, sizeof(caller));
+		t.down = true;
+		assert_null(config_get(t.cache, (ConfigKind) i, keys[i], t.now, on_done, &caller));
+		assert_int_equal(caller.answers, 1);
+		assert_true(*caller.error != '\0');
+		assert_int_equal(t.n_loads, before + 1);
+		t.fills[before] = NULL;
+		t.down = false;
+		assert_string_equal(get((ConfigKind) i, keys[i]), t.store[i]);
+		assert_int_equal(t.n_loads, before + 2);
+	}
+}
+
+/* A model's read brings the providers, unless they are at hand or being read; what overtakes them is heeded as ever. */
+static void
+test_brings_providers(void **state)
+{
+	Caller model = {0};
+	Caller providers = {0};
+
+	(void) state;
+	t.also = true;
+	config_get(t.cache, CONFIG_MODEL, "m1", t.now, on_done, &model);
+	assert_non_null(t.brought);
+	config_get(t.cache, CONFIG_PROVIDERS, "", t.now, on_done, &providers);
+	assert_int_equal(t.n_loads, 1);
+	config_filled(t.brought, json_loads("[7]", 0, NULL), NULL, t.now);
+	assert_string_equal(providers.value, "[7]");
+	answer(0, "{}");
+	assert_string_equal(model.value, "{}");
+	assert_get(CONFIG_PROVIDERS, "[7]", 1);
+	config_invalidate_model(t.cache, "m1");
+	config_get(t.cache, CONFIG_MODEL, "m1", t.now, on_done, &model);
+	assert_null(t.brought);
+	answer(1, "{}");
+	config_invalidate_providers(t.cache);
+	config_get(t.cache, CONFIG_MODEL, "m1", t.now, on_done, &model);
+	assert_non_null(t.brought);
+	config_invalidate_providers(t.cache);
+	config_filled(t.brought, json_loads("[8]", 0, NULL), NULL, t.now);
+	answer(2, "{}");
+	t.also = false;
+	assert_get(CONFIG_PROVIDERS, "[1]", 4);
+}
+
 /* Changes as the database tells them: twice each, and in any order. */
 static void
 test_told_of_changes(void **state)
@@ -482,6 +544,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_process_ends, begin, end),
 		cmocka_unit_test_setup_teardown(test_oldest_prompts_go, begin, end),
 		cmocka_unit_test_setup_teardown(test_asks_again, begin, end),
+		cmocka_unit_test_setup_teardown(test_cannot_begin, begin, end),
+		cmocka_unit_test_setup_teardown(test_brings_providers, begin, end),
 		cmocka_unit_test_setup_teardown(test_told_of_changes, begin, end),
 		cmocka_unit_test_setup_teardown(test_confirmed, begin, end),
 	};
