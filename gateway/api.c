@@ -217,6 +217,7 @@ open_stream(ApiCall *call, const GwAnswer *answer)
 	/* These answer like any request. */
 	call->request->upgraded = strcmp(format, "app") != 0 && strcmp(format, "ports") != 0 &&
 							  strcmp(format, "coordinator") != 0 && json_object_get(plan, "request") == NULL;
+	call->request->loop->ws_route = call->request->route;
 	if (strcmp(format, "sse") == 0 || strcmp(format, "ws") == 0 || strcmp(format, "wsjson") == 0 ||
 		strcmp(format, "wsbinary") == 0)
 		gw_watch_open(call->request, &call->args, plan, call->position);
@@ -691,12 +692,16 @@ serve_route(GwRequest *request, const GwMatch *match)
 		if (match->path_known)
 			gw_reply_empty(req, 405);
 		else if (is_api(request) || request->app_host.base != NULL)
+		{
+			request->route = GW_ROUTE_UNKNOWN;
 			gw_reply_error(req, 404, "Route not found.", NULL);
+		}
 		else
 			gw_site_serve(request);
 		return;
 	}
 	request->route = match->route->id;
+	gw_metrics_begin(request);
 	if (match->route->max_body > 0 && req->entity.len > match->route->max_body)
 	{
 		char detail[80];

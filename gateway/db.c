@@ -101,6 +101,8 @@ conn_send(DbConn *conn, GwQuery *query)
 	int left;
 
 	query->preparing = (conn->prepared & bit) == 0;
+	query->resent = query->sent_us != 0;
+	query->sent_us = gw_micros();
 	if (query->preparing)
 		ok = PQsendPrepare(conn->pg, st->name, st->sql, st->types ? st->n_params : 0, st->types);
 	conn->prepared |= bit;
@@ -453,17 +455,42 @@ take_result(DbConn *conn, GwQuery *query, PGresult *result)
 	query->result = result;
 }
 
+const double gw_db_bounds[GW_DB_BUCKETS] = {0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10};
+
+static void
+note_time(const GwQuery *query, bool ok)
+{
+	GwDbTimes *times = &query->db->times[statement_index(query->db, query->statement)];
+	uint64_t us = gw_micros() - query->sent_us;
+	int b = 0;
+
+	while (b < GW_DB_BUCKETS && (double) us > gw_db_bounds[b] * 1e6)
+		b++;
+	times->buckets[ok][b]++;
+	times->micros[ok] += us;
+	times->retried[ok] += query->resent;
+}
+
+const GwDbTimes *
+gw_db_times(const GwDb *db, int i, const char **name)
+{
+	if (i >= db->n_statements)
+		return NULL;
+	*name = db->statements[i]->name;
+	return &db->times[i];
+}
+
 static void
 complete_head(DbConn *conn, GwQuery *query)
 {
 	ExecStatusType status = PQresultStatus(query->result);
 
+	bool ok = query->result != NULL && (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK);
+
 	h2o_linklist_unlink(&query->link);
 	conn->running--;
-	gw_query_done(query,
-			   query->result != NULL && (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK)
-				   ? GW_DB_OK
-				   : GW_DB_FAILED);
+	note_time(query, ok);
+	gw_query_done(query, ok ? GW_DB_OK : GW_DB_FAILED);
 }
 
 void

@@ -95,4 +95,19 @@ typedef struct GwDbStats
 
 void gw_db_stats(const GwDb *db, GwDbStats *stats);
 
+#define GW_DB_BUCKETS 11
+
+/* From a statement's sending to its answer; each is a transaction. */
+typedef struct GwDbTimes
+{
+	uint64_t buckets[2][GW_DB_BUCKETS + 1]; /* of those that failed, of those that did not */
+	uint64_t micros[2];
+	uint64_t retried[2];
+} GwDbTimes;
+
+extern const double gw_db_bounds[GW_DB_BUCKETS];
+
+/* Of the i-th statement that this pool knows; NULL: there is none.  *name is static. */
+const GwDbTimes *gw_db_times(const GwDb *db, int i, const char **name);
+
 #endif

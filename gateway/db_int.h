@@ -31,6 +31,8 @@ struct GwQuery
 	void *arg;
 	PGresult *result;
 	uint64_t since;
+	uint64_t sent_us; /* gw_micros() */
+	bool resent;
 	char *copies; /* the values, in one block of ours */
 	GwTimer fail; /* calls back later where gw_db_send() could not queue it */
 };
@@ -65,6 +67,7 @@ struct GwDb
 	int n_pending[2];
 	const GwStatement *statements[MAX_STATEMENTS];
 	int n_statements;
+	GwDbTimes times[MAX_STATEMENTS];
 	bool closing;
 	GwTimer sweep;
 	GwDbStats stats;

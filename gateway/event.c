@@ -84,6 +84,19 @@ static struct
 	GwTimer timer;
 } poller;
 
+/* For the metrics. */
+static struct
+{
+	atomic_int connected;
+	atomic_int channels;
+	atomic_ullong subscribes;
+	atomic_ullong messages[2];
+	atomic_ullong bytes;
+	atomic_ullong disconnections;
+} stats;
+
+#define COLOSSAL 7600
+
 static void poller_connect(void *arg);
 
 static unsigned
@@ -220,6 +233,18 @@ on_replay(void *arg)
 	}
 }
 
+/* Has the channel a watcher on this loop? */
+static bool
+has_channel(GwEvents *events, const char *channel)
+{
+	h2o_linklist_t *bucket = &events->buckets[bucket_of(channel)];
+
+	for (h2o_linklist_t *node = bucket->next; node != bucket; node = node->next)
+		if (strcmp(H2O_STRUCT_FROM_MEMBER(GwSubscription, link, node)->channel, channel) == 0)
+			return true;
+	return false;
+}
+
 GwSubscription *
 gw_event_subscribe_from(GwLoop *loop, const char *channel, int64_t position, GwEventCallback cb, void *arg)
 {
@@ -232,6 +257,9 @@ gw_event_subscribe_from(GwLoop *loop, const char *channel, int64_t position, GwE
 	sub->cb = cb;
 	sub->arg = arg;
 	sub->after = position >= 0 ? position : loop->events->position;
+	if (!has_channel(loop->events, channel))
+		atomic_fetch_add(&stats.channels, 1);
+	atomic_fetch_add(&stats.subscribes, 1);
 	h2o_linklist_insert(&loop->events->buckets[bucket_of(channel)], &sub->link);
 	loop->events->count++;
 	if (sub->after < loop->events->position)
@@ -255,7 +283,21 @@ gw_event_unsubscribe(GwSubscription *sub)
 	gw_timer_stop(&sub->replay);
 	h2o_linklist_unlink(&sub->link);
 	events->count--;
+	if (!has_channel(events, sub->channel))
+		atomic_fetch_sub(&stats.channels, 1);
 	free(sub);
+}
+
+void
+gw_event_stats(GwEventStats *to)
+{
+	to->connected = atomic_load(&stats.connected);
+	to->channels = atomic_load(&stats.channels);
+	to->subscribes = atomic_load(&stats.subscribes);
+	for (int i = 0; i < 2; i++)
+		to->messages[i] = atomic_load(&stats.messages[i]);
+	to->bytes = atomic_load(&stats.bytes);
+	to->disconnections = atomic_load(&stats.disconnections);
 }
 
 /* Polling -------------------------------------------------------------------- */
@@ -266,6 +308,8 @@ poller_fail(const char *why)
 	if (why != NULL && !poller.stopping)
 		gw_log(GW_DEBUG, "events: %.*s", (int) strcspn(why, "\n"), why);
 	gw_timer_stop(&poller.timer);
+	if (atomic_exchange(&stats.connected, 0) == 1 && !poller.stopping)
+		atomic_fetch_add(&stats.disconnections, 1);
 	if (poller.sock != NULL)
 		h2o_socket_close(poller.sock);
 	poller.sock = NULL;
@@ -304,6 +348,8 @@ post_rows(PGresult *result)
 		p += PQgetlength(result, i, 1) + 1;
 		event->payload = strcpy(p, PQgetvalue(result, i, 2));
 		event->len = (size_t) PQgetlength(result, i, 2);
+		atomic_fetch_add(&stats.messages[event->len > COLOSSAL], 1);
+		atomic_fetch_add(&stats.bytes, event->len);
 		p += event->len + 1;
 	}
 	poller.after = strtoull(PQgetvalue(result, 0, 0), NULL, 10);
@@ -413,6 +459,7 @@ poller_poll(void)
 	if (next == PGRES_POLLING_OK)
 	{
 		PQsetnonblocking(poller.pg, 1);
+		atomic_store(&stats.connected, 1);
 		poller.starting = false;
 		poller_ask();
 		PQflush(poller.pg);

@@ -37,4 +37,16 @@ void gw_event_start(GwLoop *loop);		 /* the polling connection, on one loop */
 void gw_event_stop(void);
 int gw_event_count(const GwLoop *loop);	 /* subscriptions */
 
+typedef struct GwEventStats
+{
+	int connected;
+	int channels;
+	uint64_t subscribes;
+	uint64_t messages[2]; /* normal, and those above 7600 bytes */
+	uint64_t bytes;
+	uint64_t disconnections;
+} GwEventStats;
+
+void gw_event_stats(GwEventStats *stats);
+
 #endif

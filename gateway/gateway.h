@@ -89,6 +89,7 @@ typedef struct GwLoop
 	struct GwDb *db;
 	struct GwEvents *events;
 	struct GwMetrics *metrics;	 /* counters of this loop, summed by /metrics */
+	int ws_route;				 /* of the stream that is being opened, for its metrics */
 	struct GwRouteTable *routes; /* replaced as a whole, see route.h */
 	h2o_multithread_receiver_t receiver;
 	h2o_timeout_t buckets[4]; /* behind GwTimer */

@@ -12,6 +12,7 @@
 
 #include "db.h"
 #include "header.h"
+#include "metrics.h"
 #include "reply.h"
 #include "request.h"
 
@@ -39,6 +40,7 @@ typedef struct Scrape
 	h2o_req_t *req;
 	GwLoop *loop;
 	GwQuery *query; /* NULL: answered */
+	uint64_t began; /* gw_micros() */
 	Kept *kept;
 } Scrape;
 
@@ -121,6 +123,7 @@ answer(Scrape *scrape)
 	parts[n + 1] = h2o_iovec_init(up, sizeof(up) - 1);
 	parts[n + 2] = scrape->kept != NULL ? h2o_iovec_init(H2O_STRLIT("1\n")) : h2o_iovec_init(H2O_STRLIT("0\n"));
 	free(own);
+	gw_metrics_scraped(200);
 	req->res.status = 200;
 	req->res.reason = "OK";
 	req->res.content_length = 0;
@@ -138,6 +141,8 @@ on_metrics(void *arg, GwDbStatus status, PGresult *result)
 	Scrape *scrape = arg;
 
 	scrape->query = NULL;
+	if (status == GW_DB_OK)
+		gw_metrics_collected(gw_micros() - scrape->began);
 	if (status == GW_DB_OK)
 		scrape->kept = keep(result, h2o_now(scrape->loop->ctx.loop));
 	else
@@ -165,6 +170,8 @@ gw_metrics_scrape(h2o_handler_t *handler, h2o_req_t *req)
 	memset(scrape, 0, sizeof(*scrape));
 	scrape->req = req;
 	scrape->loop = gw_loop_of(req);
+	scrape->began = gw_micros();
+	gw_latency_start();
 	scrape->kept = take_kept(h2o_now(scrape->loop->ctx.loop));
 	if (scrape->kept != NULL)
 		answer(scrape);

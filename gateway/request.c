@@ -224,8 +224,7 @@ on_dispose(void *arg)
 {
 	GwRequest *request = arg;
 
-	if (!request->upgraded)
-		gw_metrics_count(request->loop, request->route, request->req->res.status, gw_micros() - request->started);
+	gw_metrics_end(request);
 }
 
 GwRequest *

@@ -16,6 +16,7 @@ typedef struct GwRequest
 	GwLoop *loop;
 	uint64_t started; /* microseconds, monotonic */
 	int route;		  /* id, for the metrics; 0: none */
+	bool counted;	  /* among those in progress */
 	bool upgraded;	  /* its time is no latency */
 	h2o_iovec_t path; /* without query, runs of slashes collapsed */
 	h2o_iovec_t query;
@@ -85,7 +86,14 @@ void gw_site_serve(GwRequest *request);
 
 /* metrics.c */
 void gw_metrics_init(GwLoop *loop);
-void gw_metrics_count(GwLoop *loop, int route, int status, uint64_t us);
+#define GW_ROUTE_UNKNOWN 2047 /* instead of a route's id: a path of the API that has none */
+/* A request of request->route begins. */
+void gw_metrics_begin(GwRequest *request);
+/* It is over. */
+void gw_metrics_end(GwRequest *request);
+/* A WebSocket of a route begins and ends; the same route and thread. */
+void gw_metrics_ws_begin(GwLoop *loop, int route);
+void gw_metrics_ws_end(GwLoop *loop, int route, uint64_t us);
 void gw_metrics_serve(GwRequest *request);
 /* What this process counts, as text; the caller frees it. */
 char *gw_metrics_text(const GwLoop *loop, size_t *len);

@@ -39,6 +39,8 @@ struct GwWs
 {
 	GwStream stream;
 	GwLoop *loop;
+	int route; /* for the metrics */
+	uint64_t began;
 	h2o_socket_t *sock; /* NULL before the 101 and after the end */
 	GwWsHandlers handlers;
 	void *arg;
@@ -73,6 +75,7 @@ on_end(void *arg)
 	GwWs *ws = arg;
 
 	gw_stream_remove(&ws->stream);
+	gw_metrics_ws_end(ws->loop, ws->route, gw_micros() - ws->began);
 	if (ws->handlers.on_close != NULL)
 		ws->handlers.on_close(ws, ws->arg, ws->code != 0 ? ws->code : 1006, ws->reason, ws->reason_len);
 	ws_reader_free(&ws->reader);
@@ -492,6 +495,10 @@ gw_ws_upgrade(h2o_req_t *req, const GwWsOptions *options, const GwWsHandlers *ha
 	if (ws == NULL)
 		h2o_fatal("out of memory");
 	ws->loop = gw_loop_of(req);
+	ws->route = ws->loop->ws_route;
+	ws->loop->ws_route = 0;
+	ws->began = gw_micros();
+	gw_metrics_ws_begin(ws->loop, ws->route);
 	ws->handlers = *handlers;
 	ws->arg = arg;
 	ws->reader.max_message = options->max_message != 0 ? options->max_message : DEFAULT_MESSAGE;

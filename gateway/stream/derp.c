@@ -135,6 +135,11 @@ static struct
 
 static atomic_uint_fast64_t packets_relayed;
 static atomic_uint_fast64_t packets_dropped;
+static atomic_uint_fast64_t packets_received;
+static atomic_uint_fast64_t packets_unknown;
+static atomic_uint_fast64_t bytes_received;
+static atomic_uint_fast64_t bytes_relayed;
+static atomic_uint_fast64_t accepts;
 static atomic_int clients_now;
 
 static void drop_client(DerpClient *client);
@@ -554,11 +559,14 @@ take_packet(DerpClient *client, const WireDerpFrame *frame)
 
 	if (wire_derp_get_packet(&key, &data, &n, frame) != WIRE_OK || n > WIRE_DERP_MAX_PACKET)
 		return false;
+	atomic_fetch_add_explicit(&packets_received, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&bytes_received, n, memory_order_relaxed);
 	disco = wire_disco_looks_like(data, n);
 	to = find_client(client, key);
 	if (to == NULL)
 	{
 		atomic_fetch_add(&packets_dropped, 1);
+		atomic_fetch_add(&packets_unknown, 1);
 		if (disco)
 			tell_not_here(client, key);
 		return true;
@@ -571,6 +579,7 @@ take_packet(DerpClient *client, const WireDerpFrame *frame)
 	release(to);
 	note_contact(client, key);
 	atomic_fetch_add_explicit(&packets_relayed, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&bytes_relayed, n, memory_order_relaxed);
 	return true;
 }
 
@@ -874,7 +883,10 @@ open_websocket(h2o_req_t *req, DerpClient *client)
 
 	client->ws = gw_ws_upgrade(req, &options, &handlers, client);
 	if (client->ws != NULL)
+	{
 		atomic_fetch_add(&clients_now, 1);
+		atomic_fetch_add(&accepts, 1);
+	}
 	else
 		release(client);
 }
@@ -883,6 +895,7 @@ static void
 open_raw(h2o_req_t *req, DerpClient *client)
 {
 	atomic_fetch_add(&clients_now, 1);
+	atomic_fetch_add(&accepts, 1);
 	client->upgrading = true;
 	gw_stream_add(client->loop, &client->stream, on_stop);
 	req->res.status = 101;
@@ -972,4 +985,9 @@ gw_derp_stats(GwDerpStats *stats)
 	stats->clients = atomic_load(&clients_now);
 	stats->relayed = atomic_load(&packets_relayed);
 	stats->dropped = atomic_load(&packets_dropped);
+	stats->accepts = atomic_load(&accepts);
+	stats->received = atomic_load(&packets_received);
+	stats->unknown = atomic_load(&packets_unknown);
+	stats->bytes_received = atomic_load(&bytes_received);
+	stats->bytes_sent = atomic_load(&bytes_relayed);
 }

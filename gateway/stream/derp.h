@@ -14,8 +14,13 @@ void gw_derp_start(void);
 typedef struct GwDerpStats
 {
 	int clients;
+	uint64_t accepts;
+	uint64_t received;
 	uint64_t relayed;
 	uint64_t dropped;
+	uint64_t unknown; /* of those: nobody has the key */
+	uint64_t bytes_received;
+	uint64_t bytes_sent;
 } GwDerpStats;
 
 void gw_derp_stats(GwDerpStats *stats);

@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -63,6 +64,9 @@ static struct
 	int port;
 	bool tls;
 } self = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static atomic_int connections_open;
+static atomic_ullong connections_total;
 
 /* The coordinator ------------------------------------------------------------ */
 
@@ -367,6 +371,8 @@ finish(GwDial *dial, int fd)
 {
 	if (dial->used != NULL)
 		dial->used->dials--;
+	if (fd >= 0)
+		atomic_fetch_add(&connections_total, 1);
 	dial->used = NULL;
 	dial->fd = fd;
 	gw_loop_post(dial->loop, on_result, dial);
@@ -419,4 +425,26 @@ void
 gw_tunnel_dial_cancel(GwDial *dial)
 {
 	dial->fn = NULL;
+}
+
+static void
+count_open(void *arg)
+{
+	size_t n = 0;
+
+	(void) arg;
+	for (Used *used = self.used; used != NULL; used = used->next)
+		n += tunnel_streams_with(self.tunnel, used->address);
+	atomic_store(&connections_open, (int) n);
+}
+
+void
+gw_tunnel_stats(GwTunnelStats *stats)
+{
+	stats->open = atomic_load(&connections_open);
+	stats->total = atomic_load(&connections_total);
+	pthread_mutex_lock(&self.lock);
+	if (self.running)
+		loop_post(self.loop, count_open, NULL);
+	pthread_mutex_unlock(&self.lock);
 }

@@ -22,4 +22,12 @@ void gw_tunnel_dial_cancel(GwDial *dial);
 
 void gw_tunnel_stop(void);
 
+typedef struct GwTunnelStats
+{
+	int open; /* as of the call before */
+	unsigned long long total;
+} GwTunnelStats;
+
+void gw_tunnel_stats(GwTunnelStats *stats);
+
 #endif

@@ -1,0 +1,281 @@
+/*
+ * gauges.c -- metrics of the process itself: memory, statements, events, relay, tunnels.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <dirent.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "db.h"
+#include "event.h"
+#include "metrics.h"
+#include "request.h"
+#include "stream/derp.h"
+#include "stream/tunnel.h"
+
+#define N_COLLECTED 11
+#define MAX_NAMES 64
+
+static const double collected_bounds[N_COLLECTED] = {0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5, 10, 30};
+static atomic_ullong collected[N_COLLECTED + 1];
+static atomic_ullong collected_us;
+static atomic_ullong scraped[2]; /* 503 and 200 */
+
+void
+gw_metrics_collected(uint64_t us)
+{
+	size_t b = 0;
+
+	while (b < N_COLLECTED && (double) us > collected_bounds[b] * 1e6)
+		b++;
+	atomic_fetch_add(&collected[b], 1);
+	atomic_fetch_add(&collected_us, us);
+}
+
+void
+gw_metrics_scraped(int code)
+{
+	atomic_fetch_add(&scraped[code == 200], 1);
+}
+
+static void
+gauge(FILE *out, const char *name, const char *help, double value)
+{
+	gw_metrics_head(out, name, "gauge", help);
+	fprintf(out, "%s %.17g\n", name, value);
+}
+
+static void
+counter(FILE *out, const char *name, const char *help, uint64_t value)
+{
+	gw_metrics_head(out, name, "counter", help);
+	fprintf(out, "%s %llu\n", name, (unsigned long long) value);
+}
+
+/* The process ---------------------------------------------------------------- */
+
+static unsigned
+open_files(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	unsigned n = 0;
+
+	if (dir == NULL)
+		return 0;
+	while (readdir(dir) != NULL)
+		n++;
+	closedir(dir);
+	return n > 3 ? n - 3 : 0; /* ".", ".." and the folder itself */
+}
+
+static void
+print_process(FILE *out)
+{
+	FILE *file = fopen("/proc/self/statm", "r");
+	double page = (double) sysconf(_SC_PAGESIZE);
+	unsigned long pages[2] = {0, 0};
+	struct rusage usage;
+	struct rlimit limit;
+
+	if (file != NULL)
+	{
+		if (fscanf(file, "%lu %lu", &pages[0], &pages[1]) != 2)
+			pages[0] = pages[1] = 0;
+		fclose(file);
+	}
+	gauge(out, "process_virtual_memory_bytes", "Address space of the gateway's process.", (double) pages[0] * page);
+	gauge(out, "process_resident_memory_bytes", "Memory of the gateway's process.", (double) pages[1] * page);
+	if (getrusage(RUSAGE_SELF, &usage) == 0)
+	{
+		gw_metrics_head(out, "process_cpu_seconds_total", "counter", "Processor time of the gateway's process.");
+		fprintf(out, "process_cpu_seconds_total %.6f\n",
+				(double) (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) + (double) (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
+	}
+	gauge(out, "process_open_fds", "Open files of the gateway's process.", open_files());
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
+		gauge(out, "process_max_fds", "How many it may have.", limit.rlim_cur == RLIM_INFINITY ? 1e18 : (double) limit.rlim_cur);
+	gw_metrics_head(out, "promhttp_metric_handler_requests_total", "counter", "Scrapes that were answered.");
+	fprintf(out, "promhttp_metric_handler_requests_total{code=\"200\"} %llu\n", (unsigned long long) atomic_load(&scraped[1]));
+}
+
+static void
+print_collected(FILE *out)
+{
+	unsigned long long n[N_COLLECTED + 1];
+
+	for (size_t b = 0; b <= N_COLLECTED; b++)
+		n[b] = atomic_load(&collected[b]);
+	gw_metrics_head(out, "coderd_prometheusmetrics_agents_execution_seconds", "histogram",
+					"How long the database took to collect its metrics, those of agents among them.");
+	gw_metrics_histogram(out, "coderd_prometheusmetrics_agents_execution_seconds", "", collected_bounds, N_COLLECTED, n,
+						 (double) atomic_load(&collected_us) / 1e6);
+}
+
+/* Statements ----------------------------------------------------------------- */
+
+typedef struct Sum
+{
+	const char *name;
+	GwDbTimes times;
+} Sum;
+
+static Sum *
+sum_of(Sum *sums, int *n, const char *name)
+{
+	for (int i = 0; i < *n; i++)
+		if (strcmp(sums[i].name, name) == 0)
+			return &sums[i];
+	if (*n == MAX_NAMES)
+		return NULL;
+	sums[*n].name = name;
+	return &sums[(*n)++];
+}
+
+/* The pools of other loops are read without their threads' consent, as in metrics.c. */
+static int
+add_up(Sum *sums)
+{
+	int n = 0;
+
+	for (int l = 0; l < gw_server.n_loops; l++)
+	{
+		const GwDbTimes *times;
+		const char *name;
+
+		for (int i = 0; (times = gw_db_times(gw_server.loops[l]->db, i, &name)) != NULL; i++)
+		{
+			Sum *sum = sum_of(sums, &n, name);
+
+			for (int ok = 0; ok < 2 && sum != NULL; ok++)
+			{
+				for (int b = 0; b <= GW_DB_BUCKETS; b++)
+					sum->times.buckets[ok][b] += times->buckets[ok][b];
+				sum->times.micros[ok] += times->micros[ok];
+				sum->times.retried[ok] += times->retried[ok];
+			}
+		}
+	}
+	return n;
+}
+
+static unsigned long long
+total(const GwDbTimes *times, int ok)
+{
+	unsigned long long n = 0;
+
+	for (int b = 0; b <= GW_DB_BUCKETS; b++)
+		n += times->buckets[ok][b];
+	return n;
+}
+
+static void
+print_statements(FILE *out)
+{
+	static const char seconds[] = "coderd_db_tx_duration_seconds";
+	static const char count[] = "coderd_db_tx_executions_count";
+	Sum *sums = calloc(MAX_NAMES, sizeof(*sums));
+	int n = sums != NULL ? add_up(sums) : 0;
+
+	gw_metrics_head(out, seconds, "histogram", "Statements of this gateway, each a transaction, from their sending to their answer.");
+	for (int i = 0; i < n; i++)
+		for (int ok = 0; ok < 2; ok++)
+		{
+			unsigned long long buckets[GW_DB_BUCKETS + 1];
+			char labels[128];
+
+			if (total(&sums[i].times, ok) == 0)
+				continue;
+			for (int b = 0; b <= GW_DB_BUCKETS; b++)
+				buckets[b] = sums[i].times.buckets[ok][b];
+			snprintf(labels, sizeof(labels), "success=\"%s\",tx_id=\"%s\"", ok ? "true" : "false", sums[i].name);
+			gw_metrics_histogram(out, seconds, labels, gw_db_bounds, GW_DB_BUCKETS, buckets, (double) sums[i].times.micros[ok] / 1e6);
+		}
+	gw_metrics_head(out, count, "counter", "Statements of this gateway, by whether they were sent again after a connection was lost.");
+	for (int i = 0; i < n; i++)
+		for (int ok = 0; ok < 2; ok++)
+		{
+			unsigned long long all = total(&sums[i].times, ok);
+			unsigned long long again = sums[i].times.retried[ok];
+
+			if (all > again)
+				fprintf(out, "%s{success=\"%s\",retries=\"0\",tx_id=\"%s\"} %llu\n", count, ok ? "true" : "false", sums[i].name, all - again);
+			if (again > 0)
+				fprintf(out, "%s{success=\"%s\",retries=\"1\",tx_id=\"%s\"} %llu\n", count, ok ? "true" : "false", sums[i].name, again);
+		}
+	free(sums);
+}
+
+/* Events --------------------------------------------------------------------- */
+
+static void
+print_events(FILE *out)
+{
+	GwEventStats events;
+	GwLatencyStats probe;
+	int subscribers = 0;
+
+	gw_event_stats(&events);
+	gw_latency_stats(&probe);
+	for (int i = 0; i < gw_server.n_loops; i++)
+		subscribers += gw_event_count(gw_server.loops[i]);
+	gauge(out, "coder_pubsub_connected", "Is the connection up that brings events?", events.connected);
+	gauge(out, "coder_pubsub_current_subscribers", "Watchers of events.", subscribers);
+	gauge(out, "coder_pubsub_current_events", "Channels that have watchers, counted on each thread.", events.channels);
+	gw_metrics_head(out, "coder_pubsub_subscribes_total", "counter", "Subscriptions that were made.");
+	fprintf(out, "coder_pubsub_subscribes_total{success=\"true\"} %llu\n", (unsigned long long) events.subscribes);
+	gw_metrics_head(out, "coder_pubsub_messages_total", "counter", "Events that came, by size: colossal is above 7600 bytes.");
+	fprintf(out, "coder_pubsub_messages_total{size=\"normal\"} %llu\ncoder_pubsub_messages_total{size=\"colossal\"} %llu\n",
+			(unsigned long long) events.messages[0], (unsigned long long) events.messages[1]);
+	counter(out, "coder_pubsub_received_bytes_total", "Bytes of events that came.", events.bytes);
+	counter(out, "coder_pubsub_disconnections_total", "How often that connection was lost.", events.disconnections);
+	gauge(out, "coder_pubsub_send_latency_seconds", "From the sending of an event of our own to the database's word that it is there, at the scrape before.",
+		  probe.send_seconds);
+	gauge(out, "coder_pubsub_receive_latency_seconds", "From the sending of that event to its arrival.", probe.receive_seconds);
+	counter(out, "coder_pubsub_latency_measures_total", "How often that was measured.", probe.measures);
+	counter(out, "coder_pubsub_latency_measure_errs_total", "How often the event was lost or took more than ten seconds.", probe.errors);
+}
+
+/* Relay and tunnels ---------------------------------------------------------- */
+
+static void
+print_network(FILE *out)
+{
+	GwDerpStats derp;
+	GwTunnelStats tunnel;
+
+	gw_derp_stats(&derp);
+	gw_tunnel_stats(&tunnel);
+	counter(out, "coder_derp_server_accepts_total", "Connections to the relay.", derp.accepts);
+	gauge(out, "coder_derp_server_connections", "Open connections to the relay.", derp.clients);
+	gauge(out, "coder_derp_server_clients", "Peers of the relay.", derp.clients);
+	gauge(out, "coder_derp_server_clients_local", "Peers that are connected to this relay.", derp.clients);
+	counter(out, "coder_derp_server_packets_received_total", "Packets that peers sent to the relay.", derp.received);
+	counter(out, "coder_derp_server_packets_sent_total", "Packets that the relay gave on.", derp.relayed);
+	counter(out, "coder_derp_server_packets_dropped_total", "Packets that it did not.", derp.dropped);
+	gw_metrics_head(out, "coder_derp_server_packets_dropped_reason_total", "counter", "The same, by why.");
+	fprintf(out, "coder_derp_server_packets_dropped_reason_total{reason=\"unknown_dest\"} %llu\n"
+				 "coder_derp_server_packets_dropped_reason_total{reason=\"queue_head\"} %llu\n",
+			(unsigned long long) derp.unknown, (unsigned long long) (derp.dropped - derp.unknown));
+	counter(out, "coder_derp_server_bytes_received_total", "Bytes of packets that peers sent.", derp.bytes_received);
+	counter(out, "coder_derp_server_bytes_sent_total", "Bytes of packets that the relay gave on.", derp.bytes_sent);
+	gw_metrics_head(out, "coder_servertailnet_open_connections", "gauge",
+					"Connections of this gateway to agents, as of the scrape before.");
+	fprintf(out, "coder_servertailnet_open_connections{network=\"tcp\"} %d\n", tunnel.open);
+	gw_metrics_head(out, "coder_servertailnet_connections_total", "counter", "Connections of this gateway to agents.");
+	fprintf(out, "coder_servertailnet_connections_total{network=\"tcp\"} %llu\n", (unsigned long long) tunnel.total);
+}
+
+void
+gw_metrics_gauges(FILE *out)
+{
+	print_process(out);
+	print_collected(out);
+	print_statements(out);
+	print_events(out);
+	print_network(out);
+}
