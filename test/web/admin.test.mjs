@@ -39,6 +39,8 @@ test("chats are not shown where they are off", async () => {
   await page().goto(`${base}/agents`);
   await heading("Chats are off");
   await link("Admin").click();
+  await heading("Overview");
+  await link("Users").click();
   await heading("Users");
 });
 

@@ -38,6 +38,6 @@ export function browser() {
     await context?.close();
     rmSync(profile, { recursive: true, force: true });
   });
-  const picture = (name, of = page) => (pictures ? of.screenshot({ path: join(pictures, `${name}.png`) }) : undefined);
+  const picture = (name, of = page) => (pictures ? of.screenshot({ path: join(pictures, `${name}.png`), fullPage: !!process.env.CODER_WHOLE_PAGES }) : undefined);
   return { page: () => page, context: () => context, picture, problems };
 }

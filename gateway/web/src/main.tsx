@@ -98,12 +98,21 @@ function Header({ session }: { session: Session }) {
 const workspacePath = (rest: string) => new RegExp(`^/@(?<owner>[^/]+)/(?<workspace>[^/]+)${rest}/?$`);
 const TERMINAL = workspacePath("/terminal");
 const WORKSPACE = workspacePath("");
+const METRICS = workspacePath("/metrics");
 const BUILD = workspacePath("/builds/(?<number>[0-9]+)");
 
 const AGENTS = /^\/agents(?:\/.*)?$/;
 
 /** The chats are a bundle of their own: who does not open them does not load them. */
 const loadAgents = () => import("./pages/agents");
+
+/** So are the pages with plots. */
+const lazily = (load: () => Promise<{ default: ComponentType }>) => () => <Lazy load={load} />;
+const Overview = lazily(() => import("./pages/overview"));
+const Insights = lazily(() => import("./pages/insights"));
+const Boundary = lazily(() => import("./pages/boundary"));
+const Health = lazily(() => import("./pages/health"));
+const WorkspaceMetrics = lazily(() => import("./pages/workspacemetrics"));
 
 /** A page that is loaded when it is first shown; load: always the same function. */
 function Lazy({ load }: { load: () => Promise<{ default: ComponentType }> }) {
@@ -119,6 +128,10 @@ function Lazy({ load }: { load: () => Promise<{ default: ComponentType }> }) {
 }
 
 const ADMIN_PAGES: [string, ComponentType][] = [
+  ["/deployment/overview", Overview],
+  ["/insights", Insights],
+  ["/boundary-usage", Boundary],
+  ["/health", Health],
   ["/users", Users],
   ["/users/:user", UserPage],
   ["/users/:user/access", AccessPage],
@@ -192,6 +205,7 @@ function SignedIn({ session }: { session: Session }) {
               <Route path="/templates/:organization/:template/workspace" component={CreateWorkspace} />
               <Route path={WORKSPACE} component={WorkspacePage} />
               <Route path={BUILD} component={Build} />
+              <Route path={METRICS} component={WorkspaceMetrics} />
               {ADMIN_PAGES.map(([path, Page]) => (
                 <Route key={path} path={path}>
                   <Admin>

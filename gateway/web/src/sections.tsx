@@ -8,10 +8,14 @@ import { type Session, useSession } from "./session";
 type Page = [path: string, text: string, needs?: string];
 
 const ADMIN: Page[] = [
+  ["/deployment/overview", "Overview", "readDeployment"],
   ["/users", "Users", "readUsers"],
   ["/groups", "Groups", "readGroups"],
   ["/organizations", "Organizations", "readMembers"],
   ["/roles", "Roles", "readRoles"],
+  ["/insights", "Insights", "viewInsights"],
+  ["/boundary-usage", "Boundaries", "viewInsights"],
+  ["/health", "Health", "readHealth"],
   ["/audit", "Audit log", "readAudit"],
   ["/connections", "Connections", "readConnections"],
   ["/deployment/oauth2-provider/apps", "OAuth2 apps", "createApp"],

@@ -40,5 +40,11 @@ export const CHECKS = {
   createChat: { object: { resource_type: "chat", owner_id: "me" }, action: "create" },
   readAllChats: { object: { resource_type: "chat" }, action: "read" },
   manageChats: { object: { resource_type: "deployment_config" }, action: "update" },
+  readStats: { object: { resource_type: "deployment_stats" }, action: "read" },
+  readDeployment: { object: { resource_type: "deployment_config" }, action: "read" },
+  editDeployment: { object: { resource_type: "deployment_config" }, action: "update" },
+  readHealth: { object: { resource_type: "debug_info" }, action: "read" },
+  viewInsights: { object: { resource_type: "template", any_org: true }, action: "view_insights" },
+  viewAllInsights: { object: { resource_type: "template" }, action: "view_insights" },
   createApp: { object: { resource_type: "oauth2_app" }, action: "create" },
 };

@@ -380,3 +380,139 @@ export interface SessionKey extends ApiKey {
   ip_address: string;
   current: boolean;
 }
+
+export interface DAUs {
+  tz_hour_offset: number;
+  entries: { date: string; amount: number }[];
+}
+
+export interface DeploymentStats {
+  aggregated_from: string;
+  collected_at: string;
+  next_update_at: string;
+  workspaces: {
+    pending: number;
+    building: number;
+    running: number;
+    failed: number;
+    stopped: number;
+    connection_latency_ms: { P50: number; P95: number };
+    rx_bytes: number;
+    tx_bytes: number;
+  };
+  session_count: { vscode: number; jetbrains: number; ssh: number; reconnecting_pty: number };
+}
+
+export interface StatusCounts {
+  status_counts: Record<string, { date: string; count: number }[]>;
+}
+
+export interface AppUsage {
+  template_ids: string[];
+  type: "builtin" | "app";
+  slug: string;
+  display_name: string;
+  seconds: number;
+  times_used: number;
+}
+
+export interface ParameterUsage {
+  template_ids: string[];
+  name: string;
+  display_name: string;
+  description: string;
+  options?: { name: string; value: string }[];
+  values: { value: string; count: number }[];
+}
+
+export interface TemplateInsights {
+  report?: { start_time: string; end_time: string; template_ids: string[]; active_users: number; apps_usage: AppUsage[]; parameters_usage: ParameterUsage[] };
+  interval_reports?: { start_time: string; end_time: string; active_users: number }[];
+}
+
+export interface UserActivity {
+  report: { users: { user_id: string; username: string; seconds: number }[] };
+}
+
+export interface UserLatency {
+  report: { users: { user_id: string; username: string; latency_ms: { p50: number; p95: number } }[] };
+}
+
+/** With by, a row for each day, user, workspace, template or organization. */
+export interface BoundaryReport {
+  report: {
+    by: string;
+    total: { allowed: number; denied: number; users: number; workspaces: number; rows: number };
+    rows: { key: string; name: string; allowed: number; denied: number; users: number; workspaces: number }[];
+  };
+}
+
+export interface AgentStats {
+  start_time: string;
+  end_time: string;
+  step_seconds: number;
+  points: {
+    time: string;
+    rx_bytes: number;
+    tx_bytes: number;
+    connections: number;
+    vscode: number;
+    jetbrains: number;
+    ssh: number;
+    reconnecting_pty: number;
+    latency_ms: { p50: number; p95: number } | null;
+  }[];
+}
+
+export type Severity = "ok" | "warning" | "error";
+
+export interface HealthMessage {
+  code: string;
+  message: string;
+}
+
+export interface HealthSection {
+  severity: Severity;
+  error?: string;
+  warnings: HealthMessage[];
+  dismissed: boolean;
+}
+
+export interface HealthSections {
+  access_url: HealthSection & { access_url: string; reachable: boolean; status_code: number; healthz_response: string };
+  websocket: HealthSection & { code: number; body: string };
+  database: HealthSection & { latency: string; threshold_ms: number };
+  workspace_proxy: HealthSection & { workspace_proxies: { regions: unknown[] } };
+  provisioner_daemons: HealthSection & {
+    items: {
+      provisioner_daemon: { id: string; name: string; version: string; provisioners: string[]; tags: Record<string, string>; last_seen_at: string };
+      warnings: HealthMessage[];
+    }[];
+  };
+  derp: HealthSection & {
+    regions: Record<
+      string,
+      {
+        severity: Severity;
+        region: { RegionID: number; RegionName: string };
+        node_reports: {
+          severity: Severity;
+          error?: string;
+          node: { Name: string; HostName: string; DERPPort: number };
+          can_exchange_messages: boolean;
+          round_trip_ping: string;
+          uses_websocket: boolean;
+          stun: { Enabled: boolean; CanSTUN: boolean; Error: string | null };
+        }[];
+      } | null
+    >;
+    netcheck?: { UDP: boolean; IPv4: boolean; IPv6: boolean; PreferredDERP: number; GlobalV4: string };
+  };
+}
+
+export interface HealthReport extends HealthSections {
+  time: string;
+  healthy: boolean;
+  severity: Severity;
+  coder_version: string;
+}

@@ -21,7 +21,8 @@ function appHref(app: WorkspaceApp, workspace: Workspace, agent: WorkspaceAgent,
   return `${base}/apps/${app.slug}/`;
 }
 
-function Metadata({ agent }: { agent: WorkspaceAgent }) {
+/** What an agent's metadata scripts say now. */
+export function Metadata({ agent }: { agent: WorkspaceAgent }) {
   const [items, setItems] = useState<AgentMetadata[]>([]);
   useEvents<AgentMetadata[]>(`/api/v2/workspaceagents/${agent.id}/watch-metadata`, setItems);
   if (items.length === 0) return null;
@@ -173,6 +174,9 @@ export function WorkspacePage() {
         </h1>
         <div class="actions">
           <ChatLink workspace={w} />
+          <Link class="button" href={`/@${w.owner_name}/${w.name}/metrics`}>
+            Metrics
+          </Link>
           {working && <ActionButton action={cancel}>Cancel the build</ActionButton>}
           {!working && build.status !== "running" && (
             <ActionButton kind="primary" action={start("start")}>
