@@ -175,7 +175,7 @@ add_csp(h2o_req_t *req)
 {
 	static const char first[] =
 		"default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-		"img-src 'self' https: data:; font-src 'self' data:; frame-src 'self'; object-src 'none'; base-uri 'self'; "
+		"img-src 'self' https: data:; media-src 'self' data:; font-src 'self' data:; frame-src 'self'; object-src 'none'; base-uri 'self'; "
 		"form-action 'self'; frame-ancestors 'none'; report-uri /api/v2/csp/reports; connect-src 'self'";
 	const char *more = gw_server.options.additional_csp_policy;
 	h2o_iovec_t host = page_host(req);

@@ -19,7 +19,7 @@ use parent 'Coder::HttpDouble';
 use Digest::SHA qw(sha256);
 use File::Temp qw(tempdir);
 use JSON::PP ();
-use MIME::Base64 qw(decode_base64 decode_base64url encode_base64 encode_base64url);
+use MIME::Base64 qw(decode_base64 decode_base64url encode_base64url);
 use Time::HiRes qw(sleep time);
 
 my $json = JSON::PP->new->utf8->canonical->allow_nonref;
@@ -143,7 +143,7 @@ sub call
 
 	note($dir, 'call');
 	return $text->($args->{text}) if $name eq 'echo';
-	return { content => [ { type => 'image', data => encode_base64("\x89PNG\r\n", ''), mimeType => 'image/png' } ] } if $name eq 'picture';
+	return { content => [ { type => 'image', data => "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==", mimeType => 'image/png' } ] } if $name eq 'picture';
 	return { content => [], structuredContent => { answer => 42 } } if $name eq 'structured';
 	return { content => [ { type => 'text', text => 'it broke' } ], isError => JSON::PP::true } if $name eq 'broken';
 	return $text->('x' x 3_000_000) if $name eq 'large';

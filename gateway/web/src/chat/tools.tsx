@@ -55,12 +55,26 @@ function Output({ text }: { text: string }) {
   return text ? <pre class="log">{text}</pre> : null;
 }
 
+/** A picture or a sound that a tool gave. */
+function Media({ result }: { result: Part }) {
+  const out = asObject(result.result);
+  const type = asText(out.mime_type);
+  const source = `data:${type};base64,${asText(out.data)}`;
+  return (
+    <>
+      {!!out.text && <Output text={asText(out.text)} />}
+      {/^image\/(png|jpeg|gif|webp)$/.test(type) ? <img class="tool-media" src={source} alt="What the tool gave" /> : /^audio\//.test(type) ? <audio controls src={source} /> : <p class="help">{type}</p>}
+    </>
+  );
+}
+
 function Plain({ call, result }: { call: Part; result?: Part }) {
-  const args = argsOf(call);
+  const said = argsOf(call);
+  const args = call.mcp_server_config_id && said.model_intent !== undefined ? asObject(said.properties) : said;
   return (
     <>
       {Object.keys(args).length > 0 ? <Code text={JSON.stringify(args, null, 2)} language="json" /> : call.args_delta && <Output text={call.args_delta} />}
-      {result && <Code text={asText(result.result ?? result.result_delta)} language={typeof result.result === "string" ? "" : "json"} />}
+      {result?.is_media ? <Media result={result} /> : result && <Code text={asText(result.result ?? result.result_delta)} language={typeof result.result === "string" ? "" : "json"} />}
     </>
   );
 }

@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: MIT
 
 export const CHATS = "/api/experimental/chats";
+export const MCP_SERVERS = "/api/experimental/mcp/servers";
 
 export type ChatStatus = "waiting" | "pending" | "running" | "paused" | "completed" | "error" | "requires_action";
 
@@ -38,6 +39,7 @@ export interface Chat {
   archived: boolean;
   pin_order: number;
   labels: Record<string, string>;
+  mcp_server_ids: string[];
   files?: ChatFile[];
   has_unread: boolean;
   warnings?: string[];
@@ -53,6 +55,8 @@ export interface Part {
   result?: unknown;
   result_delta?: string;
   is_error?: boolean;
+  is_media?: boolean;
+  mcp_server_config_id?: string | null;
   url?: string;
   title?: string;
   file_id?: string | null;
@@ -165,6 +169,31 @@ export interface Provider {
   allow_central_api_key_fallback: boolean;
   base_url?: string;
   source: string;
+}
+
+/** What is about its address and its clients is for administrators only. */
+export interface McpServer {
+  id: string;
+  display_name: string;
+  slug: string;
+  description: string;
+  transport: string;
+  url: string;
+  auth_type: string;
+  oauth2_client_id?: string;
+  has_oauth2_secret: boolean;
+  oauth2_auth_url?: string;
+  oauth2_token_url?: string;
+  oauth2_scopes?: string;
+  api_key_header?: string;
+  has_api_key: boolean;
+  has_custom_headers: boolean;
+  tool_allow_list: string[];
+  tool_deny_list: string[];
+  availability: string;
+  enabled: boolean;
+  model_intent: boolean;
+  auth_connected: boolean;
 }
 
 export interface LimitStatus {

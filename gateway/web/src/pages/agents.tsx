@@ -6,6 +6,7 @@ import { Link, Redirect, Route, Switch, useLocation, useParams, useSearch } from
 import { api, query } from "../api";
 import { Composer, ContextRing, LimitNotice, ModelPicker, type Models, defaultModel, draftKey, useModels } from "../chat/composer";
 import { ChatListContext, useChatList, useList } from "../chat/list";
+import { McpPicker, defaultServers, useMcpServers, withForced } from "../chat/mcp";
 import { Sidebar, statusTone, statusWord } from "../chat/sidebar";
 import { type ChatStream, useChatStream } from "../chat/stream";
 import { Transcript, textOf } from "../chat/transcript";
@@ -80,6 +81,8 @@ function NewChat() {
   const [organization, setOrganization] = useState((organizations.find((o) => o.is_default) ?? organizations[0])?.id);
   const wanted = new URLSearchParams(useSearch()).get("workspace") ?? "";
   const [workspace, setWorkspace] = useState(wanted);
+  const servers = useMcpServers();
+  const [tools, setTools] = useState<string[]>();
   const given = useApi<Workspace>(wanted ? `/api/v2/workspaces/${encodeURIComponent(wanted)}` : undefined).data;
   // The page of a workspace leads here: it says which one, and so in which organization.
   useEffect(() => {
@@ -94,7 +97,7 @@ function NewChat() {
       </div>
     );
   const send = async (content: InputPart[]) => {
-    const chat = await api.post<Chat>(CHATS, { organization_id: organization, content, model_config_id: chosen, workspace_id: workspace || undefined });
+    const chat = await api.post<Chat>(CHATS, { organization_id: organization, content, model_config_id: chosen, workspace_id: workspace || undefined, mcp_server_ids: tools ?? defaultServers(servers.data) });
     void list.reload();
     navigate(`/agents/${chat.id}`);
   };
@@ -106,6 +109,7 @@ function NewChat() {
       <LimitNotice status={limit.data} />
       <Composer draft="new" organization={organization} placeholder="Describe a task" submit="Start" onSend={send} disabled={!models.loaded || !usable(models)}>
         {models.models.length > 0 && <ModelPicker models={models} value={chosen} onChange={setModel} />}
+        <McpPicker servers={servers} value={tools ?? defaultServers(servers.data)} onChange={setTools} />
       </Composer>
       <details class="more-options" open={!!wanted}>
         <summary>{workspace ? "In a workspace" : "Workspace and organization"}</summary>
@@ -296,6 +300,8 @@ function OpenChat({ id }: { id: string }) {
   const limit = useLimit();
   const list = useList();
   const [picked, setPicked] = useState<string>();
+  const servers = useMcpServers();
+  const [tools, setTools] = useState<string[]>();
   const [editing, setEditing] = useState<ChatMessage>();
   const [refills, setRefills] = useState(0);
   const { ref, inner, atEnd, onScroll, toEnd } = useEndInSight(stream);
@@ -310,11 +316,12 @@ function OpenChat({ id }: { id: string }) {
   const status = stream.status ?? chat.status;
   const own = chat.owner_id === user.id;
   const model = picked ?? (models.models.some((m) => m.id === chat.last_model_config_id) ? chat.last_model_config_id : defaultModel(models)?.id);
+  const chosen = withForced(servers.data, tools ?? chat.mcp_server_ids);
   const config = models.models.find((m) => m.id === model);
   const usage = stream.messages.findLast((m) => m.role === "assistant" && m.usage)?.usage;
 
   const send = async (content: InputPart[]) => {
-    const answer = await api.post<PostAnswer>(`${CHATS}/${id}/messages`, { content, model_config_id: model === chat.last_model_config_id ? undefined : model });
+    const answer = await api.post<PostAnswer>(`${CHATS}/${id}/messages`, { content, model_config_id: model === chat.last_model_config_id ? undefined : model, mcp_server_ids: chosen.join() === chat.mcp_server_ids.join() ? undefined : chosen });
     if (answer.message) stream.add(answer.message);
     toEnd();
     void limit.reload();
@@ -377,6 +384,7 @@ function OpenChat({ id }: { id: string }) {
         ) : (
           <Composer key={`${id}-${refills}`} draft={id} organization={chat.organization_id} placeholder={busy ? "This will wait in the queue" : "Say something"} submit={busy ? "Queue" : "Send"} onSend={send} onStop={busy || status === "requires_action" ? stop : undefined}>
             {models.models.length > 0 && <ModelPicker models={models} value={model} onChange={setPicked} />}
+            <McpPicker servers={servers} value={chosen} onChange={setTools} />
             <ContextRing usage={usage} limit={config?.context_limit} threshold={config?.compression_threshold} />
             {!config && <span class="quiet">{modelName(config)}</span>}
           </Composer>

@@ -10,6 +10,7 @@ import { LimitNotice } from "../chat/composer";
 import { useApi } from "../live";
 import { useSession } from "../session";
 import type { Group, Template } from "../types";
+import { McpServers, OwnMcpServers } from "./mcpservers";
 import { ActionButton, Choices, ConfirmButton, Dialog, Empty, ErrorBox, Field, Form, ListState, Loading, Select, Table, useTitle } from "../ui";
 
 const CONFIG = `${CHATS}/config`;
@@ -756,10 +757,12 @@ function Spending() {
 const PAGES: [name: string, text: string, Page: ComponentType, needs?: string][] = [
   ["prompt", "Instructions", OwnPrompt],
   ["keys", "Keys", OwnKeys],
+  ["tools", "Tools", OwnMcpServers],
   ["compaction", "Compaction", Compaction],
   ["cost", "Cost", OwnCost],
   ["providers", "Providers", Providers, "manageChats"],
   ["models", "Models", ModelList, "manageChats"],
+  ["mcp-servers", "MCP servers", McpServers, "manageChats"],
   ["system-prompt", "System prompt", SystemPrompt, "manageChats"],
   ["defaults", "Workspaces", Defaults, "manageChats"],
   ["limits", "Limits", LimitsPage, "manageChats"],
