@@ -237,6 +237,8 @@ open_stream(ApiCall *call, const GwAnswer *answer)
 			open = gw_stream_echo;
 		else if (strcmp(format, "coordinator") == 0)
 			open = gw_stream_coordinator;
+		else if (strcmp(format, "mesh") == 0)
+			open = gw_stream_mesh;
 		if (open != NULL)
 			open(req, plan);
 		else

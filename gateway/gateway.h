@@ -57,6 +57,7 @@ typedef struct GwOptions
 	char *strict_transport_security_options;
 	char *additional_csp_policy;
 	bool derp_enable;
+	char *derp_server_relay_url; /* where other gateways reach this one; NULL: it is alone */
 	bool block_direct;
 	bool disable_rate_limits;
 	bool allow_all_cors;

@@ -96,6 +96,8 @@ static const Option options_table[] = {
 	 "builds at a time; 0 = no provisioner in this server"},
 	{"derp-server-enable", "CODER_DERP_SERVER_ENABLE", OPT_BOOL, AT(derp_enable), "true", false,
 	 "relay encrypted traffic between clients and workspaces"},
+	{"derp-server-relay-url", "CODER_DERP_SERVER_RELAY_URL", OPT_TEXT, AT(derp_server_relay_url), NULL, true,
+	 "URL at which the other gateways of the same database reach this one, and no other"},
 	{"block-direct-connections", "CODER_BLOCK_DIRECT", OPT_BOOL, AT(block_direct), "false", false,
 	 "connect to workspaces through the relay only"},
 	{"tunnel-idle-seconds", "CODER_TUNNEL_IDLE_SECONDS", OPT_INT, AT(tunnel_idle_seconds), "1800", false,

@@ -215,6 +215,8 @@ SELECT coder.policy('mcp_server_configs', $q$(SELECT coder.row_all('read', 'depl
 SELECT coder.policy('mcp_server_user_tokens', coder.policy_rows('read_personal', 'user', NULL, 'user_id', 'user_id'),
 	'{access_token, refresh_token}');
 
+SELECT coder.policy('replicas', coder.policy_rows('read', 'replicas', NULL));
+
 -- Jobs are read by who reads what they are for.  Their input may hold values of variables.
 SELECT coder.policy('provisioner_keys', coder.policy_rows('read', 'provisioner_daemon', 'organization_id'), '{hashed_secret}');
 SELECT coder.policy('provisioner_daemons', coder.policy_rows('read', 'provisioner_daemon', 'organization_id'));

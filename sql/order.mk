@@ -26,6 +26,7 @@ SQL_SCHEMA = \
 	schema/activity.sql \
 	schema/app.sql \
 	schema/tailnet.sql \
+	schema/replica.sql \
 	schema/boundary.sql \
 	schema/chat.sql \
 	schema/change.sql \
@@ -81,6 +82,7 @@ SQL_API = \
 	api/boundary.sql \
 	api/tailnet.sql \
 	api/health.sql \
+	api/replica.sql \
 	api/connectionlog.sql \
 	api/externalauth.sql \
 	api/app.sql \

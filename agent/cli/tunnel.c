@@ -235,7 +235,7 @@ after_close(void *arg)
 	t->backoff_ms = t->backoff_ms * 13 / 8 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : t->backoff_ms * 13 / 8;
 }
 
-static const NetWsHandlers ws_handlers = {on_open, on_message, on_close};
+static const NetWsHandlers ws_handlers = {on_open, on_message, on_close, NULL};
 
 static void
 connect_coordinator(void *arg)

@@ -94,12 +94,16 @@ typedef struct NetWsHandlers
 	 * else 0; code: of the close frame, 1006 where there was none.
 	 */
 	void (*on_close)(void *arg, NetWs *ws, int status, int code, const char *reason);
+	/* What was queued is with the kernel; may be NULL. */
+	void (*on_drain)(void *arg, NetWs *ws);
 } NetWsHandlers;
 
 /* Starts to connect; callbacks come on the loop's thread.  NULL when out of memory. */
 NetWs *net_ws_connect(Loop *loop, const char *url, const char *headers, const NetWsHandlers *handlers, void *arg);
 /* False: closing, or more than 16 MiB wait. */
 bool net_ws_send(NetWs *ws, bool text, const void *data, size_t size);
+/* Bytes that wait. */
+size_t net_ws_queued(const NetWs *ws);
 /* Says goodbye; on_close follows within 2 s. */
 void net_ws_close(NetWs *ws, int code, const char *reason);
 

@@ -154,6 +154,8 @@ watch_for(NetWs *ws)
 static void
 flush(NetWs *ws)
 {
+	bool written = false;
+
 	while (ws->connector == NULL && length(&ws->out) > 0)
 	{
 		ssize_t n = net_write(&ws->conn, ws->out.data + ws->out.begin, length(&ws->out));
@@ -166,8 +168,18 @@ flush(NetWs *ws)
 			return;
 		}
 		ws->out.begin += (size_t) n;
+		written = true;
 	}
-	watch_for(ws);
+	if (written && length(&ws->out) == 0 && ws->handlers->on_drain != NULL)
+	{
+		ws->busy++;
+		ws->handlers->on_drain(ws->arg, ws);
+		ws->busy--;
+	}
+	if (ws->freed && ws->busy == 0)
+		release(ws);
+	else if (!ws->freed)
+		watch_for(ws);
 }
 
 static bool
@@ -214,6 +226,12 @@ static void
 on_close_timeout(void *arg)
 {
 	end(arg, 0, 1006, "the server did not answer the close");
+}
+
+size_t
+net_ws_queued(const NetWs *ws)
+{
+	return length(&ws->out);
 }
 
 void

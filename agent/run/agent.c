@@ -399,7 +399,7 @@ on_ws_close(void *arg, NetWs *ws, int status, int code, const char *reason)
 	loop_defer(agent->loop, clean_up, agent);
 }
 
-static const NetWsHandlers ws_handlers = {on_ws_open, on_ws_message, on_ws_close};
+static const NetWsHandlers ws_handlers = {on_ws_open, on_ws_message, on_ws_close, NULL};
 
 static void
 on_connect(void *arg)

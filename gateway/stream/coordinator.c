@@ -78,6 +78,13 @@ struct CoordPeer
 	size_t queued;
 	bool failed; /* in the list of those that did not keep up */
 	CoordPeer *next_failed;
+	CoordRemote *remote; /* it stands for a stream of another gateway: nothing is queued */
+	CoordPeer *next_remote, **prev_remote;
+};
+
+struct CoordRemote
+{
+	CoordPeer *peers;
 };
 
 static struct
@@ -86,6 +93,7 @@ static struct
 	Place *buckets[BUCKETS];
 	CoordStats stats;
 	CoordPeer *failed; /* empty between operations: settle() */
+	CoordWatch *watches;
 } coord = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* Places --------------------------------------------------------------------- */
@@ -205,8 +213,11 @@ static bool
 push(CoordPeer *peer, const Response *response)
 {
 	size_t size = protobuf_c_message_get_packed_size(&response->base);
-	Blob *blob = queue_full(peer) ? NULL : malloc(sizeof(*blob) + size);
+	Blob *blob;
 
+	if (peer->remote != NULL)
+		return true;
+	blob = queue_full(peer) ? NULL : malloc(sizeof(*blob) + size);
 	if (blob == NULL)
 		return false;
 	blob->next = NULL;
@@ -330,7 +341,7 @@ tell(Place *to, Place *of, int kind, const char *reason)
 	Update update;
 	Update *updates[1] = {&update};
 
-	if (to->peer == NULL || to == of || !is_news(to->peer, of, kind))
+	if (to->peer == NULL || to->peer->remote != NULL || to == of || !is_news(to->peer, of, kind))
 		return;
 	update = make_update(of, kind, reason);
 	response.n_peer_updates = 1;
@@ -353,6 +364,29 @@ tell_all(Place *of, int kind, const char *reason)
 		tell(t->src, of, kind, reason);
 }
 
+/* Where the peer stands. */
+static void
+take_place(CoordPeer *peer, Place *place)
+{
+	place->peer = peer;
+	peer->place = place;
+	if (peer->remote != NULL)
+		coord.stats.remote_peers++;
+	else
+		coord.stats.peers++;
+}
+
+static void
+give_up_place(CoordPeer *peer)
+{
+	peer->place->peer = NULL;
+	peer->place = NULL;
+	if (peer->remote != NULL)
+		coord.stats.remote_peers--;
+	else
+		coord.stats.peers--;
+}
+
 /* The stream is over: its peers are told kind, its own tunnels go. */
 static void
 end_stream(CoordPeer *peer, int kind, const char *reason)
@@ -361,14 +395,14 @@ end_stream(CoordPeer *peer, int kind, const char *reason)
 
 	if (place == NULL)
 		return;
-	peer->place = NULL;
-	place->peer = NULL;
-	coord.stats.peers--;
+	give_up_place(peer);
+	for (CoordWatch *watch = peer->remote == NULL ? coord.watches : NULL; watch != NULL; watch = watch->next)
+		watch->left(watch->arg, place->id, kind == (int) KIND(LOST));
 	tell_all(place, kind, reason);
 	while (place->out != NULL)
 		drop_tunnel(place->out);
 	drop_place(place);
-	if (peer->queued == 0)
+	if (peer->remote == NULL && peer->queued == 0)
 		peer->wake(peer->arg);
 }
 
@@ -385,15 +419,44 @@ settle(void)
 	}
 }
 
+static void
+free_peer(CoordPeer *peer)
+{
+	while (peer->first != NULL)
+	{
+		Blob *blob = peer->first;
+
+		peer->first = blob->next;
+		free(blob);
+	}
+	while (peer->nsent > 0)
+		forget_sent(peer, &peer->sent[0]);
+	free(peer->sent);
+	if (peer->node != NULL)
+		coder__tailnet__v2__node__free_unpacked(peer->node, NULL);
+	free(peer->packed);
+	free(peer);
+}
+
+/* One that stands for another gateway's has no owner but its list. */
+static void
+free_remote_peer(CoordPeer *peer)
+{
+	*peer->prev_remote = peer->next_remote;
+	if (peer->next_remote != NULL)
+		peer->next_remote->prev_remote = peer->prev_remote;
+	free_peer(peer);
+}
+
 /* A new stream has the id: nobody else is told, tunnels of the old one stay. */
 static void
 overwrite(CoordPeer *peer)
 {
 	push_error(peer, "peer ID overwritten by new connection");
-	peer->place->peer = NULL;
-	peer->place = NULL;
-	coord.stats.peers--;
-	if (peer->queued == 0)
+	give_up_place(peer);
+	if (peer->remote != NULL)
+		free_remote_peer(peer);
+	else if (peer->queued == 0)
 		peer->wake(peer->arg);
 }
 
@@ -566,12 +629,33 @@ take_request(CoordPeer *peer, const Coder__Tailnet__V2__CoordinateRequest *reque
 	return true;
 }
 
+/* Tells the watches.  One that is out of memory misses it: that is of no more harm than a lost connection. */
+static void
+report_request(const uint8_t id[static COORD_ID_LEN], const Coder__Tailnet__V2__CoordinateRequest *request)
+{
+	uint8_t *packed;
+	size_t size;
+
+	if (coord.watches == NULL)
+		return;
+	size = protobuf_c_message_get_packed_size(&request->base);
+	packed = malloc(size + 1);
+	if (packed == NULL)
+		return;
+	protobuf_c_message_pack(&request->base, packed);
+	for (CoordWatch *watch = coord.watches; watch != NULL; watch = watch->next)
+		watch->requested(watch->arg, id, packed, size);
+	free(packed);
+}
+
 bool
 coord_request(CoordPeer *peer, const Coder__Tailnet__V2__CoordinateRequest *request)
 {
 	bool ok;
 
 	pthread_mutex_lock(&coord.lock);
+	if (peer->place != NULL)
+		report_request(peer->place->id, request);
 	ok = peer->place != NULL && take_request(peer, request);
 	if (!ok)
 		end_stream(peer, KIND(LOST), "lost");
@@ -600,9 +684,9 @@ coord_join(const uint8_t id[static COORD_ID_LEN], void (*wake)(void *arg), void 
 	{
 		if (place->peer != NULL)
 			overwrite(place->peer);
-		place->peer = peer;
-		peer->place = place;
-		coord.stats.peers++;
+		take_place(peer, place);
+		for (CoordWatch *watch = coord.watches; watch != NULL; watch = watch->next)
+			watch->joined(watch->arg, id);
 		send_init(place);
 	}
 	pthread_mutex_unlock(&coord.lock);
@@ -665,20 +749,7 @@ coord_leave(CoordPeer *peer)
 	end_stream(peer, KIND(LOST), "lost");
 	settle();
 	pthread_mutex_unlock(&coord.lock);
-	while (peer->first != NULL)
-	{
-		Blob *blob = peer->first;
-
-		peer->first = blob->next;
-		free(blob);
-	}
-	while (peer->nsent > 0)
-		forget_sent(peer, &peer->sent[0]);
-	free(peer->sent);
-	if (peer->node != NULL)
-		coder__tailnet__v2__node__free_unpacked(peer->node, NULL);
-	free(peer->packed);
-	free(peer);
+	free_peer(peer);
 }
 
 void
@@ -687,6 +758,165 @@ coord_stats(CoordStats *stats)
 	pthread_mutex_lock(&coord.lock);
 	*stats = coord.stats;
 	pthread_mutex_unlock(&coord.lock);
+}
+
+/* Other gateways --------------------------------------------------------------- */
+
+static void
+replay_request(CoordWatch *watch, const Place *place, Coder__Tailnet__V2__CoordinateRequest__UpdateSelf *self,
+			   Coder__Tailnet__V2__CoordinateRequest__Tunnel *add)
+{
+	Coder__Tailnet__V2__CoordinateRequest request = CODER__TAILNET__V2__COORDINATE_REQUEST__INIT;
+	uint8_t *packed;
+	size_t size;
+
+	request.update_self = self;
+	request.add_tunnel = add;
+	size = protobuf_c_message_get_packed_size(&request.base);
+	packed = malloc(size + 1);
+	if (packed == NULL)
+		return;
+	protobuf_c_message_pack(&request.base, packed);
+	watch->requested(watch->arg, place->id, packed, size);
+	free(packed);
+}
+
+/* What made a place what it is. */
+static void
+replay(CoordWatch *watch, const Place *place)
+{
+	Coder__Tailnet__V2__CoordinateRequest__UpdateSelf update = CODER__TAILNET__V2__COORDINATE_REQUEST__UPDATE_SELF__INIT;
+
+	watch->joined(watch->arg, place->id);
+	update.node = place->peer->node;
+	if (update.node != NULL)
+		replay_request(watch, place, &update, NULL);
+	for (const Tunnel *t = place->out; t != NULL; t = t->next_out)
+	{
+		Coder__Tailnet__V2__CoordinateRequest__Tunnel add = CODER__TAILNET__V2__COORDINATE_REQUEST__TUNNEL__INIT;
+
+		add.id = (ProtobufCBinaryData){COORD_ID_LEN, t->dst->id};
+		replay_request(watch, place, NULL, &add);
+	}
+}
+
+void
+coord_watch(CoordWatch *watch)
+{
+	pthread_mutex_lock(&coord.lock);
+	for (int i = 0; i < BUCKETS; i++)
+		for (const Place *place = coord.buckets[i]; place != NULL; place = place->next)
+			if (place->peer != NULL && place->peer->remote == NULL)
+				replay(watch, place);
+	watch->next = coord.watches;
+	coord.watches = watch;
+	pthread_mutex_unlock(&coord.lock);
+}
+
+void
+coord_unwatch(CoordWatch *watch)
+{
+	CoordWatch **link = &coord.watches;
+
+	pthread_mutex_lock(&coord.lock);
+	while (*link != NULL && *link != watch)
+		link = &(*link)->next;
+	if (*link != NULL)
+		*link = watch->next;
+	pthread_mutex_unlock(&coord.lock);
+}
+
+CoordRemote *
+coord_remote_open(void)
+{
+	return calloc(1, sizeof(CoordRemote));
+}
+
+bool
+coord_remote_join(CoordRemote *remote, const uint8_t id[static COORD_ID_LEN])
+{
+	CoordPeer *peer = calloc(1, sizeof(*peer));
+	Place *place;
+
+	if (peer == NULL)
+		return false;
+	pthread_mutex_lock(&coord.lock);
+	place = make_place(id);
+	if (place != NULL)
+	{
+		if (place->peer != NULL)
+			overwrite(place->peer);
+		peer->last = &peer->first;
+		peer->remote = remote;
+		peer->next_remote = remote->peers;
+		peer->prev_remote = &remote->peers;
+		if (remote->peers != NULL)
+			remote->peers->prev_remote = &peer->next_remote;
+		remote->peers = peer;
+		take_place(peer, place);
+	}
+	pthread_mutex_unlock(&coord.lock);
+	if (place == NULL)
+		free(peer);
+	return place != NULL;
+}
+
+/* The gateway's peer of that id, under the lock. */
+static CoordPeer *
+find_remote(const CoordRemote *remote, const uint8_t id[static COORD_ID_LEN])
+{
+	const Place *place = find_place(id);
+
+	return place != NULL && place->peer != NULL && place->peer->remote == remote ? place->peer : NULL;
+}
+
+void
+coord_remote_request(CoordRemote *remote, const uint8_t id[static COORD_ID_LEN],
+					 const Coder__Tailnet__V2__CoordinateRequest *request)
+{
+	CoordPeer *peer;
+
+	pthread_mutex_lock(&coord.lock);
+	peer = find_remote(remote, id);
+	if (peer != NULL && !take_request(peer, request))
+	{
+		end_stream(peer, KIND(LOST), "lost");
+		free_remote_peer(peer);
+	}
+	settle();
+	pthread_mutex_unlock(&coord.lock);
+}
+
+void
+coord_remote_leave(CoordRemote *remote, const uint8_t id[static COORD_ID_LEN], bool lost)
+{
+	CoordPeer *peer;
+
+	pthread_mutex_lock(&coord.lock);
+	peer = find_remote(remote, id);
+	if (peer != NULL)
+	{
+		end_stream(peer, lost ? (int) KIND(LOST) : (int) KIND(DISCONNECTED), lost ? "lost" : "graceful disconnect");
+		free_remote_peer(peer);
+	}
+	settle();
+	pthread_mutex_unlock(&coord.lock);
+}
+
+void
+coord_remote_close(CoordRemote *remote)
+{
+	pthread_mutex_lock(&coord.lock);
+	while (remote->peers != NULL)
+	{
+		CoordPeer *peer = remote->peers;
+
+		end_stream(peer, KIND(LOST), "lost");
+		free_remote_peer(peer);
+	}
+	settle();
+	pthread_mutex_unlock(&coord.lock);
+	free(remote);
 }
 
 /* For people ----------------------------------------------------------------- */
@@ -703,7 +933,9 @@ print_peer(FILE *out, const Place *place)
 {
 	fprintf(out, "<tr><td><code>");
 	print_id(out, place->id);
-	fprintf(out, "</code></td><td>%s</td><td>%zu</td></tr>\n", place->peer->node != NULL ? "yes" : "no", place->peer->queued);
+	fprintf(out, "</code></td><td>%s</td><td>%s</td><td>%zu</td></tr>\n",
+			place->peer->remote == NULL ? "here" : "another gateway", place->peer->node != NULL ? "yes" : "no",
+			place->peer->queued);
 }
 
 static void
@@ -729,8 +961,9 @@ coord_page(size_t *size)
 	if (out == NULL)
 		return NULL;
 	pthread_mutex_lock(&coord.lock);
-	fprintf(out, "<!DOCTYPE html>\n<title>Coordinator</title>\n<h1>Coordinator</h1>\n<h2>%zu peers</h2>\n", coord.stats.peers);
-	fprintf(out, "<table border=1>\n<tr><th>Id</th><th>Has told its node</th><th>Waiting messages</th></tr>\n");
+	fprintf(out, "<!DOCTYPE html>\n<title>Coordinator</title>\n<h1>Coordinator</h1>\n<h2>%zu peers</h2>\n",
+			coord.stats.peers + coord.stats.remote_peers);
+	fprintf(out, "<table border=1>\n<tr><th>Id</th><th>Connected to</th><th>Has told its node</th><th>Waiting messages</th></tr>\n");
 	for (int i = 0; i < BUCKETS; i++)
 		for (const Place *place = coord.buckets[i]; place != NULL; place = place->next)
 			if (place->peer != NULL)

@@ -7,6 +7,10 @@
  *
  * The coordinator checks nothing: who calls it has authorized the request.
  *
+ * Several gateways make one tailnet: each watches what its own streams do and
+ * tells the others, where remote peers stand for them and do the same again.
+ * A remote peer has tunnels and a node as any other, but is told nothing here.
+ *
  * SPDX-License-Identifier: MIT
  */
 #ifndef STREAM_COORDINATOR_H
@@ -51,9 +55,44 @@ void coord_refuse(CoordPeer *peer, const char *error);
 /* The stream is closed; peer and wake's arg are not used again. */
 void coord_leave(CoordPeer *peer);
 
+/*
+ * What the streams of this process do, as it happens; called under the
+ * coordinator's lock on any thread, so it may do no more than queue.
+ */
+typedef struct CoordWatch
+{
+	struct CoordWatch *next; /* the coordinator's */
+	void (*joined)(void *arg, const uint8_t id[static COORD_ID_LEN]);
+	/* request: a packed CoordinateRequest. */
+	void (*requested)(void *arg, const uint8_t id[static COORD_ID_LEN], const uint8_t *request, size_t size);
+	void (*left)(void *arg, const uint8_t id[static COORD_ID_LEN], bool lost);
+	void *arg;
+} CoordWatch;
+
+/* Says first what led to what is there now.  The watch is the caller's, and stays until coord_unwatch(). */
+void coord_watch(CoordWatch *watch);
+void coord_unwatch(CoordWatch *watch);
+
+/* The peers of one other gateway.  NULL when out of memory. */
+typedef struct CoordRemote CoordRemote;
+
+CoordRemote *coord_remote_open(void);
+
+/* A stream has opened there: one of the id here, or elsewhere, is over.  False: out of memory. */
+bool coord_remote_join(CoordRemote *remote, const uint8_t id[static COORD_ID_LEN]);
+
+/* As coord_request() and the stream's end; nothing where the id is not (or no longer) of that gateway. */
+void coord_remote_request(CoordRemote *remote, const uint8_t id[static COORD_ID_LEN],
+						  const Coder__Tailnet__V2__CoordinateRequest *request);
+void coord_remote_leave(CoordRemote *remote, const uint8_t id[static COORD_ID_LEN], bool lost);
+
+/* All its peers are lost. */
+void coord_remote_close(CoordRemote *remote);
+
 typedef struct CoordStats
 {
-	size_t peers;
+	size_t peers; /* of this process */
+	size_t remote_peers;
 	size_t tunnels;
 } CoordStats;
 

@@ -30,6 +30,7 @@
 #include "../reply.h"
 #include "../request.h"
 #include "../websocket.h"
+#include "mesh.h"
 #include "stream.h"
 #include "wire/derp.h"
 #include "wire/disco.h"
@@ -127,6 +128,7 @@ static struct
 {
 	pthread_mutex_t lock;
 	DerpKey *buckets[BUCKETS];
+	GwDerpWatch *watches;
 	uint8_t hash_key[crypto_shorthash_KEYBYTES];
 	uint8_t public_key[crypto_box_PUBLICKEYBYTES];
 	uint8_t private_key[crypto_box_SECRETKEYBYTES];
@@ -427,6 +429,13 @@ find_key(const uint8_t key[static WIRE_KEY_LEN])
 	return link;
 }
 
+static void
+tell_watches(const uint8_t key[static WIRE_KEY_LEN], bool here)
+{
+	for (GwDerpWatch *watch = derp.watches; watch != NULL; watch = watch->next)
+		watch->key(watch->arg, key, here);
+}
+
 static bool
 enter_table(DerpClient *client)
 {
@@ -447,6 +456,8 @@ enter_table(DerpClient *client)
 		client->entry = *link;
 		client->next_same = client->entry->clients;
 		client->entry->clients = client;
+		if (client->next_same == NULL)
+			tell_watches(client->key, true);
 	}
 	pthread_mutex_unlock(&derp.lock);
 	return ok;
@@ -493,6 +504,7 @@ leave_table(DerpClient *client)
 			*link = entry->next;
 			free(entry);
 			tell_contacts(client);
+			tell_watches(client->key, false);
 		}
 		client->entry = NULL;
 	}
@@ -547,6 +559,45 @@ tell_not_here(DerpClient *client, const uint8_t key[static WIRE_KEY_LEN])
 	}
 }
 
+/* Queues a packet for a client. */
+static void
+pass_on(DerpClient *to, const uint8_t source[static WIRE_KEY_LEN], const uint8_t *data, size_t n, bool disco)
+{
+	Packet *packet = new_packet(WIRE_DERP_HEADER_LEN + WIRE_KEY_LEN + n);
+
+	if (packet != NULL)
+		packet->size = wire_derp_put_recv(packet->frame, WIRE_DERP_HEADER_LEN + WIRE_KEY_LEN + n, source, data, n);
+	enqueue(to, disco ? QUEUE_DISCO : QUEUE_DATA, packet);
+	atomic_fetch_add_explicit(&packets_relayed, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&bytes_relayed, n, memory_order_relaxed);
+}
+
+void
+gw_derp_deliver(const uint8_t source[static WIRE_KEY_LEN], const uint8_t key[static WIRE_KEY_LEN], const uint8_t *data,
+				size_t size)
+{
+	DerpKey *entry;
+	DerpClient *to = NULL;
+
+	if (size > WIRE_DERP_MAX_PACKET)
+		return;
+	pthread_mutex_lock(&derp.lock);
+	entry = *find_key(key);
+	if (entry != NULL)
+	{
+		to = entry->clients;
+		atomic_fetch_add(&to->refs, 1);
+	}
+	pthread_mutex_unlock(&derp.lock);
+	if (to == NULL)
+	{
+		atomic_fetch_add(&packets_dropped, 1);
+		return;
+	}
+	pass_on(to, source, data, size, wire_disco_looks_like(data, size));
+	release(to);
+}
+
 static bool
 take_packet(DerpClient *client, const WireDerpFrame *frame)
 {
@@ -555,7 +606,6 @@ take_packet(DerpClient *client, const WireDerpFrame *frame)
 	size_t n;
 	bool disco;
 	DerpClient *to;
-	Packet *packet;
 
 	if (wire_derp_get_packet(&key, &data, &n, frame) != WIRE_OK || n > WIRE_DERP_MAX_PACKET)
 		return false;
@@ -563,23 +613,24 @@ take_packet(DerpClient *client, const WireDerpFrame *frame)
 	atomic_fetch_add_explicit(&bytes_received, n, memory_order_relaxed);
 	disco = wire_disco_looks_like(data, n);
 	to = find_client(client, key);
-	if (to == NULL)
+	if (to != NULL)
+	{
+		pass_on(to, client->key, data, n, disco);
+		release(to);
+		note_contact(client, key);
+	}
+	else if (gw_mesh_forward(client->key, key, data, n))
+	{
+		atomic_fetch_add_explicit(&packets_relayed, 1, memory_order_relaxed);
+		atomic_fetch_add_explicit(&bytes_relayed, n, memory_order_relaxed);
+	}
+	else
 	{
 		atomic_fetch_add(&packets_dropped, 1);
 		atomic_fetch_add(&packets_unknown, 1);
 		if (disco)
 			tell_not_here(client, key);
-		return true;
 	}
-	packet = new_packet(WIRE_DERP_HEADER_LEN + WIRE_KEY_LEN + n);
-	if (packet != NULL)
-		packet->size =
-			wire_derp_put_recv(packet->frame, WIRE_DERP_HEADER_LEN + WIRE_KEY_LEN + n, client->key, data, n);
-	enqueue(to, disco ? QUEUE_DISCO : QUEUE_DATA, packet);
-	release(to);
-	note_contact(client, key);
-	atomic_fetch_add_explicit(&packets_relayed, 1, memory_order_relaxed);
-	atomic_fetch_add_explicit(&bytes_relayed, n, memory_order_relaxed);
 	return true;
 }
 
@@ -977,6 +1028,31 @@ gw_derp_start(void)
 	}
 	crypto_scalarmult_base(derp.public_key, derp.private_key);
 	sodium_bin2hex(derp.public_hex, sizeof(derp.public_hex), derp.public_key, sizeof(derp.public_key));
+}
+
+void
+gw_derp_watch(GwDerpWatch *watch)
+{
+	pthread_mutex_lock(&derp.lock);
+	for (int i = 0; i < BUCKETS; i++)
+		for (const DerpKey *entry = derp.buckets[i]; entry != NULL; entry = entry->next)
+			watch->key(watch->arg, entry->key, true);
+	watch->next = derp.watches;
+	derp.watches = watch;
+	pthread_mutex_unlock(&derp.lock);
+}
+
+void
+gw_derp_unwatch(GwDerpWatch *watch)
+{
+	GwDerpWatch **link = &derp.watches;
+
+	pthread_mutex_lock(&derp.lock);
+	while (*link != NULL && *link != watch)
+		link = &(*link)->next;
+	if (*link != NULL)
+		*link = watch->next;
+	pthread_mutex_unlock(&derp.lock);
 }
 
 void

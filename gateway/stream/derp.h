@@ -1,12 +1,16 @@
 /*
- * derp.h -- the relay's start and numbers; gw_derp_open() is in stream.h.
+ * derp.h -- the relay's start, numbers, and neighbours; gw_derp_open() is in stream.h.
  *
  * SPDX-License-Identifier: MIT
  */
 #ifndef STREAM_DERP_H
 #define STREAM_DERP_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+
+#include "wire/wire.h"
 
 /* Reads the server's key from the config folder, or makes one. */
 void gw_derp_start(void);
@@ -24,5 +28,24 @@ typedef struct GwDerpStats
 } GwDerpStats;
 
 void gw_derp_stats(GwDerpStats *stats);
+
+/*
+ * Keys that come (here) and go; called under the relay's lock on any thread, so
+ * it may do no more than queue.
+ */
+typedef struct GwDerpWatch
+{
+	struct GwDerpWatch *next; /* the relay's */
+	void (*key)(void *arg, const uint8_t key[static WIRE_KEY_LEN], bool here);
+	void *arg;
+} GwDerpWatch;
+
+/* Says first which keys are here.  The watch is the caller's, and stays until gw_derp_unwatch(). */
+void gw_derp_watch(GwDerpWatch *watch);
+void gw_derp_unwatch(GwDerpWatch *watch);
+
+/* A packet that another relay has for a key here; dropped where it is gone.  On any thread. */
+void gw_derp_deliver(const uint8_t source[static WIRE_KEY_LEN], const uint8_t key[static WIRE_KEY_LEN],
+					 const uint8_t *data, size_t size);
 
 #endif

@@ -13,7 +13,7 @@
 
 #include "../gateway.h"
 
-/* Formats "rpc", "pty", "app", "ports", "parameters", "echo", "coordinator".  Weak: a missing one answers 501. */
+/* Formats "rpc", "pty", "app", "ports", "parameters", "echo", "coordinator", "mesh".  Weak: a missing one answers 501. */
 void gw_stream_rpc(h2o_req_t *req, json_t *plan) __attribute__((weak));
 void gw_stream_pty(h2o_req_t *req, json_t *plan) __attribute__((weak));
 void gw_stream_app(h2o_req_t *req, json_t *plan) __attribute__((weak));
@@ -21,6 +21,7 @@ void gw_stream_ports(h2o_req_t *req, json_t *plan) __attribute__((weak));
 void gw_stream_parameters(h2o_req_t *req, json_t *plan) __attribute__((weak));
 void gw_stream_echo(h2o_req_t *req, json_t *plan) __attribute__((weak));
 void gw_stream_coordinator(h2o_req_t *req, json_t *plan) __attribute__((weak));
+void gw_stream_mesh(h2o_req_t *req, json_t *plan) __attribute__((weak));
 
 /* GET /derp: both the raw upgrade (Upgrade: DERP) and WebSocket with protocol "derp". */
 void gw_derp_open(h2o_req_t *req) __attribute__((weak));

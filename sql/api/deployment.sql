@@ -262,7 +262,7 @@ AS $$
 DECLARE
 	built CONSTANT text[] := ARRAY['audit_log', 'template_rbac', 'user_role_management', 'appearance', 'access_control',
 		'custom_roles', 'multiple_organizations', 'service_accounts', 'workspace_batch_actions', 'task_batch_actions', 'scim', 'connection_log',
-		'multiple_external_auth', 'external_token_encryption', 'advanced_template_scheduling'];
+		'multiple_external_auth', 'external_token_encryption', 'advanced_template_scheduling', 'high_availability', 'boundary'];
 	features jsonb;
 BEGIN
 	SELECT jsonb_object_agg(f, jsonb_build_object('entitlement', CASE WHEN f = ANY (built) THEN 'entitled' ELSE 'not_entitled' END,

@@ -347,12 +347,185 @@ test_page(void **state)
 	expect_empty();
 }
 
+/* What a watch was told, a line each: "+aa" joined, "=aa" requested, "-aa" left, "!aa" lost; and the requests. */
+static struct
+{
+	char lines[256];
+	uint8_t *requests[16];
+	size_t sizes[16];
+	size_t n;
+} heard;
+
+static void
+hear(char sign, const uint8_t *id)
+{
+	size_t n = strlen(heard.lines);
+
+	snprintf(heard.lines + n, sizeof(heard.lines) - n, "%c%02x ", sign, id[0]);
+}
+
+static void
+hear_joined(void *arg, const uint8_t id[static COORD_ID_LEN])
+{
+	(void) arg;
+	hear('+', id);
+}
+
+static void
+hear_requested(void *arg, const uint8_t id[static COORD_ID_LEN], const uint8_t *request, size_t size)
+{
+	(void) arg;
+	hear('=', id);
+	assert_true(heard.n < 16);
+	heard.requests[heard.n] = malloc(size + 1);
+	memcpy(heard.requests[heard.n], request, size);
+	heard.sizes[heard.n++] = size;
+}
+
+static void
+hear_left(void *arg, const uint8_t id[static COORD_ID_LEN], bool lost)
+{
+	(void) arg;
+	hear(lost ? '!' : '-', id);
+}
+
+static void
+forget_heard(void)
+{
+	for (size_t i = 0; i < heard.n; i++)
+		free(heard.requests[i]);
+	memset(&heard, 0, sizeof(heard));
+}
+
+static void
+test_watch(void **state)
+{
+	CoordWatch watch = {NULL, hear_joined, hear_requested, hear_left, NULL};
+	CoordPeer *a = join(agent_id);
+	CoordPeer *c = join(client_id);
+	CoordPeer *again;
+	Request *request;
+
+	(void) state;
+	assert_true(send_tunnel(c, agent_id, 16, true));
+	assert_true(send_node(c, 999));
+	coord_watch(&watch);
+	/* What there is, whatever the order of peers: the agent, the client with its node and its tunnel. */
+	assert_int_equal(strlen(heard.lines), strlen("+aa +cc =cc =cc "));
+	assert_non_null(strstr(heard.lines, "+cc =cc =cc "));
+	assert_non_null(strstr(heard.lines, "+aa "));
+	request = coder__tailnet__v2__coordinate_request__unpack(NULL, heard.sizes[0], heard.requests[0]);
+	assert_int_equal(request->update_self->node->preferred_derp, 999);
+	coder__tailnet__v2__coordinate_request__free_unpacked(request, NULL);
+	request = coder__tailnet__v2__coordinate_request__unpack(NULL, heard.sizes[1], heard.requests[1]);
+	assert_memory_equal(request->add_tunnel->id.data, agent_id, 16);
+	coder__tailnet__v2__coordinate_request__free_unpacked(request, NULL);
+	forget_heard();
+
+	assert_true(send_ready(a, client_id));
+	again = join(agent_id);
+	assert_true(send_node(again, 7));
+	assert_false(send_disconnect(c));
+	coord_leave(again);
+	assert_string_equal(heard.lines, "=aa +aa =aa =cc -cc !aa ");
+	forget_heard();
+	coord_unwatch(&watch);
+	coord_leave(a);
+	coord_leave(c);
+	assert_string_equal(heard.lines, "");
+	expect_empty();
+}
+
+static void
+remote_node(CoordRemote *remote, const uint8_t *id, int derp)
+{
+	Request request = CODER__TAILNET__V2__COORDINATE_REQUEST__INIT;
+	Coder__Tailnet__V2__CoordinateRequest__UpdateSelf self = CODER__TAILNET__V2__COORDINATE_REQUEST__UPDATE_SELF__INIT;
+	Node node = CODER__TAILNET__V2__NODE__INIT;
+
+	node.preferred_derp = derp;
+	self.node = &node;
+	request.update_self = &self;
+	coord_remote_request(remote, id, &request);
+}
+
+static void
+remote_tunnel(CoordRemote *remote, const uint8_t *id, const uint8_t *to)
+{
+	Request request = CODER__TAILNET__V2__COORDINATE_REQUEST__INIT;
+	Coder__Tailnet__V2__CoordinateRequest__Tunnel tunnel = CODER__TAILNET__V2__COORDINATE_REQUEST__TUNNEL__INIT;
+
+	tunnel.id = bin(to);
+	request.add_tunnel = &tunnel;
+	coord_remote_request(remote, id, &request);
+}
+
+static void
+test_remote(void **state)
+{
+	CoordWatch watch = {NULL, hear_joined, hear_requested, hear_left, NULL};
+	CoordRemote *remote = coord_remote_open();
+	CoordRemote *other = coord_remote_open();
+	CoordPeer *a = join(agent_id);
+	CoordPeer *c;
+	CoordStats stats;
+
+	(void) state;
+	coord_watch(&watch);
+	forget_heard();
+	assert_true(coord_remote_join(remote, client_id));
+	remote_node(remote, client_id, 5);
+	assert_true(send_node(a, 7));
+	remote_tunnel(remote, client_id, agent_id);
+	expect(a, KIND(NODE), client_id, 5);
+	remote_node(remote, client_id, 6);
+	expect(a, KIND(NODE), client_id, 6);
+	coord_stats(&stats);
+	assert_int_equal(stats.peers, 1);
+	assert_int_equal(stats.remote_peers, 1);
+	/* Only what is here is told on. */
+	assert_string_equal(heard.lines, "=aa ");
+	coord_remote_leave(other, client_id, true);
+	remote_node(other, client_id, 9);
+	expect_nothing(a, false);
+	coord_remote_leave(remote, client_id, true);
+	expect(a, KIND(LOST), client_id, 0);
+
+	/* A client that comes here from there, and back. */
+	assert_true(coord_remote_join(remote, client_id));
+	remote_tunnel(remote, client_id, agent_id);
+	c = join(client_id);
+	expect_nothing(a, false);
+	assert_true(send_node(c, 8));
+	expect(a, KIND(NODE), client_id, 8);
+	coord_remote_leave(remote, client_id, true);
+	expect_nothing(a, false);
+	assert_true(coord_remote_join(other, client_id));
+	expect(c, KIND(NODE), agent_id, 7);
+	expect_error(c, "peer ID overwritten by new connection");
+	expect_nothing(c, true);
+	coord_leave(c);
+	expect_nothing(a, false);
+	remote_node(other, client_id, 4);
+	expect(a, KIND(NODE), client_id, 4);
+
+	/* All of a gateway is lost with it. */
+	coord_remote_close(other);
+	expect(a, KIND(LOST), client_id, 0);
+	coord_remote_close(remote);
+	coord_unwatch(&watch);
+	forget_heard();
+	coord_leave(a);
+	expect_empty();
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_script), cmocka_unit_test(test_lost), cmocka_unit_test(test_overwritten),
 		cmocka_unit_test(test_refused), cmocka_unit_test(test_slow), cmocka_unit_test(test_self), cmocka_unit_test(test_page),
+		cmocka_unit_test(test_watch), cmocka_unit_test(test_remote),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

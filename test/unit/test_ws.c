@@ -64,7 +64,7 @@ on_test_close(void *arg, NetWs *ws, int status, int code, const char *reason)
 	test.code = code;
 }
 
-static const NetWsHandlers handlers = {on_test_open, on_test_message, on_test_close};
+static const NetWsHandlers handlers = {on_test_open, on_test_message, on_test_close, NULL};
 
 static int
 setup(void **state)

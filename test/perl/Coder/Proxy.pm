@@ -4,6 +4,7 @@
 #	$proxy->url; $proxy->heads;		# heads of the requests so far
 #	$proxy->cut;
 #
+# Of several servers, [url, ...], each connection gets the next.
 # rule runs in another process.  It gets the head of a request and answers the head to send on, or {answer => bytes}.
 # One request a connection, unless it is upgraded.
 #
@@ -23,7 +24,7 @@ sub start
 	my ($class, $target, %args) = @_;
 	my $listener = IO::Socket::INET->new(Listen => 64, LocalAddr => '127.0.0.1', LocalPort => $args{port} // 0, ReuseAddr => 1)
 	  or die "listen: $!";
-	my $self = bless { listener => $listener, port => $listener->sockport, target => $target =~ s{^http://}{}r,
+	my $self = bless { listener => $listener, port => $listener->sockport, targets => [map { s{^http://}{}r } ref $target ? @$target : $target],
 		rule => $args{rule}, log => File::Temp->new, owner_pid => $$ }, $class;
 
 	$self->{pid} = fork // die "fork: $!";
@@ -62,6 +63,7 @@ sub serve
 	{
 		my $client = $self->{listener}->accept or next;
 		delete @children{ grep { !kill 0, $_ } keys %children };
+		push @{ $self->{targets} }, $self->{target} = shift @{ $self->{targets} };
 		my $pid = fork // die "fork: $!";
 		if ($pid == 0)
 		{
