@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "../reply.h"
+#include "report.h"
 #include "stream.h"
 #include "wire/pbjson.h"
 #include "wire/proto/agent.pb-c.h"
@@ -88,6 +89,7 @@ typedef struct UnaryCall
 	RpcCall *call;
 	const Method *method;
 	GwQuery *query; /* NULL: not asked yet, or answered */
+	GwReport *report; /* the same, of a boundary's */
 	json_t *logs;	/* of a boundary, for this server's log once they are counted; else NULL */
 	bool asked;
 } UnaryCall;
@@ -100,6 +102,8 @@ on_unary_gone(void *user, RpcCall *call)
 	(void) call;
 	if (unary->query != NULL)
 		gw_db_detach(unary->query);
+	if (unary->report != NULL)
+		gw_report_detach(unary->report);
 	unary->conn->calls--;
 	json_decref(unary->logs);
 	free(unary);
@@ -188,14 +192,35 @@ on_unary_answer(void *arg, GwDbStatus status, PGresult *result)
 	object = PQgetisnull(result, 0, 0)
 				 ? json_object()
 				 : json_loadb(PQgetvalue(result, 0, 0), (size_t) PQgetlength(result, 0, 0), JSON_ALLOW_NUL, NULL);
-	if (unary->logs != NULL)
-		log_boundary(unary->logs, object);
 	if (stream_send_json(unary->call, unary->method->response, object))
 		rpc_finish(unary->call, true);
 	else
 		rpc_fail(unary->call, 0, "internal error");
 	json_decref(object);
 	PQclear(result);
+}
+
+/* A report is counted, or not. */
+static void
+on_reported(void *arg, GwDbStatus status, const PGresult *result, json_t *who, const char *refusal)
+{
+	UnaryCall *unary = arg;
+
+	unary->report = NULL;
+	if (status != GW_DB_OK)
+	{
+		stream_fail_sql(unary->call, status, result);
+		return;
+	}
+	if (refusal != NULL)
+	{
+		rpc_fail(unary->call, 0, refusal);
+		return;
+	}
+	log_boundary(unary->logs, who);
+	/* The answer is empty. */
+	rpc_send(unary->call, (const uint8_t *) "", 0);
+	rpc_finish(unary->call, true);
 }
 
 static void
@@ -223,8 +248,15 @@ on_unary_message(void *user, RpcCall *call, const uint8_t *data, size_t size)
 		return;
 	}
 	values[2] = text;
-	unary->query = gw_db_send_copy(unary->conn->loop->db, GW_DB_FAST, &agent_rpc_statement, 3, values, false,
-								   on_unary_answer, unary);
+	if (unary->logs != NULL)
+	{
+		unary->report = gw_report_send(unary->conn->loop, unary->conn->agent, text, on_reported, unary);
+		if (unary->report == NULL)
+			rpc_fail(call, 0, "out of memory");
+	}
+	else
+		unary->query = gw_db_send_copy(unary->conn->loop->db, GW_DB_FAST, &agent_rpc_statement, 3, values, false,
+									   on_unary_answer, unary);
 	free(text);
 }
 

@@ -41,14 +41,6 @@ $$;
 COMMENT ON FUNCTION coder.boundary_period(boolean) IS
 	'The open period, which stays open until the transaction ends; the very first begins here. Errors: 25001.';
 
-CREATE OR REPLACE FUNCTION coder.boundary_shard() RETURNS uuid
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-	RETURN ('00000000-0000-4000-8000-' || lpad(to_hex(pg_backend_pid() % 64), 12, '0'))::uuid;
-END
-$$;
-COMMENT ON FUNCTION coder.boundary_shard() IS 'The row of boundary_usage_stats that this backend adds to.';
-
 CREATE OR REPLACE FUNCTION coder.boundary_check(VARIADIC counts bigint[]) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -60,113 +52,15 @@ $$;
 COMMENT ON FUNCTION coder.boundary_check(bigint[]) IS
 	'Errors: ZC400 for counts that nobody can have; as each is small, no sum of them ever is too large.';
 
-CREATE OR REPLACE FUNCTION coder.boundary_add(workspace uuid, owner uuid, template uuid, organization uuid,
-	allowed bigint, denied bigint, ignored bigint DEFAULT 0, skewed bigint DEFAULT 0, dropped bigint DEFAULT 0)
-RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	v_shard CONSTANT uuid := coder.boundary_shard();
-	v_counted bigint := 0;
-	v_workspaces bigint := 0;
-	v_users bigint := 0;
-	v_open coder.boundary_usage_periods;
-	v_at timestamptz;
-BEGIN
-	PERFORM coder.boundary_check(allowed, denied, ignored, skewed, dropped);
-	v_open := coder.boundary_period(false);
-	v_at := greatest(v_open.opened_at, clock_timestamp());
-	IF allowed + denied > 0 THEN
-		v_counted := 1;
-		INSERT INTO coder.boundary_usage_workspaces VALUES (v_open.period, workspace) ON CONFLICT DO NOTHING;
-		v_workspaces := FOUND::integer;
-		INSERT INTO coder.boundary_usage_users VALUES (v_open.period, owner) ON CONFLICT DO NOTHING;
-		v_users := FOUND::integer;
-		INSERT INTO coder.boundary_reports VALUES (v_at, workspace, owner, template, organization, allowed, denied);
-	ELSIF ignored + dropped = 0 THEN
-		RETURN;
-	END IF;
-	-- The shard's row last: it is locked until the transaction ends.
-	INSERT INTO coder.boundary_usage_stats AS s
-		(replica_id, unique_workspaces_count, unique_users_count, allowed_requests, denied_requests, window_start, updated_at,
-		 reports, ignored_requests, skewed_requests, dropped_requests)
-	VALUES (v_shard, v_workspaces, v_users, allowed, denied, v_at, v_at, v_counted, ignored, skewed, dropped)
-	ON CONFLICT (replica_id) DO UPDATE
-	   SET unique_workspaces_count = s.unique_workspaces_count + excluded.unique_workspaces_count,
-		   unique_users_count = s.unique_users_count + excluded.unique_users_count,
-		   allowed_requests = s.allowed_requests + excluded.allowed_requests,
-		   denied_requests = s.denied_requests + excluded.denied_requests,
-		   updated_at = greatest(s.updated_at, excluded.updated_at), reports = s.reports + excluded.reports,
-		   ignored_requests = s.ignored_requests + excluded.ignored_requests,
-		   skewed_requests = s.skewed_requests + excluded.skewed_requests,
-		   dropped_requests = s.dropped_requests + excluded.dropped_requests;
-END
-$$;
-COMMENT ON FUNCTION coder.boundary_add(uuid, uuid, uuid, uuid, bigint, bigint, bigint, bigint, bigint) IS
-	'Counts a report in the open period and remembers who and where; errors: ZC400 for negative or huge counts.';
-
-CREATE OR REPLACE FUNCTION coder.boundary_batch_is_new(agent uuid, batch uuid) RETURNS boolean
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-	-- Who sends the same at the same time waits here for the other's end.
-	INSERT INTO coder.boundary_batches VALUES (agent, batch, clock_timestamp()) ON CONFLICT DO NOTHING;
-	IF FOUND THEN
-		RETURN true;
-	END IF;
-	PERFORM coder.boundary_period(false);
-	INSERT INTO coder.boundary_usage_stats AS s (replica_id, repeated_reports) VALUES (coder.boundary_shard(), 1)
-	ON CONFLICT (replica_id) DO UPDATE SET repeated_reports = s.repeated_reports + 1;
-	RETURN false;
-END
-$$;
-COMMENT ON FUNCTION coder.boundary_batch_is_new(uuid, uuid) IS 'Is this batch of an agent not counted yet? It is then taken as counted.';
-
 CREATE OR REPLACE FUNCTION coder.rpc_report_boundary_logs(agent uuid, request jsonb) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	v_workspace uuid;
-	v_owner uuid;
-	v_template uuid;
-	v_organization uuid;
-	v_who jsonb;
-	v_logs CONSTANT jsonb := coalesce(request -> 'logs', '[]');
-	v_early CONSTANT text := coder.ts(clock_timestamp() - interval '1 hour');
-	v_late CONSTANT text := coder.ts(clock_timestamp() + interval '1 hour');
-	v_allowed bigint;
-	v_http bigint;
-	v_all bigint;
-	v_skewed bigint;
-BEGIN
-	SELECT w.id, w.owner_id, w.template_id, w.organization_id,
-		   jsonb_build_object('workspace_id', w.id, 'workspace_name', w.name, 'owner', u.username, 'agent_name', a.name,
-							  'template_id', w.template_id, 'template_version_id', b.template_version_id)
-	  INTO v_workspace, v_owner, v_template, v_organization, v_who
-	  FROM coder.workspace_agents a
-	  JOIN coder.workspace_resources r ON r.id = a.resource_id
-	  JOIN coder.workspace_builds b ON b.job_id = r.job_id
-	  JOIN coder.workspaces w ON w.id = b.workspace_id
-	  LEFT JOIN coder.users u ON u.id = w.owner_id
-	 WHERE a.id = agent AND NOT a.deleted AND NOT w.deleted
-	   AND (w.latest_build_id = b.id OR coder.agent_build_current(b));
-	IF NOT FOUND THEN
-		RAISE EXCEPTION USING ERRCODE = 'ZC401', MESSAGE = 'Workspace agent not authorized.';
-	ELSIF jsonb_array_length(v_logs) > 100000 THEN
-		RAISE EXCEPTION USING ERRCODE = 'ZC400', MESSAGE = 'too many entries in one report';
-	END IF;
-	IF coalesce(request ->> 'batch_id', '') <> ''
-		AND NOT coder.boundary_batch_is_new(agent, coder.rpc_id(request ->> 'batch_id')) THEN
-		RETURN '{}';
-	END IF;
-	SELECT count(*), count(*) FILTER (WHERE h), count(*) FILTER (WHERE h AND l @> '{"allowed": true}'),
-		   count(*) FILTER (WHERE h AND (l ->> 'time') COLLATE "C" NOT BETWEEN v_early AND v_late)
-	  INTO v_all, v_http, v_allowed, v_skewed
-	  FROM jsonb_array_elements(v_logs) l, LATERAL (SELECT jsonb_typeof(l -> 'http_request') IS NOT DISTINCT FROM 'object' AS h) x;
-	PERFORM coder.boundary_add(v_workspace, v_owner, v_template, v_organization, v_allowed, v_http - v_allowed, v_all - v_http, v_skewed,
-		least(greatest(coalesce((request ->> 'dropped')::bigint, 0), 0), 1000000));
-	RETURN v_who;
-END
-$$;
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'coder_boundary_report';
 COMMENT ON FUNCTION coder.rpc_report_boundary_logs(uuid, jsonb) IS
 	'Agent RPC ReportBoundaryLogs: counted once, in the transaction that acknowledges it. Who and where come of the agent, not of the message; they are the answer, for the gateway''s log, but for a batch that had been counted. Errors: ZC401 when the agent''s build is over, ZC400.';
+
+CREATE OR REPLACE FUNCTION coder.boundary_reports(reports jsonb) RETURNS text
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'coder_boundary_reports';
+COMMENT ON FUNCTION coder.boundary_reports(jsonb) IS
+	'Reports of several agents in one transaction: a list of at most 1000 {"agent": id, "request": ReportBoundaryLogsRequest}; a JSON list of the same length, each {"error": …} where that one was refused, else as rpc_report_boundary_logs answers. Errors: ZC400 for what is no such list.';
 
 -- ---- the reference's statements ----
 

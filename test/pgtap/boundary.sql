@@ -96,7 +96,7 @@ SELECT is((SELECT count(*) FROM coder.boundary_usage_unsent() u JOIN sealed USIN
 SELECT is((SELECT coder.boundary_usage_sent(period) FROM sealed), true, 'Q6: until it is taken');
 SELECT is((SELECT coder.boundary_usage_sent(period) FROM sealed), false, 'Q6: which happens once');
 SELECT is((SELECT count(*) FROM coder.boundary_usage_unsent() u JOIN sealed USING (period)), 0::bigint, 'B19 B20: then no more');
-SELECT coder.boundary_add(pg_temp.id('workspace', 0), pg_temp.id('user', 0), pg_temp.id('template', 0), :'org', 0, 1);
+SELECT pg_temp.report(0, 0, 1);
 SELECT pg_temp.reset();
 SELECT is((SELECT denied_requests FROM coder.boundary_usage_unsent() ORDER BY period DESC LIMIT 1), 1::bigint, 'S11: one denied request is told');
 
@@ -106,6 +106,32 @@ SELECT pg_temp.report(0, 4, 1, '000102030405060708090a0b0c0d0e0f'), pg_temp.repo
 SELECT is((SELECT sum(repeated_reports) FROM coder.boundary_usage_stats), 1::numeric, 'S13: what was repeated is known');
 SELECT is(pg_temp.reset(), '2 1 8 2', 'S13: a batch is counted once; another agent may have the same id');
 SELECT throws_ok($$SELECT pg_temp.report(0, 1, 0, 'xyz')$$, 'ZC400', NULL, 'a batch id that is none is refused');
+
+-- Reports of several agents in one transaction.
+CREATE FUNCTION pg_temp.one(agent uuid, allowed int, denied int, batch text DEFAULT NULL) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT jsonb_build_object('agent', agent, 'request', jsonb_strip_nulls(jsonb_build_object('logs', pg_temp.logs(allowed, denied), 'batch_id', batch)))
+$$;
+CREATE TEMP TABLE answers AS SELECT coder.boundary_reports(jsonb_build_array(
+	pg_temp.one(pg_temp.id('agent', 2), 1, 0), pg_temp.one(pg_temp.id('agent', 0), 2, 1, '100102030405060708090a0b0c0d0e0f'),
+	pg_temp.one(gen_random_uuid(), 50, 50), pg_temp.one(pg_temp.id('agent', 0), 2, 1, '100102030405060708090a0b0c0d0e0f'),
+	pg_temp.one(pg_temp.id('agent', 1), 100, 0, 'xyz'), pg_temp.one(pg_temp.id('agent', 1), 4, 0, '100102030405060708090a0b0c0d0e0f'),
+	'{"agent": "no", "request": {}}', '{"request": {}}', '7', jsonb_build_object('agent', pg_temp.id('agent', 3), 'request', '{"logs": 5}'::jsonb),
+	jsonb_build_object('agent', pg_temp.id('agent', 3), 'request', '{"logs": [1, null, "x", []], "dropped": "3"}'::jsonb), pg_temp.one(pg_temp.id('agent', 0), 0, 0)))::jsonb AS a;
+SELECT is((SELECT string_agg(coalesce(x ->> 'error', x ->> 'workspace_name', 'repeated'), '; ' ORDER BY n) FROM answers, jsonb_array_elements(a) WITH ORDINALITY y(x, n)),
+	'workspace-2; workspace-0; Workspace agent not authorized.; repeated; a batch id is 16 bytes; workspace-1; a report has an agent and a request; '
+	|| 'a report has an agent and a request; a report has an agent and a request; logs is no list; workspace-3; workspace-0', 'each report of a group has its own answer');
+SELECT is((SELECT concat_ws(' ', sum(reports), sum(repeated_reports), sum(ignored_requests), sum(dropped_requests)) FROM coder.boundary_usage_stats), '3 1 4 3',
+	'those that are refused take nothing along');
+SELECT is((SELECT count(*) FROM coder.boundary_reports r, coder.boundary_usage_periods p WHERE p.closed_at IS NULL AND r.at >= p.opened_at), 3::bigint, 'and are not among the reports');
+SELECT is((SELECT dropped_requests FROM coder.boundary_usage_stats), 3::bigint, 'what agents dropped is told of');
+SELECT is(pg_temp.reset(), '3 2 7 1', 'the others are counted once');
+SELECT is((SELECT dropped_requests FROM coder.boundary_usage_periods WHERE closed_at IS NOT NULL ORDER BY period DESC LIMIT 1), 3::bigint, 'and sealed with the period');
+SELECT coder.agent_rpc(pg_temp.id('agent', 0), 'ReportBoundaryLogs', jsonb_build_object('logs', pg_temp.logs(1, 0), 'dropped', d)) FROM unnest(ARRAY['-5', '99999999999999', '9999999999999999999999', 'x']) d;
+SELECT is((SELECT dropped_requests FROM coder.boundary_usage_stats), 1000000::bigint, 'an absurd number of dropped entries is cut to a million, or is none');
+SELECT is(pg_temp.reset(), '1 1 4 0', 'and moves nothing else');
+SELECT is(coder.boundary_reports('[]'), '[]', 'no reports');
+SELECT throws_ok($$SELECT coder.boundary_reports('{}')$$, 'ZC400', NULL, 'what is no list is refused');
+SELECT throws_ok($$SELECT coder.boundary_reports((SELECT jsonb_agg(i) FROM generate_series(1, 1001) i))$$, 'ZC400', NULL, 'so are more than a thousand at once');
 
 -- Bad input.
 SELECT isnt(coder.agent_rpc(pg_temp.id('agent', 0), 'ReportBoundaryLogs',
@@ -125,7 +151,7 @@ SELECT is((SELECT concat_ws(' ', c.allowed_requests, c.denied_requests, (SELECT 
 SELECT pg_temp.report(0, 9999, 1);
 SELECT is(pg_temp.reset(), '1 1 9999 1', 'ten thousand entries in one report');
 SELECT throws_ok($$SELECT pg_temp.report(0, 100001, 0)$$, 'ZC400', NULL, 'a hundred thousand are refused');
-SELECT throws_ok($$SELECT coder.boundary_add(pg_temp.id('workspace', 0), pg_temp.id('user', 0), pg_temp.id('template', 0), gen_random_uuid(), -1, 2)$$, 'ZC400', NULL, 'negative counts are refused');
+SELECT throws_ok($$SELECT pg_temp.upsert(1, 1, 1, 1, 1, -1, 2)$$, 'ZC400', NULL, 'negative counts are refused');
 SELECT throws_ok($$SELECT pg_temp.upsert(1, 1, 1, 1, 1, 9223372036854775807, 0)$$, 'ZC400', NULL, 'so are huge ones');
 SELECT throws_ok($$SELECT pg_temp.upsert(1, 1, 1, 1, 1, NULL, 0)$$, 'ZC400', NULL, 'and none');
 SELECT is(pg_temp.reset(), '0 0 0 0', 'nothing of what was refused is counted');
