@@ -23,6 +23,7 @@
 #include "errand.h"
 #include "exchange.h"
 #include "gateway.h"
+#include "gitsync.h"
 #include "mcp.h"
 #include "request.h"
 #include "title.h"
@@ -224,6 +225,7 @@ on_down(void *arg)
 	(void) arg;
 	turn_drop_all();
 	title_drop_all();
+	gitsync_drop_all();
 	runner.position[0] = '\0';
 	config_invalidate_all(turn_env.config);
 }
@@ -238,6 +240,8 @@ on_event(void *arg, const char *channel, const char *payload)
 		acquire();
 	else if (strcmp(channel, "chat:title") == 0)
 		title_claim();
+	else if (strcmp(channel, "chat:git") == 0)
+		gitsync_wake();
 	else if (*payload != '\0' && strncmp(channel, prefix, sizeof(prefix) - 1) == 0)
 		turn_status(channel + sizeof(prefix) - 1, payload);
 }
@@ -344,7 +348,7 @@ run(void)
 	{
 		struct curl_waitfd fds[3];
 		int64_t now = now_ms();
-		int64_t wait = mcp_tick(tool_tick(turn_tick(250)));
+		int64_t wait = gitsync_tick(mcp_tick(tool_tick(turn_tick(250))));
 
 		if (db_is_up() && now >= runner.acquire_at)
 			acquire();
@@ -386,6 +390,7 @@ chat_main(int argc, char **argv)
 	mcp_drop_all();
 	errand_drop_all();
 	tool_free_types();
+	gitsync_drop_all();
 	db_drain(DRAIN_MS);
 	db_stop();
 	config_free(turn_env.config);

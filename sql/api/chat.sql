@@ -81,11 +81,11 @@ RETURNS jsonb LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	repository CONSTANT text := substring(d.git_remote_origin FROM '^(?:https://|git@|ssh://git@)(github\.com[:/][^/]+/[^/]+?)(?:\.git)?/?$');
+	repository CONSTANT jsonb := coder.git_repository(d.git_remote_origin);
 BEGIN
 	RETURN jsonb_strip_nulls(jsonb_build_object('chat_id', chat,
-		'url', coalesce(nullif(d.url, ''), CASE WHEN repository IS NOT NULL AND d.git_branch <> ''
-			THEN format('https://%s/tree/%s', replace(repository, ':', '/'), d.git_branch) END),
+		'url', coalesce(nullif(d.url, ''), CASE WHEN repository->>'host' = 'github.com' AND d.git_branch <> ''
+			THEN format('https://github.com/%s/tree/%s', repository->>'path', d.git_branch) END),
 		'pull_request_state', d.pull_request_state, 'pull_request_title', coalesce(d.pull_request_title, ''),
 		'pull_request_draft', coalesce(d.pull_request_draft, false), 'changes_requested', coalesce(d.changes_requested, false),
 		'additions', coalesce(d.additions, 0), 'deletions', coalesce(d.deletions, 0), 'changed_files', coalesce(d.changed_files, 0),
@@ -427,21 +427,6 @@ BEGIN
 END
 $$;
 
--- GET /chats/{chat}/diff: what is known of the chat's branch; the diff itself needs a git provider.
-CREATE OR REPLACE FUNCTION coder.chat_diff(req coder.request)
-RETURNS coder.response LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	c CONSTANT coder.chats := coder.param_chat(req);
-	d coder.chat_diff_statuses;
-BEGIN
-	SELECT x.* INTO d FROM coder.chat_diff_statuses x WHERE x.chat_id = c.id;
-	RETURN coder.reply(200, jsonb_strip_nulls(jsonb_build_object('chat_id', c.id, 'remote_origin', nullif(d.git_remote_origin, ''),
-		'branch', nullif(d.git_branch, ''), 'pull_request_url', d.url)));
-END
-$$;
-
 DELETE FROM coder.routes WHERE area = 'chat';
 INSERT INTO coder.routes (area, method, pattern, function, max_body, read_only)
 SELECT 'chat', r.method, '/api/experimental/chats' || r.path, r.function, 262144, r.method = 'GET' AND r.function NOT IN ('chat_stream')
@@ -463,6 +448,5 @@ SELECT 'chat', r.method, '/api/experimental/chats' || r.path, r.function, 262144
 	('POST', '/{chat}/interrupt', 'chat_interrupt'),
 	('POST', '/{chat}/tool-results', 'chat_tool_results'),
 	('POST', '/{chat}/title/regenerate', 'chat_title_regenerate'),
-	('GET', '/{chat}/stream', 'chat_stream'),
-	('GET', '/{chat}/diff', 'chat_diff')
+	('GET', '/{chat}/stream', 'chat_stream')
   ) AS r (method, path, function);

@@ -2,7 +2,8 @@
 -- server says
 --
 -- A chat's branch and its remote are told by the agent when git asks for a password (GET /workspaceagents/me/external-auth).
--- A runner of chats keeps the row of coder.chat_diff_statuses fresh: coder.chat_git_claim, coder.chat_git_next.
+-- A runner of chats keeps the rows of coder.chat_diff_statuses fresh: it takes what is due (coder.chat_git_claim) and has a gateway
+-- ask the git server for it, as the chat's owner (POST /chat-git, with a ticket).  GitHub and GitLab are known.
 
 -- The agent of a chat's workspace for a stream; ZC400 in the words of the API.
 CREATE OR REPLACE FUNCTION coder.chat_stream_agent(c coder.chats, missing text, gone text, state text)
@@ -70,7 +71,525 @@ BEGIN
 END
 $$;
 
+-- ---- git servers ----
+
+-- The address of a remote without a password, at most 2048 characters; NULL where it is none.
+CREATE OR REPLACE FUNCTION coder.git_clean_origin(origin text)
+RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF length(origin) > 2048 OR origin ~ '[[:cntrl:][:space:]]' THEN
+		RETURN NULL;
+	END IF;
+	RETURN nullif(regexp_replace(origin, '^(https?://)[^/?#]*@', '\1'), '');
+END
+$$;
+
+-- Host and path of a remote: {"host", "path"}, of https://host/path.git, ssh://git@host/path and git@host:path; NULL where it is none.
+CREATE OR REPLACE FUNCTION coder.git_repository(origin text)
+RETURNS jsonb LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	m CONSTANT text[] := regexp_match(regexp_replace(origin, '(\.git)?/*$', ''),
+		'^(?:https?://(?:[^/@]*@)?|ssh://(?:[^/@]*@)?|[A-Za-z0-9._-]+@)([A-Za-z0-9.-]+(?::[0-9]+(?=/))?)[:/]/?([A-Za-z0-9._~-]+(?:/[A-Za-z0-9._~-]+)+)$');
+BEGIN
+	IF m IS NULL OR m[2] ~ '(^|/)\.\.?(/|$)' THEN
+		RETURN NULL;
+	END IF;
+	RETURN jsonb_build_object('host', m[1], 'path', m[2]);
+END
+$$;
+
+-- The provider of external authentication that knows a remote, with "repository" (coder.git_repository); NULL where there is none
+-- whose API is known.
+CREATE OR REPLACE FUNCTION coder.git_provider(origin text)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	repository CONSTANT jsonb := coder.git_repository(origin);
+	c jsonb;
+BEGIN
+	IF repository IS NULL THEN
+		RETURN NULL;
+	END IF;
+	SELECT x.c INTO c FROM coder.external_auth_configs() WITH ORDINALITY x (c, n)
+	 WHERE x.c->>'type' IN ('github', 'gitlab') AND x.c->>'api_base_url' <> ''
+	   AND coder.external_auth_matches(x.c, format('https://%s/%s', repository->>'host', repository->>'path')) ORDER BY x.n DESC LIMIT 1;
+	RETURN c || jsonb_build_object('repository', repository);
+END
+$$;
+
+-- A request to the API of a git server; accept: the form of the answer.
+CREATE OR REPLACE FUNCTION coder.git_get(c jsonb, token text, path text, accept text DEFAULT 'application/json', max_size int4 DEFAULT 1048576)
+RETURNS jsonb LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coder.fetch_get(rtrim(c->>'api_base_url', '/') || CASE c->>'type' WHEN 'gitlab' THEN '/projects/' || coder.url_encode(c->'repository'->>'path')
+			ELSE '/repos/' || (c->'repository'->>'path') END || path,
+		jsonb_build_object('Authorization', 'Bearer ' || token, 'Accept', accept), max_size);
+END
+$$;
+
+-- Which pull requests does a branch have?  The newest first.
+CREATE OR REPLACE FUNCTION coder.git_list_request(c jsonb, token text, branch text)
+RETURNS jsonb LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coder.git_get(c, token, CASE c->>'type'
+		WHEN 'gitlab' THEN '/merge_requests?state=all&order_by=updated_at&sort=desc&per_page=20&source_branch=' || coder.url_encode(branch)
+		ELSE format('/pulls?state=all&sort=updated&direction=desc&per_page=20&head=%s',
+			coder.url_encode(split_part(c->'repository'->>'path', '/', 1) || ':' || branch)) END);
+END
+$$;
+
+-- The number of the one that counts: an open one, else the newest; NULL where there is none.  raises ZC500 where the answer is none,
+-- ZC429 where the server wants fewer requests.
+CREATE OR REPLACE FUNCTION coder.git_listed(result jsonb)
+RETURNS int4 LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	list jsonb;
+BEGIN
+	PERFORM coder.git_check(result);
+	list := coder.try_json(result->>'body');
+	IF jsonb_typeof(list) IS DISTINCT FROM 'array' THEN
+		PERFORM coder.raise(500, 'The git server gave no list.');
+	END IF;
+	RETURN (SELECT coalesce(p.v->>'iid', p.v->>'number')::int4 FROM jsonb_array_elements(list) WITH ORDINALITY p (v, n)
+		WHERE coalesce(p.v->>'iid', p.v->>'number') ~ '^[0-9]{1,9}$' ORDER BY p.v->>'state' IN ('open', 'opened') DESC, p.n LIMIT 1);
+END
+$$;
+
+-- Raises ZC429 or ZC500 unless a git server has answered.
+CREATE OR REPLACE FUNCTION coder.git_check(result jsonb)
+RETURNS void LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	status CONSTANT int4 := (result->>'status')::int4;
+BEGIN
+	IF status = 429 OR status = 403 AND coalesce(result->'headers'->>'x-ratelimit-remaining', '') = '0' THEN
+		PERFORM coder.raise(429, 'The git server wants fewer requests.');
+	ELSIF status NOT BETWEEN 200 AND 299 THEN
+		PERFORM coder.raise(500, 'The git server did not answer.', coder.fetched_error(result));
+	END IF;
+END
+$$;
+
+-- What is asked about one pull request: itself, and who has reviewed it.
+CREATE OR REPLACE FUNCTION coder.git_detail_requests(c jsonb, token text, number int4)
+RETURNS jsonb[] LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF c->>'type' = 'gitlab' THEN
+		RETURN ARRAY[coder.git_get(c, token, '/merge_requests/' || number), coder.git_get(c, token, format('/merge_requests/%s/approvals', number))];
+	END IF;
+	RETURN ARRAY[coder.git_get(c, token, '/pulls/' || number), coder.git_get(c, token, format('/pulls/%s/reviews?per_page=100', number))];
+END
+$$;
+
+-- A page of a git server as an address that a browser may be sent to; NULL where it is none.
+CREATE OR REPLACE FUNCTION coder.git_web_url(value text)
+RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN CASE WHEN value ~ '^https?://[^[:space:][:cntrl:]<>"]+$' AND length(value) <= 2048 THEN value END;
+END
+$$;
+
+-- Both answers as columns of coder.chat_diff_statuses.
+CREATE OR REPLACE FUNCTION coder.git_details(c jsonb, results jsonb)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	p jsonb;
+	reviews CONSTANT jsonb := coder.try_json(results->1->>'body');
+	lab CONSTANT bool := c->>'type' = 'gitlab';
+	last_words jsonb;
+BEGIN
+	PERFORM coder.git_check(results->0);
+	p := coder.fetched_object(results->0);
+	-- The last word of each reviewer counts.
+	SELECT coalesce(jsonb_object_agg(r.who, r.state), '{}') INTO last_words FROM (SELECT DISTINCT ON (v->'user'->>'login') v->'user'->>'login' AS who, v->>'state' AS state
+		FROM jsonb_array_elements(CASE WHEN jsonb_typeof(reviews) = 'array' THEN reviews ELSE '[]' END) WITH ORDINALITY e (v, n)
+		WHERE v->>'state' IN ('APPROVED', 'CHANGES_REQUESTED', 'DISMISSED') AND v->'user'->>'login' IS NOT NULL ORDER BY v->'user'->>'login', n DESC) r;
+	RETURN jsonb_build_object(
+		'url', coder.git_web_url(CASE WHEN lab THEN p->>'web_url' ELSE p->>'html_url' END),
+		'pr_number', coder.git_number(CASE WHEN lab THEN p->>'iid' ELSE p->>'number' END),
+		'pull_request_state', CASE WHEN p->>'merged' = 'true' OR p->>'state' = 'merged' THEN 'merged' WHEN p->>'state' IN ('open', 'opened') THEN 'open' ELSE 'closed' END,
+		'pull_request_title', left(coalesce(p->>'title', ''), 1000), 'pull_request_draft', coalesce(p->>'draft' = 'true', false),
+		'changes_requested', last_words @? '$.* ? (@ == "CHANGES_REQUESTED")' OR coalesce(p->>'detailed_merge_status' = 'requested_changes', false),
+		'additions', coalesce(coder.git_number(p->>'additions'), 0), 'deletions', coalesce(coder.git_number(p->>'deletions'), 0),
+		'changed_files', coalesce(coder.git_number(coalesce(p->>'changed_files', p->>'changes_count')), 0), 'commits', coder.git_number(p->>'commits'),
+		'author_login', left(coalesce(p->'user'->>'login', p->'author'->>'username'), 255),
+		'author_avatar_url', coder.git_web_url(coalesce(p->'user'->>'avatar_url', p->'author'->>'avatar_url')),
+		'base_branch', left(coalesce(p->'base'->>'ref', p->>'target_branch'), 255), 'head_branch', left(coalesce(p->'head'->>'ref', p->>'source_branch'), 255),
+		'approved', CASE WHEN lab THEN coalesce(reviews->>'approved' = 'true', false)
+			ELSE last_words @? '$.* ? (@ == "APPROVED")' AND NOT last_words @? '$.* ? (@ == "CHANGES_REQUESTED")' END,
+		'reviewer_count', CASE WHEN lab THEN jsonb_array_length(CASE WHEN jsonb_typeof(reviews->'approved_by') = 'array' THEN reviews->'approved_by' ELSE '[]' END)
+			ELSE (SELECT count(*) FROM jsonb_object_keys(last_words)) END);
+END
+$$;
+
+-- A count as a git server writes it ("1000+" too); NULL where it is none.
+CREATE OR REPLACE FUNCTION coder.git_number(value text)
+RETURNS int4 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN substring(value FROM '^[0-9]{1,9}')::int4;
+END
+$$;
+
+-- ---- keeping fresh ----
+
+-- Git in a workspace works with this branch of this remote for a chat: what is known of another is forgotten, and it is asked about.
+CREATE OR REPLACE FUNCTION coder.chat_git_mark(a coder.agent_context, chat text, branch text, origin text)
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	clean CONSTANT text := coder.git_clean_origin(origin);
+	c coder.chats;
+BEGIN
+	IF coalesce(chat, '') = '' OR coalesce(branch, '') = '' OR branch = 'HEAD' OR length(branch) > 255 OR branch ~ '[[:cntrl:][:space:]]' OR clean IS NULL THEN
+		RETURN;
+	END IF;
+	SELECT x.* INTO c FROM coder.chats x WHERE x.id = coder.try_uuid(chat) AND x.workspace_id = (a.workspace).id AND NOT x.archived;
+	IF c.id IS NULL THEN
+		RETURN;
+	END IF;
+	INSERT INTO coder.chat_diff_statuses AS d (chat_id, git_branch, git_remote_origin, marked_at) VALUES (c.id, branch, clean, clock_timestamp())
+	ON CONFLICT (chat_id) DO UPDATE SET git_branch = excluded.git_branch, git_remote_origin = excluded.git_remote_origin,
+		marked_at = excluded.marked_at, stale_at = least(d.stale_at, clock_timestamp()), updated_at = clock_timestamp();
+	PERFORM coder.emit('chat:git');
+END
+$$;
+
+-- Trigger: a row that is about another branch knows nothing of it yet.
+CREATE OR REPLACE FUNCTION coder.chat_git_branch_changed() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	NEW.url := NULL;
+	NEW.pull_request_state := NULL;
+	NEW.pull_request_title := '';
+	NEW.pull_request_draft := false;
+	NEW.changes_requested := false;
+	NEW.additions := 0;
+	NEW.deletions := 0;
+	NEW.changed_files := 0;
+	NEW.author_login := NULL;
+	NEW.author_avatar_url := NULL;
+	NEW.base_branch := NULL;
+	NEW.head_branch := NULL;
+	NEW.pr_number := NULL;
+	NEW.commits := NULL;
+	NEW.approved := NULL;
+	NEW.reviewer_count := NULL;
+	NEW.refreshed_at := NULL;
+	RETURN NEW;
+END
+$$;
+CREATE OR REPLACE TRIGGER chat_git_branch_changed BEFORE UPDATE OF git_branch, git_remote_origin ON coder.chat_diff_statuses
+	FOR EACH ROW WHEN ((NEW.git_branch, NEW.git_remote_origin) IS DISTINCT FROM (OLD.git_branch, OLD.git_remote_origin))
+	EXECUTE FUNCTION coder.chat_git_branch_changed();
+
+-- Takes up to fifty rows that are due: [{"url", "ticket"}], one for each owner, remote and branch; POST to url with the ticket has them
+-- looked at.  Who has taken them and dies leaves them to others after five minutes.
+CREATE OR REPLACE FUNCTION coder.chat_git_claim()
+RETURNS jsonb LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	jobs jsonb := '[]';
+	one record;
+	ticket text;
+BEGIN
+	FOR one IN WITH due AS (SELECT d.chat_id FROM coder.chat_diff_statuses d JOIN coder.chats c ON c.id = d.chat_id
+				WHERE d.stale_at <= clock_timestamp() AND d.git_branch <> '' AND d.git_remote_origin <> '' AND NOT c.archived
+				ORDER BY d.stale_at LIMIT 50 FOR UPDATE OF d SKIP LOCKED),
+			taken AS (UPDATE coder.chat_diff_statuses d SET stale_at = clock_timestamp() + interval '5 minutes' FROM due
+				WHERE d.chat_id = due.chat_id RETURNING d.chat_id, d.git_remote_origin, d.git_branch)
+		SELECT DISTINCT c.owner_id, t.git_remote_origin, t.git_branch FROM taken t JOIN coder.chats c ON c.id = t.chat_id LOOP
+		ticket := translate(gen_random_uuid()::text || gen_random_uuid()::text, '-', '');
+		INSERT INTO coder.chat_git_jobs (hash, owner_id, git_remote_origin, git_branch, expires_at)
+		VALUES (sha256(convert_to(ticket, 'UTF8')), one.owner_id, one.git_remote_origin, one.git_branch, clock_timestamp() + interval '5 minutes');
+		jobs := jobs || jsonb_build_object('url', rtrim(coder.setting('access_url'), '/') || '/api/experimental/chat-git', 'ticket', ticket);
+	END LOOP;
+	RETURN jobs;
+END
+$$;
+
+-- The job of a request's ticket; ZC404.
+CREATE OR REPLACE FUNCTION coder.chat_git_job(req coder.request)
+RETURNS coder.chat_git_jobs LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	j coder.chat_git_jobs;
+BEGIN
+	SELECT x.* INTO j FROM coder.chat_git_jobs x
+	 WHERE x.hash = sha256(convert_to(coalesce(req.headers->>'coder-chat-ticket', ''), 'UTF8')) AND x.expires_at > clock_timestamp();
+	IF j.hash IS NULL THEN
+		PERFORM coder.raise_not_found();
+	END IF;
+	RETURN j;
+END
+$$;
+
+-- Stores what came of a job, and says when it is to be asked about again.  details NULL: nothing is known.
+CREATE OR REPLACE FUNCTION coder.chat_git_store(j coder.chat_git_jobs, details jsonb, again interval)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	d coder.chat_diff_statuses;
+	old coder.chat_diff_statuses;
+	c coder.chats;
+BEGIN
+	DELETE FROM coder.chat_git_jobs x WHERE x.hash = j.hash;
+	FOR old IN SELECT x.* FROM coder.chat_diff_statuses x JOIN coder.chats y ON y.id = x.chat_id
+				WHERE y.owner_id = j.owner_id AND x.git_remote_origin = j.git_remote_origin AND x.git_branch = j.git_branch FOR UPDATE OF x LOOP
+		d := jsonb_populate_record(old, coalesce(details, '{}'));
+		d.stale_at := clock_timestamp() + CASE WHEN details IS NOT NULL AND d.pr_number IS NULL AND d.marked_at > clock_timestamp() - interval '2 minutes'
+			THEN interval '15 seconds' ELSE again END;
+		d.refreshed_at := CASE WHEN details IS NULL THEN d.refreshed_at ELSE clock_timestamp() END;
+		UPDATE coder.chat_diff_statuses x SET url = d.url, pull_request_state = d.pull_request_state, pull_request_title = d.pull_request_title,
+			pull_request_draft = d.pull_request_draft, changes_requested = d.changes_requested, additions = d.additions, deletions = d.deletions,
+			changed_files = d.changed_files, author_login = d.author_login, author_avatar_url = d.author_avatar_url, base_branch = d.base_branch,
+			head_branch = d.head_branch, pr_number = d.pr_number, commits = d.commits, approved = d.approved, reviewer_count = d.reviewer_count,
+			refreshed_at = d.refreshed_at, stale_at = d.stale_at, updated_at = clock_timestamp()
+		 WHERE x.chat_id = old.chat_id;
+		IF details IS NOT NULL AND (old.refreshed_at IS NULL
+				OR to_jsonb(old) - '{refreshed_at,stale_at,updated_at}'::text[] <> to_jsonb(d) - '{refreshed_at,stale_at,updated_at}'::text[]) THEN
+			SELECT x.* INTO c FROM coder.chats x WHERE x.id = old.chat_id;
+			PERFORM coder.chat_tell_owner(c, 'diff_status_change', jsonb_build_object('chat', coder.chat_json(c)
+				|| jsonb_build_object('diff_status', coder.chat_diff_status_json(c.id, d))));
+		END IF;
+	END LOOP;
+	RETURN coder.reply(204);
+END
+$$;
+
+-- POST /chat-git: asks the git server about a job's branch.  Not of the public API: without a ticket there is nothing here.
+CREATE OR REPLACE FUNCTION coder.chat_git_work(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	j CONSTANT coder.chat_git_jobs := coder.chat_git_job(req);
+	c CONSTANT jsonb := coder.git_provider(j.git_remote_origin);
+BEGIN
+	IF c IS NULL THEN
+		RETURN coder.chat_git_store(j, NULL, interval '10 minutes');
+	END IF;
+	RETURN coder.links_check(req, 'chat_git', j.owner_id, ARRAY[c->>'id']);
+END
+$$;
+
+-- The owner's token for a provider in plain text, where the check found it good; NULL.
+CREATE OR REPLACE FUNCTION coder.git_token(c jsonb, uid uuid, checks jsonb)
+RETURNS text LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN (SELECT coder.unseal(l.oauth_access_token, l.oauth_access_token_key_id) FROM coder.external_auth_links l
+		WHERE l.provider_id = c->>'id' AND l.user_id = uid AND (checks->(c->>'id')->>'authenticated')::bool);
+END
+$$;
+
+-- The owner's link has been looked at.
+CREATE OR REPLACE FUNCTION coder.chat_git_linked(req coder.request, checks jsonb)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	j CONSTANT coder.chat_git_jobs := coder.chat_git_job(req);
+	c CONSTANT jsonb := coder.git_provider(j.git_remote_origin);
+	token CONSTANT text := coder.git_token(c, j.owner_id, checks);
+BEGIN
+	IF token IS NULL THEN
+		RETURN coder.chat_git_store(j, NULL, interval '10 minutes');
+	END IF;
+	RETURN coder.fetch('chat_git_listed', checks, coder.git_list_request(c, token, j.git_branch));
+END
+$$;
+
+-- The list of pull requests has come.
+CREATE OR REPLACE FUNCTION coder.chat_git_listed(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	j CONSTANT coder.chat_git_jobs := coder.chat_git_job(req);
+	c CONSTANT jsonb := coder.git_provider(j.git_remote_origin);
+	checks CONSTANT jsonb := (coder.fetched(req)).state;
+	number int4;
+BEGIN
+	number := coder.git_listed((coder.fetched(req)).results->0);
+	IF number IS NULL THEN
+		RETURN coder.chat_git_store(j, '{}', interval '2 minutes');
+	END IF;
+	RETURN coder.fetch('chat_git_detailed', 'null', VARIADIC coder.git_detail_requests(c, coder.git_token(c, j.owner_id, checks), number));
+EXCEPTION WHEN SQLSTATE 'ZC429' THEN
+	RETURN coder.chat_git_store(j, NULL, interval '10 minutes');
+WHEN SQLSTATE 'ZC500' THEN
+	RETURN coder.chat_git_store(j, NULL, interval '2 minutes');
+END
+$$;
+
+-- The pull request has come.
+CREATE OR REPLACE FUNCTION coder.chat_git_detailed(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	j CONSTANT coder.chat_git_jobs := coder.chat_git_job(req);
+BEGIN
+	RETURN coder.chat_git_store(j, coder.git_details(coder.git_provider(j.git_remote_origin), (coder.fetched(req)).results), interval '2 minutes');
+EXCEPTION WHEN SQLSTATE 'ZC429' THEN
+	RETURN coder.chat_git_store(j, NULL, interval '10 minutes');
+WHEN SQLSTATE 'ZC500' THEN
+	RETURN coder.chat_git_store(j, NULL, interval '2 minutes');
+END
+$$;
+
+-- ---- the diff of a branch ----
+
+-- ChatDiffContents, with what more is known.
+CREATE OR REPLACE FUNCTION coder.chat_diff_reply(c coder.chats, provider text DEFAULT NULL, url text DEFAULT NULL, diff text DEFAULT NULL)
+RETURNS coder.response LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	d coder.chat_diff_statuses;
+BEGIN
+	SELECT x.* INTO d FROM coder.chat_diff_statuses x WHERE x.chat_id = c.id;
+	RETURN coder.reply(200, jsonb_strip_nulls(jsonb_build_object('chat_id', c.id, 'provider', provider, 'remote_origin', nullif(d.git_remote_origin, ''),
+		'branch', nullif(d.git_branch, ''), 'pull_request_url', coalesce(url, nullif(d.url, '')), 'diff', nullif(diff, ''))));
+END
+$$;
+
+-- The remote and the provider of a chat, NULL where they are not known.
+CREATE OR REPLACE FUNCTION coder.chat_diff_provider(c coder.chats, OUT provider jsonb, OUT branch text)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	d coder.chat_diff_statuses;
+BEGIN
+	SELECT x.* INTO d FROM coder.chat_diff_statuses x WHERE x.chat_id = c.id;
+	provider := CASE WHEN d.git_branch <> '' THEN coder.git_provider(d.git_remote_origin) END;
+	branch := d.git_branch;
+END
+$$;
+
+-- GET /chats/{chat}/diff: of the branch's pull request, else of the branch, as the git server gives it to the chat's owner.
+CREATE OR REPLACE FUNCTION coder.chat_diff(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	c CONSTANT coder.chats := coder.param_chat(req);
+	provider CONSTANT jsonb := (coder.chat_diff_provider(c)).provider;
+BEGIN
+	IF provider IS NULL THEN
+		RETURN coder.chat_diff_reply(c);
+	END IF;
+	RETURN coder.links_check(req, 'chat_diff', c.owner_id, ARRAY[provider->>'id']);
+END
+$$;
+
+-- The owner's link has been looked at.
+CREATE OR REPLACE FUNCTION coder.chat_diff_linked(req coder.request, checks jsonb)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	c CONSTANT coder.chats := coder.param_chat(req);
+	d CONSTANT record := coder.chat_diff_provider(c);
+	token CONSTANT text := coder.git_token(d.provider, c.owner_id, checks);
+BEGIN
+	IF token IS NULL THEN
+		RETURN coder.chat_diff_reply(c, d.provider->>'type');
+	END IF;
+	RETURN coder.fetch('chat_diff_listed', checks, coder.git_list_request(d.provider, token, d.branch), coder.git_get(d.provider, token, ''));
+END
+$$;
+
+-- The pull requests of the branch, and the repository with its default branch, have come.
+CREATE OR REPLACE FUNCTION coder.chat_diff_listed(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	c CONSTANT coder.chats := coder.param_chat(req);
+	d CONSTANT record := coder.chat_diff_provider(c);
+	token CONSTANT text := coder.git_token(d.provider, c.owner_id, (coder.fetched(req)).state);
+	results CONSTANT jsonb := (coder.fetched(req)).results;
+	base CONSTANT text := coder.fetched_object(results->1)->>'default_branch';
+	lab CONSTANT bool := d.provider->>'type' = 'gitlab';
+	pr jsonb;
+BEGIN
+	PERFORM coder.git_check(results->0);
+	SELECT p INTO pr FROM jsonb_array_elements(CASE WHEN jsonb_typeof(coder.try_json(results->0->>'body')) = 'array' THEN coder.try_json(results->0->>'body') ELSE '[]' END) p
+	 WHERE p->>'state' IN ('open', 'opened') AND coalesce(p->>'iid', p->>'number') ~ '^[0-9]{1,9}$' LIMIT 1;
+	IF pr IS NULL AND (base IS NULL OR base = d.branch) THEN
+		RETURN coder.chat_diff_reply(c, d.provider->>'type');
+	END IF;
+	RETURN coder.fetch('chat_diff_came', jsonb_build_object('url', coder.git_web_url(coalesce(pr->>'web_url', pr->>'html_url')), 'branch', pr IS NULL),
+		coder.git_get(d.provider, token, CASE
+			WHEN lab AND pr IS NOT NULL THEN format('/merge_requests/%s/raw_diffs', pr->>'iid')
+			WHEN lab THEN format('/repository/compare?from=%s&to=%s', coder.url_encode(base), coder.url_encode(d.branch))
+			WHEN pr IS NOT NULL THEN '/pulls/' || (pr->>'number')
+			ELSE format('/compare/%s...%s', coder.url_encode(base), coder.url_encode(d.branch)) END,
+			CASE WHEN lab THEN '*/*' ELSE 'application/vnd.github.diff' END, 4194304));
+EXCEPTION WHEN SQLSTATE 'ZC500' OR SQLSTATE 'ZC429' THEN
+	PERFORM coder.raise(500, 'Failed to get chat diff.', sqlerrm);
+END
+$$;
+
+-- The diff has come; one that is too large for the server, or for us, is left out.
+CREATE OR REPLACE FUNCTION coder.chat_diff_came(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	c CONSTANT coder.chats := coder.param_chat(req);
+	provider CONSTANT jsonb := (coder.chat_diff_provider(c)).provider;
+	state CONSTANT jsonb := (coder.fetched(req)).state;
+	result CONSTANT jsonb := (coder.fetched(req)).results->0;
+	diff text := result->>'body';
+BEGIN
+	IF (result->>'status')::int4 IN (404, 406) OR result->>'error' = 'too_large' THEN
+		RETURN coder.chat_diff_reply(c, provider->>'type', state->>'url');
+	END IF;
+	PERFORM coder.git_check(result);
+	IF provider->>'type' = 'gitlab' AND (state->>'branch')::bool THEN
+		diff := (SELECT string_agg(format(E'diff --git a/%s b/%s\n--- %s\n+++ %s\n%s', f->>'old_path', f->>'new_path',
+				CASE WHEN f->>'new_file' = 'true' THEN '/dev/null' ELSE 'a/' || (f->>'old_path') END,
+				CASE WHEN f->>'deleted_file' = 'true' THEN '/dev/null' ELSE 'b/' || (f->>'new_path') END, f->>'diff'), '' ORDER BY n)
+			FROM jsonb_array_elements(coder.try_json(diff)->'diffs') WITH ORDINALITY e (f, n));
+	END IF;
+	RETURN coder.chat_diff_reply(c, provider->>'type', state->>'url', diff);
+EXCEPTION WHEN SQLSTATE 'ZC500' OR SQLSTATE 'ZC429' THEN
+	PERFORM coder.raise(500, 'Failed to get chat diff.', sqlerrm);
+END
+$$;
+
 DELETE FROM coder.routes WHERE area = 'chatgit';
 INSERT INTO coder.routes (area, method, pattern, function, auth, raw_body, max_body, rate, read_only) VALUES
 	('chatgit', 'GET', '/api/experimental/chats/{chat}/stream/git', 'chat_stream_git', 'session', true, 0, 'api', true),
-	('chatgit', 'GET', '/api/experimental/chats/{chat}/stream/desktop', 'chat_stream_desktop', 'session', true, 0, 'api', true);
+	('chatgit', 'GET', '/api/experimental/chats/{chat}/stream/desktop', 'chat_stream_desktop', 'session', true, 0, 'api', true),
+	('chatgit', 'GET', '/api/experimental/chats/{chat}/diff', 'chat_diff', 'session', false, 262144, 'api', false),
+	('chatgit', 'POST', '/api/experimental/chat-git', 'chat_git_work', 'none', true, 1024, 'none', false);

@@ -351,6 +351,7 @@ BEGIN
 	DELETE FROM coder.chat_title_requests r WHERE r.created_at < at - interval '1 hour';
 	DELETE FROM coder.chat_config_changes c WHERE c.at < clock_timestamp() - interval '1 hour';
 	DELETE FROM coder.chat_agent_tickets t WHERE t.expires_at < at;
+	DELETE FROM coder.chat_git_jobs j WHERE j.expires_at < at;
 	IF days = 0 THEN
 		RETURN 0;
 	END IF;

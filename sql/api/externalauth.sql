@@ -296,6 +296,8 @@ BEGIN
 		WHEN 'agent' THEN RETURN coder.agent_external_auth_checked(req, checks);
 		WHEN 'workspace_create' THEN RETURN coder.workspace_create(req);
 		WHEN 'build_create' THEN RETURN coder.build_create(req);
+		WHEN 'chat_git' THEN RETURN coder.chat_git_linked(req, checks);
+		WHEN 'chat_diff' THEN RETURN coder.chat_diff_linked(req, checks);
 	END CASE;
 END
 $$;
@@ -641,6 +643,7 @@ BEGIN
 	IF (a.agent).api_key_scope = 'no_user_data' THEN
 		PERFORM coder.raise_forbidden();
 	END IF;
+	PERFORM coder.chat_git_mark(a, req.query->>'chat_id', req.query->>'git_branch', req.query->>'git_remote_origin');
 	RETURN coder.links_check(req, 'agent', (a.workspace).owner_id, ARRAY[coder.agent_external_auth_config(req)->>'id']);
 END
 $$;

@@ -247,6 +247,7 @@ CREATE TABLE coder.chat_diff_statuses (
 	reviewer_count int4,
 	git_branch text NOT NULL DEFAULT '',
 	git_remote_origin text NOT NULL DEFAULT '',
+	marked_at timestamptz,		-- when git in the workspace was last at work with it
 	refreshed_at timestamptz,
 	stale_at timestamptz NOT NULL DEFAULT now(),
 	created_at timestamptz NOT NULL DEFAULT now(),
@@ -254,6 +255,17 @@ CREATE TABLE coder.chat_diff_statuses (
 );
 CREATE INDEX idx_chat_diff_statuses_stale ON coder.chat_diff_statuses (stale_at);
 COMMENT ON TABLE coder.chat_diff_statuses IS 'The branch or pull request that a chat works on, as the git provider last said.';
+
+CREATE UNLOGGED TABLE coder.chat_git_jobs (
+	hash bytea PRIMARY KEY,		-- SHA-256 of the ticket
+	owner_id uuid NOT NULL,
+	git_remote_origin text NOT NULL,
+	git_branch text NOT NULL,
+	expires_at timestamptz NOT NULL
+);
+CREATE INDEX idx_chat_git_jobs_expires ON coder.chat_git_jobs (expires_at);
+COMMENT ON TABLE coder.chat_git_jobs IS
+	'Branches that a runner of chats has taken to ask their git server about. Without WAL: they are taken again.';
 
 CREATE TABLE coder.chat_debug_runs (
 	id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
