@@ -242,6 +242,9 @@ SELECT coder.policy('workspace_agent_stats', coder.policy_of('workspaces', 'work
 SELECT coder.policy('workspace_agent_sample_faults', coder.policy_of('agents', 'agent_id'));
 SELECT coder.policy('workspace_app_statuses', coder.policy_of('workspaces', 'workspace_id'));
 SELECT coder.policy('workspace_app_stats', coder.policy_of('workspaces', 'workspace_id'));
+-- What boundaries of a workspace reported is read by who may read the workspace; the periods' sums are the server's alone.
+SELECT coder.policy('boundary_reports', coder.policy_of('workspaces', 'workspace_id'));
+SELECT coder.policy('boundary_usage_quarters', coder.policy_of('workspaces', 'workspace_id'));
 
 -- The API itself.
 SELECT coder.policy('routes', '(SELECT coder.row_subject()) IS NOT NULL');
@@ -293,6 +296,7 @@ GRANT EXECUTE ON FUNCTION
 	coder.provisioner_tagset_contains(jsonb, jsonb), coder.provisioner_fits(coder.provisioner_daemons, coder.provisioner_jobs),
 	coder.api(text, text, jsonb), coder.start_workspace(text, uuid), coder.start_workspace(uuid, uuid), coder.stop_workspace(text),
 	coder.stop_workspace(uuid), coder.delete_workspace(text), coder.cancel_job(uuid), coder.set_dormant(text, bool),
-	coder.set_password(text, text), coder.who_can(text, text)
+	coder.set_password(text, text), coder.who_can(text, text),
+	coder.boundary_usage(timestamptz, timestamptz, text), coder.boundary_usage_check_window(timestamptz)
 	TO coder_user;
 GRANT EXECUTE ON FUNCTION coder.become(text, bool), coder.health() TO coder_admin;

@@ -190,7 +190,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION coder.boundary_usage(timestamptz, timestamptz, text) IS
-	'What boundaries reported from a time (inclusive) to another (exclusive), by day of a time zone, organization, template, workspace and owner: count(DISTINCT user_id) is the unique users. Errors: 22023 (see boundary_usage_check_window).';
+	'What boundaries reported from a time (inclusive) to another (exclusive), by day of a time zone, organization, template, workspace and owner: count(DISTINCT user_id) is the unique users. Of workspaces that the one who asks may read. Errors: 22023 (see boundary_usage_check_window).';
 
 -- ---- by time ----
 

@@ -45,3 +45,8 @@ BEGIN
 	PERFORM coder.build_add(id, owner_id, 'start', '00000000-0000-4000-8000-0000000000b3', 'initiator') FROM coder.workspaces WHERE name = 'waiting';
 END
 $$;
+
+-- What a boundary of dev reported now, and what it had a day before.
+INSERT INTO coder.boundary_reports SELECT now(), w.id, w.owner_id, w.template_id, w.organization_id, 4, 2 FROM coder.workspaces w WHERE w.name = 'dev';
+INSERT INTO coder.boundary_usage_quarters SELECT date_trunc('hour', now()) - interval '1 day', w.id, w.owner_id, w.template_id, w.organization_id, 3, 10, 1
+  FROM coder.workspaces w WHERE w.name = 'dev';

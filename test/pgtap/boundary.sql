@@ -204,6 +204,29 @@ SELECT isnt((SELECT count(*) FROM coder.boundary_batches), 0::bigint, 'B28: not 
 SELECT ok(coder.boundary_purge(now() + interval '181 days') > 0, 'old usage goes');
 SELECT is((SELECT count(*) FROM coder.boundary_usage_quarters) + (SELECT count(*) FROM coder.boundary_usage_periods WHERE closed_at IS NOT NULL), 0::bigint, 'all of it');
 
+-- By SQL: of workspaces that one may read.
+DELETE FROM coder.boundary_reports;
+INSERT INTO coder.boundary_reports
+SELECT now(), pg_temp.id('workspace', w), u, pg_temp.id('template', 0), :'org', 1, 0
+  FROM (VALUES (0, pg_temp.id('user', 0)), (1, pg_temp.id('user', 0)), (2, '00000000-0000-4000-8000-00000000000b')) v(w, u);
+INSERT INTO coder.boundary_usage_quarters
+SELECT '2026-01-05 10:15+00', pg_temp.id('workspace', w), u, pg_temp.id('template', 0), :'org', 1, 10, 0
+  FROM (VALUES (0, pg_temp.id('user', 0)), (2, '00000000-0000-4000-8000-00000000000b')) v(w, u);
+INSERT INTO coder.organization_members (user_id, organization_id) VALUES ('00000000-0000-4000-8000-00000000000b', :'org') ON CONFLICT DO NOTHING;
+CREATE FUNCTION pg_temp.sees(who text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	seen text;
+BEGIN
+	PERFORM coder.become(who, true);
+	SELECT concat_ws(' ', count(DISTINCT workspace_id), sum(allowed)) INTO seen FROM coder.boundary_usage('-infinity', 'infinity');
+	RETURN seen;
+END
+$$;
+SET LOCAL ROLE coder_admin;
+SELECT is((SELECT concat_ws(' ', count(DISTINCT workspace_id), sum(allowed)) FROM coder.boundary_usage('-infinity', 'infinity')), '3 23', 'coder_admin sees what all boundaries reported');
+SELECT is(pg_temp.sees('bob'), '1 11', 'bob that of his workspace');
+RESET ROLE;
+
 -- B21: who may.
 CREATE FUNCTION pg_temp.may(role text, action text) RETURNS bool LANGUAGE plpgsql AS $$
 BEGIN
@@ -214,7 +237,7 @@ $$;
 SELECT is(pg_temp.may(r, a), false, 'B21: ' || r || ' may not ' || a)
   FROM unnest('{owner,member,template-admin,user-admin,auditor}'::text[]) r, unnest('{read,update,delete}'::text[]) a;
 SET LOCAL ROLE coder_admin;
-SELECT throws_ok('SELECT * FROM coder.boundary_usage(''-infinity'', ''infinity'')', '42501', NULL, 'B21: nor by SQL');
+SELECT throws_ok('SELECT coder.boundary_usage_close()', '42501', NULL, 'B21: nor by SQL');
 SELECT throws_ok('SELECT * FROM coder.boundary_usage_stats', '42501', NULL, 'B21: nor read the table');
 RESET ROLE;
 SELECT * FROM finish();
