@@ -6,8 +6,8 @@
  * so, since silence would be taken for an empty deployment.
  *
  * EXPLAIN tells of rows that were left out ("Rows Removed by Filter") and of values in the
- * statistics: over tables whose rows are filtered it is for coder_admin only.  DISCARD ALL
- * ends the login, as poolers expect.  A statement that lacks a privilege fails as it would
+ * statistics: over tables whose rows are filtered it is for coder_admin only.  Nobody leaves a
+ * prepared transaction behind.  DISCARD ALL ends the login, as poolers expect.  A statement that lacks a privilege fails as it would
  * anyway, with a hint about what to do instead.
  *
  * SPDX-License-Identifier: MIT
@@ -109,6 +109,17 @@ check_explain(ExplainStmt *stmt)
 				 errhint("Members of coder_admin may.")));
 }
 
+/* A prepared transaction would keep its locks, and events from being told, with nobody to end it. */
+static void
+check_prepare(TransactionStmt *stmt)
+{
+	if (stmt->kind == TRANS_STMT_PREPARE && coder_role_has("coder_user", GetSessionUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for PREPARE TRANSACTION"),
+				 errdetail("What it locks would stay locked when the session has ended.")));
+}
+
 static void
 guard_process_utility(PlannedStmt *pstmt, const char *query_string, bool read_only_tree,
 					  ProcessUtilityContext context, ParamListInfo params,
@@ -119,6 +130,8 @@ guard_process_utility(PlannedStmt *pstmt, const char *query_string, bool read_on
 
 	if (IsA(stmt, ExplainStmt))
 		check_explain((ExplainStmt *) stmt);
+	else if (IsA(stmt, TransactionStmt))
+		check_prepare((TransactionStmt *) stmt);
 	(prev_process_utility != NULL ? prev_process_utility : standard_ProcessUtility)(
 		pstmt, query_string, read_only_tree, context, params, environment, dest, completion);
 	if (discard)

@@ -18,15 +18,23 @@
 #include "compat.h"
 
 PG_FUNCTION_INFO_V1(coder_lock);
+PG_FUNCTION_INFO_V1(coder_lock_shared);
 PG_FUNCTION_INFO_V1(coder_try_lock);
+PG_FUNCTION_INFO_V1(coder_hold_lock);
 
-bool
-coder_lock_key(uint64 key, bool session, bool wait)
+static bool
+take(uint64 key, LOCKMODE mode, bool session, bool wait)
 {
 	LOCKTAG tag;
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (key >> 32), (uint32) key, CODER_LOCK_CLASS);
-	return LockAcquire(&tag, ExclusiveLock, session, !wait) != LOCKACQUIRE_NOT_AVAIL;
+	return LockAcquire(&tag, mode, session, !wait) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+bool
+coder_lock_key(uint64 key, bool session, bool wait)
+{
+	return take(key, ExclusiveLock, session, wait);
 }
 
 static uint64
@@ -44,7 +52,23 @@ coder_lock(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* coder.try_lock(name text) RETURNS bool: the same, or false where somebody holds it. */
+/* coder.lock_shared(name text) RETURNS void: the same, beside others who hold it shared. */
+Datum
+coder_lock_shared(PG_FUNCTION_ARGS)
+{
+	(void) take(key_of(PG_GETARG_TEXT_PP(0)), ShareLock, false, true);
+	PG_RETURN_VOID();
+}
+
+/* coder.hold_lock(name text) RETURNS void: waits for the lock, and holds it until the session ends. */
+Datum
+coder_hold_lock(PG_FUNCTION_ARGS)
+{
+	(void) take(key_of(PG_GETARG_TEXT_PP(0)), ExclusiveLock, true, true);
+	PG_RETURN_VOID();
+}
+
+/* coder.try_lock(name text) RETURNS bool: the lock until the transaction ends; false where somebody holds it. */
 Datum
 coder_try_lock(PG_FUNCTION_ARGS)
 {

@@ -192,6 +192,7 @@ coder_worker_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 		run_job(check_extension, "");
+		run_timed("people", "coder.end_long_transactions");
 		run_timed("round", "coder.tick");
 		run_timed("events", "coder.events_purge");
 	}

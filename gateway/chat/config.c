@@ -390,22 +390,27 @@ config_invalidate_all(ConfigCache *cache)
 	config_invalidate_prompts(cache);
 }
 
-/* Has a change of this number come before? */
+/* Has the database told a change of this number before? */
 static bool
-seen(ConfigCache *cache, int64_t number)
+seen(const ConfigCache *cache, int64_t number)
 {
 	int n = cache->n_seen < CONFIG_SEEN_CHANGES ? cache->n_seen : CONFIG_SEEN_CHANGES;
 
 	for (int i = 0; i < n; i++)
 		if (cache->seen[i] == number)
 			return true;
-	cache->seen[cache->n_seen % CONFIG_SEEN_CHANGES] = number;
-	cache->n_seen = cache->n_seen == 2 * CONFIG_SEEN_CHANGES - 1 ? CONFIG_SEEN_CHANGES : cache->n_seen + 1;
 	return false;
 }
 
-void
-config_changed(ConfigCache *cache, const json_t *change)
+static void
+remember(ConfigCache *cache, int64_t number)
+{
+	cache->seen[cache->n_seen % CONFIG_SEEN_CHANGES] = number;
+	cache->n_seen = cache->n_seen == 2 * CONFIG_SEEN_CHANGES - 1 ? CONFIG_SEEN_CHANGES : cache->n_seen + 1;
+}
+
+static void
+forget_what_changed(ConfigCache *cache, const json_t *change)
 {
 	const char *kind = json_string_value(json_object_get(change, "kind"));
 	const char *id = json_string_value(json_object_get(change, "entity_id"));
@@ -428,11 +433,22 @@ config_changed(ConfigCache *cache, const json_t *change)
 }
 
 void
+config_changed(ConfigCache *cache, const json_t *change)
+{
+	const json_t *number = json_object_get(change, "change");
+
+	forget_what_changed(cache, change);
+	if (json_is_integer(number) && !seen(cache, json_integer_value(number)))
+		remember(cache, json_integer_value(number));
+}
+
+/* Anybody who is connected to the database can NOTIFY: its number does not make the change itself old news. */
+void
 config_notified(ConfigCache *cache, const char *payload)
 {
 	json_t *change = json_loads(payload, 0, NULL);
 
-	config_changed(cache, change);
+	forget_what_changed(cache, change);
 	json_decref(change);
 }
 

@@ -381,7 +381,7 @@ chat_main(int argc, char **argv)
 	curl_multi_setopt(turn_env.multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long) MAX_TURNS);
 	/* The lock says that this worker lives: it ends with the connection.  What it had before it broke is to be run again. */
 	snprintf(begin, sizeof(begin),
-			 "SELECT pg_advisory_lock(hashtextextended('coder.chat_worker:%s', 0)); SELECT coder.chat_release('%s')", turn_env.worker,
+			 "SELECT coder.hold_lock('coder.chat_worker:%s'); SELECT coder.chat_release('%s')", turn_env.worker,
 			 turn_env.worker);
 	db_start(conninfo, begin, &hooks);
 	run();

@@ -25,7 +25,7 @@ BEGIN
 	END IF;
 	-- Who comes while another makes a new one takes what there is.
 	IF k.made_at <= clock_timestamp() AND k.made_at > clock_timestamp() - 3 * age
-		AND NOT pg_try_advisory_xact_lock(hashtext('coder.report'), hashtext(wanted)) THEN
+		AND NOT coder.try_lock('coder.report:' || wanted) THEN
 		RETURN k.report;
 	END IF;
 	RETURN NULL;

@@ -14,9 +14,9 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'active_sql_transaction',
 			MESSAGE = 'boundary usage is counted in READ COMMITTED transactions only';
 	ELSIF alone THEN
-		PERFORM pg_advisory_xact_lock(hashtextextended('coder.boundary_period', 0));
+		PERFORM coder.lock('coder.boundary_period');
 	ELSE
-		PERFORM pg_advisory_xact_lock_shared(hashtextextended('coder.boundary_period', 0));
+		PERFORM coder.lock_shared('coder.boundary_period');
 	END IF;
 END
 $$;

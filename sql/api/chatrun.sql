@@ -317,7 +317,7 @@ BEGIN
 	FOR one IN SELECT c.id, c.status FROM coder.chats c
 				WHERE c.status = 'running' AND (c.heartbeat_at < at - interval '5 minutes'
 					OR c.heartbeat_at < at - interval '10 seconds'
-						AND pg_try_advisory_xact_lock(hashtextextended('coder.chat_worker:' || c.worker_id, 0)))
+						AND coder.try_lock('coder.chat_worker:' || c.worker_id))
 				   OR c.status = 'requires_action' AND c.updated_at < at - interval '5 minutes' FOR UPDATE SKIP LOCKED LOOP
 		IF one.status = 'running' THEN
 			PERFORM coder.chat_set_status(one.id, 'pending');

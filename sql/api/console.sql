@@ -54,6 +54,11 @@ BEGIN
 			HINT = 'Sign in with coder.login(), or become a user with coder.become().';
 	END IF;
 	SELECT * INTO r FROM coder.find_route(method, v_path);
+	-- What gateways count, so that nobody tries passwords by the thousand, is not to be had where nobody counts.
+	IF (SELECT t.rate = 'login' FROM coder.routes t WHERE t.id = r.id) THEN
+		RAISE feature_not_supported USING MESSAGE = format('%s %s takes a password or a code, and is not for SQL', upper(method), v_path),
+			HINT = 'Use the pages, or the API.';
+	END IF;
 	BEGIN
 		answer := coder.handle_session(r.id, upper(method), v_path, r.params, substr(path, length(v_path) + 2),
 			E'content-type: application/json\nuser-agent: ' || regexp_replace('SQL ' || current_setting('application_name'), '[^ -~]', '', 'g') || E'\n',
@@ -229,7 +234,7 @@ BEGIN
 		OR ('owner' = ANY (u.rbac_roles) AND NOT coder.may_assign('owner')) THEN
 		PERFORM coder.raise_sql('ZC403', format('user "%s" does not exist, or you may not change it', who));
 	ELSIF u.id = coder.subject_id() THEN
-		PERFORM coder.raise_sql('ZC400', 'your own password is changed with the old one', NULL, 'Use the page Account, or coder.api().');
+		PERFORM coder.raise_sql('ZC400', 'your own password is changed with the old one', NULL, 'Use the page Account.');
 	ELSIF u.login_type <> 'password' THEN
 		PERFORM coder.raise_sql('ZC400', format('user "%s" signs in without a password', u.username));
 	END IF;

@@ -174,7 +174,8 @@ END
 $$;
 
 -- Ask as another user, by name or id (local: until the end of the transaction); the user's name.  For coder_admin.
--- It is in the audit log and in the log of the server.  28000 where there is no such user, or not one who may sign in.
+-- It is in the audit log and in the log of the server.  28000 where there is no such user, or not one who may sign in; 25006
+-- in a read-only transaction.
 CREATE OR REPLACE FUNCTION coder.become(who text, local bool DEFAULT false)
 RETURNS text LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET row_security = on
@@ -188,7 +189,11 @@ BEGIN
 	IF uid IS NULL THEN
 		RAISE invalid_authorization_specification USING MESSAGE = format('there is no user "%s"', who);
 	END IF;
-	IF NOT (pg_is_in_recovery() OR current_setting('transaction_read_only')::bool) THEN
+	-- A standby has no audit log of its own: there the server's log tells alone.
+	IF NOT pg_is_in_recovery() THEN
+		IF current_setting('transaction_read_only')::bool THEN
+			RAISE read_only_sql_transaction USING MESSAGE = 'nobody becomes somebody in a read-only transaction', DETAIL = 'The audit log could not tell of it.';
+		END IF;
 		-- By the role of the database, whomever it was before.
 		PERFORM coder.audit('login', 'user', uid, name, actor => '00000000-0000-0000-0000-000000000000',
 			additional => '{"by": "coder.become"}');

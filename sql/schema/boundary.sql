@@ -7,7 +7,7 @@
 -- A report adds one row to boundary_reports, adds to a shard of
 -- boundary_usage_stats (a row a backend: nobody waits), and becomes a row of the
 -- sets of its period where it is the first of its workspace or user.  Reports
--- hold the advisory lock coder.boundary_period shared until they commit, who
+-- hold the lock coder.boundary_period (coder.lock) shared until they commit, who
 -- closes a period holds it alone: a report is in exactly one period.
 
 CREATE TABLE coder.boundary_usage_periods

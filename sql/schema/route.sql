@@ -207,7 +207,15 @@ RETURNS text LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'co
 CREATE FUNCTION coder.lock(name text)
 RETURNS void LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'coder_lock';
 
--- The same without waiting; false where somebody holds it.
+-- The same, beside others who hold it shared.
+CREATE FUNCTION coder.lock_shared(name text)
+RETURNS void LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'coder_lock_shared';
+
+-- The same until the session ends: says that its process lives.
+CREATE FUNCTION coder.hold_lock(name text)
+RETURNS void LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'coder_hold_lock';
+
+-- A lock until the transaction ends, without waiting; false where somebody holds it.
 CREATE FUNCTION coder.try_lock(name text)
 RETURNS bool LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'coder_try_lock';
 

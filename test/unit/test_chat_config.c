@@ -464,7 +464,17 @@ test_brings_providers(void **state)
 	assert_get(CONFIG_PROVIDERS, "[1]", 4);
 }
 
-/* Changes as the database tells them: twice each, and in any order. */
+/* A change as the database tells it when it is asked. */
+static void
+changed(const char *text)
+{
+	json_t *change = json_loads(text, 0, NULL);
+
+	config_changed(t.cache, change);
+	json_decref(change);
+}
+
+/* Changes as the database tells them: by NOTIFY and when it is asked, and in any order. */
 static void
 test_told_of_changes(void **state)
 {
@@ -476,16 +486,23 @@ test_told_of_changes(void **state)
 	for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++)
 		config_notified(t.cache, none[i]);
 	assert_get(CONFIG_PROVIDERS, "[1]", 2);
-	config_notified(t.cache, "{\"kind\":\"providers\",\"entity_id\":\"0\",\"change\":7}");
+	changed("{\"kind\":\"providers\",\"entity_id\":\"0\",\"change\":7}");
 	assert_get(CONFIG_PROVIDERS, "[1]", 3);
 	config_notified(t.cache, "{\"kind\":\"providers\",\"entity_id\":\"0\",\"change\":7}");
+	changed("{\"kind\":\"providers\",\"entity_id\":\"0\",\"change\":7}");
 	assert_get(CONFIG_PROVIDERS, "[1]", 3);
 	/* A lower number that has not come yet is news. */
-	config_notified(t.cache, "{\"kind\":\"providers\",\"entity_id\":\"0\",\"change\":6}");
+	changed("{\"kind\":\"providers\",\"entity_id\":\"0\",\"change\":6}");
 	assert_get(CONFIG_PROVIDERS, "[1]", 4);
 	assert_get(CONFIG_PROMPT, "\"p\"", 4);
 	config_notified(t.cache, "{\"kind\":\"user_prompts\",\"entity_id\":\"0\",\"change\":8}");
 	assert_get(CONFIG_PROMPT, "\"p\"", 5);
+	/* Who forges a notification with the number of a change to come hides it from nobody. */
+	config_notified(t.cache, "{\"kind\":\"other\",\"entity_id\":\"0\",\"change\":9}");
+	config_notified(t.cache, "{\"kind\":\"providers\",\"entity_id\":\"0\",\"change\":9}");
+	assert_get(CONFIG_PROVIDERS, "[1]", 6);
+	changed("{\"kind\":\"providers\",\"entity_id\":\"0\",\"change\":9}");
+	assert_get(CONFIG_PROVIDERS, "[1]", 7);
 	/* Each number is remembered for a while, then taken for news: an entry too many is read, none is old. */
 	for (int i = 0; i < 3 * CONFIG_SEEN_CHANGES; i++)
 	{
@@ -493,7 +510,7 @@ test_told_of_changes(void **state)
 
 		snprintf(change, sizeof(change), "{\"kind\":\"providers\",\"entity_id\":\"0\",\"change\":%d}", 100 + i);
 		t.n_loads = 0;
-		config_notified(t.cache, change);
+		changed(change);
 		get(CONFIG_PROVIDERS, "");
 		assert_int_equal(t.n_loads, 1);
 		config_notified(t.cache, change);
