@@ -3,7 +3,7 @@ DEPS_BUILD = \
 	gcc make pkg-config ca-certificates xz-utils \
 	postgresql-$(PG_MAJOR) postgresql-server-dev-$(PG_MAJOR) libpq-dev \
 	libh2o-evloop-dev libcurl4-openssl-dev libssl-dev libsodium-dev zlib1g-dev \
-	libarchive-dev libpcre2-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler \
+	libarchive-dev nettle-dev libpcre2-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler \
 	libssh-dev libhttp-parser-dev libyaml-dev bubblewrap nodejs npm
 
 DEPS_TEST = \

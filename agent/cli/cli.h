@@ -66,6 +66,9 @@ extern const CliCommand cli_user_commands[];
 extern const CliCommand cli_ssh_commands[];
 extern const CliCommand cli_server_commands[];
 extern const CliCommand cli_boundary_commands[];
+extern const CliCommand cli_stat_commands[];
+extern const CliCommand cli_netcheck_commands[];
+extern const CliCommand cli_support_commands[];
 
 /* Runs the command that argv names; returns the exit status of the process. */
 int cli_main(int argc, char **argv);

@@ -1,2 +1,3 @@
 # libssh's archive wants these of its own.
-AGENT_LIBS := -lssh -larchive $(AGENT_LIBS)
+# libarchive writes zip files with ciphers of nettle.
+AGENT_LIBS := -lssh -larchive -lnettle $(AGENT_LIBS)

@@ -1,0 +1,2 @@
+STAT_DIR := ../../agent
+LIBS_test_stat := -ljansson -lm
