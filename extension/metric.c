@@ -11,6 +11,7 @@
 #include "fmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -18,6 +19,7 @@
 #include "metrictext.h"
 
 PG_FUNCTION_INFO_V1(coder_metric);
+PG_FUNCTION_INFO_V1(coder_metric_series);
 
 /* No scrape is longer than this, whatever is in the tables. */
 #define MAX_BYTES (256 * 1024 * 1024)
@@ -236,4 +238,83 @@ coder_metric(PG_FUNCTION_ARGS)
 	SPI_finish();
 	result = cstring_to_text_with_len(family.out.data, family.out.len);
 	PG_RETURN_TEXT_P(result);
+}
+
+/* ---- families whose names are data ---- */
+
+/* Labels of an object of texts, without braces. */
+static void
+take_object(StringInfo labels, Jsonb *object)
+{
+	JsonbIterator *it = JsonbIteratorInit(&object->root);
+	JsonbValue	value;
+
+	resetStringInfo(labels);
+	for (JsonbIteratorToken token = JsonbIteratorNext(&it, &value, false); token != WJB_DONE; token = JsonbIteratorNext(&it, &value, true))
+	{
+		if (token == WJB_KEY)
+		{
+			if (labels->len > 0)
+				appendStringInfoChar(labels, ',');
+			appendBinaryStringInfo(labels, value.val.string.val, value.val.string.len);
+			appendStringInfoString(labels, "=\"");
+		}
+		else if (token == WJB_VALUE)
+		{
+			if (value.type == jbvString)
+				metric_label(labels, value.val.string.val, (size_t) value.val.string.len);
+			appendStringInfoChar(labels, '"');
+		}
+	}
+}
+
+static void
+append_named(Family *family, HeapTuple row, TupleDesc desc, const char *help)
+{
+	const char *name = SPI_getvalue(row, desc, 1);
+	const char *type = SPI_getvalue(row, desc, 2);
+	bool		nulls[2];
+	Datum		labels = SPI_getbinval(row, desc, 3, &nulls[0]);
+	Datum		value = SPI_getbinval(row, desc, 4, &nulls[1]);
+
+	if (name == NULL || type == NULL || nulls[0] || nulls[1])
+		return;
+	if (family->name == NULL || strcmp(family->name, name) != 0)
+	{
+		family->name = MemoryContextStrdup(CurTransactionContext, name);
+		metric_head(&family->out, name, type, help);
+	}
+	take_object(&family->labels, DatumGetJsonbP(labels));
+	metric_series(&family->out, name, "", family->labels.data, family->labels.len, NULL);
+	metric_double(&family->out, DatumGetFloat8(value));
+	appendStringInfoChar(&family->out, '\n');
+}
+
+/* coder.metric_series(query, help, at) returns text */
+Datum
+coder_metric_series(PG_FUNCTION_ARGS)
+{
+	Family		family = {0};
+	Oid			types[1] = {TIMESTAMPTZOID};
+	Datum		at;
+	char	   *query;
+	char	   *help;
+
+	for (int i = 0; i < 3; i++)
+		if (PG_ARGISNULL(i))
+			PG_RETURN_NULL();
+	query = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	help = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	at = PG_GETARG_DATUM(2);
+	initStringInfo(&family.out);
+	initStringInfo(&family.labels);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute_with_args(query, 1, types, &at, NULL, true, 0) != SPI_OK_SELECT || SPI_tuptable->tupdesc->natts != 4 ||
+		SPI_gettypeid(SPI_tuptable->tupdesc, 3) != JSONBOID || SPI_gettypeid(SPI_tuptable->tupdesc, 4) != FLOAT8OID)
+		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("the query of metrics does not have name, type, labels and value")));
+	for (uint64 i = 0; i < SPI_processed; i++)
+		append_named(&family, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, help);
+	SPI_finish();
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(family.out.data, family.out.len));
 }

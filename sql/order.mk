@@ -88,6 +88,7 @@ SQL_API = \
 	api/app.sql \
 	api/usage.sql \
 	api/metric.sql \
+	api/agentmetric.sql \
 	api/purge.sql \
 	api/chatconfig.sql \
 	api/chatprovider.sql \

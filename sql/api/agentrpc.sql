@@ -209,11 +209,12 @@ BEGIN
 		AND coder.sample_add(c.workspace, (c.agent).id, request -> 'stats', false, clock_timestamp()) THEN
 		PERFORM coder.agent_event(c, 'stats_update');
 	END IF;
+	PERFORM coder.agent_metrics_store((c.agent).id, request #> '{stats,metrics}', clock_timestamp());
 	RETURN jsonb_build_object('report_interval', coder.setting_seconds('agent_stats_refresh_interval', 30) * 1000000000);
 END
 $$;
 COMMENT ON FUNCTION coder.rpc_update_stats(coder.agent_context, jsonb) IS
-	'Agent RPC UpdateStats: stores a sample, if one is there, and answers the interval.';
+	'Agent RPC UpdateStats: stores a sample, if one is there, and what the agent counts itself, and answers the interval.';
 
 CREATE OR REPLACE FUNCTION coder.rpc_update_lifecycle(c coder.agent_context, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$

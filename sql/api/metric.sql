@@ -116,9 +116,9 @@ BEGIN
 		'SELECT c.count FROM coder.stat_counters() c WHERE c.name = ''request''', at);
 	RETURN NEXT coder.metric('coder_tick_steps_total', 'counter', 'Rounds of the background worker and their steps, by how they ended.',
 		'SELECT t.name AS step, x.result, x.n FROM coder.stat_timers() t, LATERAL (VALUES (''done'', t.runs - t.failed), (''failed'', t.failed)) x(result, n)
-		  WHERE t.name !~ ''^(authorize|purge) ''', at);
+		  WHERE t.name !~ ''^(authorize|purge|refused) ''', at);
 	RETURN NEXT coder.metric('coder_tick_step_seconds_total', 'counter', 'Time that they took.',
-		'SELECT t.name AS step, t.seconds FROM coder.stat_timers() t WHERE t.name !~ ''^(authorize|purge) ''', at);
+		'SELECT t.name AS step, t.seconds FROM coder.stat_timers() t WHERE t.name !~ ''^(authorize|purge|refused) ''', at);
 	RETURN NEXT coder.metric('coder_tick_round_seconds', 'gauge', 'How long the last round of the background worker took.',
 		'SELECT t.last FROM coder.stat_timers() t WHERE t.name = ''round''', at);
 END
@@ -129,6 +129,7 @@ CREATE OR REPLACE FUNCTION coder.metrics_parts(at timestamptz) RETURNS SETOF tex
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	RETURN QUERY SELECT coder.metrics_people(at);
+	RETURN QUERY SELECT coder.metrics_agent_stats(at);
 	RETURN QUERY SELECT coder.metrics_work(at);
 	RETURN QUERY SELECT coder.metrics_database(at);
 END

@@ -48,7 +48,7 @@ SELECT t.name AS step, t.runs, t.failed, t.items, t.seconds AS total_seconds, t.
 	   t.longest AS longest_seconds, t.last AS last_seconds, t.last_at
   FROM coder.stat_timers() t;
 COMMENT ON VIEW coder.stat_tick IS
-	'Periodic work since the server started: rounds of the background worker and their steps, what purges deleted by kind of record, and decisions about rights (one of 128 is timed).';
+	'Periodic work since the server started: rounds of the background worker and their steps, what purges deleted by kind of record, decisions about rights (one of 128 is timed), and metrics of agents that were refused.';
 
 CREATE OR REPLACE VIEW coder.stat_cache AS
 SELECT x.cache, x.hits, x.misses, x.hits::float8 / nullif(x.hits + x.misses, 0) AS hit_ratio, x.since

@@ -129,6 +129,16 @@ CREATE UNLOGGED TABLE coder.workspace_agent_metadata
 COMMENT ON TABLE coder.workspace_agent_metadata IS
 	'Latest value of each metadata script; interval and timeout are seconds.';
 
+-- What agents count themselves, as they told it last; it is gone when PostgreSQL crashes, and told again with the next report.
+CREATE UNLOGGED TABLE coder.workspace_agent_metrics
+(
+	agent_id			uuid NOT NULL PRIMARY KEY REFERENCES coder.workspace_agents(id) ON DELETE CASCADE,
+	updated_at			timestamptz NOT NULL,
+	metrics				jsonb NOT NULL
+);
+COMMENT ON TABLE coder.workspace_agent_metrics IS
+	'Metrics that an agent reported last, checked: [{name, type, labels, value}]; shown while younger than two minutes or four reports.';
+
 CREATE UNLOGGED TABLE coder.workspace_agent_logs
 (
 	agent_id			uuid NOT NULL REFERENCES coder.workspace_agents(id) ON DELETE CASCADE,
@@ -276,6 +286,7 @@ COMMENT ON FUNCTION coder.agent_status(coder.workspace_agents, timestamptz) IS
 SELECT pg_catalog.pg_extension_config_dump('coder.workspace_agents', '');
 SELECT pg_catalog.pg_extension_config_dump('coder.workspace_agent_nodes', '');
 SELECT pg_catalog.pg_extension_config_dump('coder.workspace_agent_metadata', '');
+SELECT pg_catalog.pg_extension_config_dump('coder.workspace_agent_metrics', '');
 SELECT pg_catalog.pg_extension_config_dump('coder.workspace_agent_logs', '');
 SELECT pg_catalog.pg_extension_config_dump('coder.workspace_agent_log_sources', '');
 SELECT pg_catalog.pg_extension_config_dump('coder.workspace_agent_scripts', '');
