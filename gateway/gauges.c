@@ -73,21 +73,38 @@ open_files(void)
 	return n > 3 ? n - 3 : 0; /* ".", ".." and the folder itself */
 }
 
+/* Pages of address space and of memory. */
+static void
+read_pages(unsigned long pages[2])
+{
+	FILE *file = fopen("/proc/self/statm", "r");
+
+	pages[0] = pages[1] = 0;
+	if (file == NULL)
+		return;
+	if (fscanf(file, "%lu %lu", &pages[0], &pages[1]) != 2)
+		pages[0] = pages[1] = 0;
+	fclose(file);
+}
+
+unsigned long
+gw_metrics_resident(void)
+{
+	unsigned long pages[2];
+
+	read_pages(pages);
+	return pages[1] * (unsigned long) sysconf(_SC_PAGESIZE);
+}
+
 static void
 print_process(FILE *out)
 {
-	FILE *file = fopen("/proc/self/statm", "r");
 	double page = (double) sysconf(_SC_PAGESIZE);
-	unsigned long pages[2] = {0, 0};
+	unsigned long pages[2];
 	struct rusage usage;
 	struct rlimit limit;
 
-	if (file != NULL)
-	{
-		if (fscanf(file, "%lu %lu", &pages[0], &pages[1]) != 2)
-			pages[0] = pages[1] = 0;
-		fclose(file);
-	}
+	read_pages(pages);
 	gauge(out, "process_virtual_memory_bytes", "Address space of the gateway's process.", (double) pages[0] * page);
 	gauge(out, "process_resident_memory_bytes", "Memory of the gateway's process.", (double) pages[1] * page);
 	if (getrusage(RUSAGE_SELF, &usage) == 0)

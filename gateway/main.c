@@ -28,6 +28,7 @@
 #include "db.h"
 #include "event.h"
 #include "listen.h"
+#include "metrics.h"
 #include "option.h"
 #include "outbound/outbound.h"
 #include "reply.h"
@@ -255,6 +256,7 @@ start_loops(GwRouteTable *routes, int http_fd, int tls_fd, int metrics_fd)
 	pthread_barrier_wait(&starting.run);
 	gw_listen_start();
 	gw_rate_start();
+	gw_report_start();
 	return true;
 }
 

@@ -290,6 +290,23 @@ print_websocket_times(FILE *out, const GwRoute *route, int id)
 					(double) sum(id, offsetof(RouteCount, ws_micros)) / 1e6);
 }
 
+void
+gw_metrics_totals(GwMetricsTotals *totals)
+{
+	memset(totals, 0, sizeof(*totals));
+	for (int id = 0; id < MAX_ROUTES; id++)
+	{
+		for (size_t c = 0; c < (size_t) N_CODES; c++)
+		{
+			unsigned long long n = sum(id, offsetof(RouteCount, code) + c * sizeof(atomic_ullong));
+
+			totals->requests += n;
+			totals->errors += codes[c] >= 500 ? n : 0;
+		}
+		totals->websockets += (long long) sum(id, offsetof(RouteCount, ws_open));
+	}
+}
+
 /* A route that was deleted since has no name to count under. */
 static void
 print_routes(FILE *out, const GwRouteTable *table, void (*print)(FILE *out, const GwRoute *route, int id))

@@ -16,6 +16,20 @@ void gw_metrics_head(FILE *out, const char *name, const char *type, const char *
 void gw_metrics_histogram(FILE *out, const char *name, const char *labels, const double *limits, size_t n_limits,
 						  const unsigned long long *n, double sum);
 
+/* metrics.c: sums over routes and threads since the start; errors: answers of 500 and above. */
+typedef struct GwMetricsTotals
+{
+	unsigned long long requests, errors;
+	long long websockets; /* open now */
+} GwMetricsTotals;
+
+void gw_metrics_totals(GwMetricsTotals *totals);
+
+/* report.c: tells the database of this process every ten seconds. */
+void gw_report_start(void);
+
+unsigned long gw_metrics_resident(void); /* bytes of memory */
+
 /* gauges.c: the process, its statements, events, relay and tunnels. */
 void gw_metrics_gauges(FILE *out);
 void gw_metrics_collected(uint64_t us); /* so long did the database take to collect its metrics */

@@ -257,7 +257,8 @@ GRANT SELECT ON coder.rows_users, coder.rows_members, coder.rows_keys, coder.row
 	coder.jobs_live, coder.resources_live, coder.workspaces_live, coder.agents_live, coder.builds_live,
 	coder.workspace_latest_builds, coder.workspace_build_with_user, coder.workspaces_expanded, coder.template_with_names,
 	coder.template_version_with_user TO coder_user;
-GRANT SELECT ON coder.stat_tick, coder.stat_cache TO coder_auditor;
+GRANT SELECT ON coder.stat_tick, coder.stat_cache, coder.stat_gateway TO coder_auditor;
+GRANT SELECT ON coder.stat_agent, coder.stat_chat TO coder_admin;
 
 -- ---- functions ----
 

@@ -89,6 +89,7 @@ SQL_API = \
 	api/usage.sql \
 	api/metric.sql \
 	api/agentmetric.sql \
+	api/metricinsight.sql \
 	api/purge.sql \
 	api/chatconfig.sql \
 	api/chatprovider.sql \

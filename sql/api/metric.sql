@@ -130,6 +130,7 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	RETURN QUERY SELECT coder.metrics_people(at);
 	RETURN QUERY SELECT coder.metrics_agent_stats(at);
+	RETURN QUERY SELECT coder.metrics_insights(at);
 	RETURN QUERY SELECT coder.metrics_work(at);
 	RETURN QUERY SELECT coder.metrics_database(at);
 END

@@ -57,3 +57,66 @@ SELECT x.cache, x.hits, x.misses, x.hits::float8 / nullif(x.hits + x.misses, 0) 
 		  FROM (VALUES ('subject'), ('answer')) c (cache), coder.stat_counters() n GROUP BY 1) x;
 COMMENT ON VIEW coder.stat_cache IS
 	'What backends keep: subjects by token, and answers of lists of workspaces; how often it was there and was true.';
+
+CREATE OR REPLACE FUNCTION coder.gateway_report(id uuid, started_at timestamptz, stats jsonb) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	-- Those that have not been heard of for a day are gone.
+	DELETE FROM coder.gateway_stats g WHERE g.updated_at < clock_timestamp() - interval '1 day';
+	INSERT INTO coder.gateway_stats AS g (id, started_at, updated_at, stats)
+	VALUES (gateway_report.id, gateway_report.started_at, clock_timestamp(), gateway_report.stats)
+	ON CONFLICT ON CONSTRAINT gateway_stats_pkey DO UPDATE SET updated_at = excluded.updated_at, stats = excluded.stats;
+END
+$$;
+COMMENT ON FUNCTION coder.gateway_report(uuid, timestamptz, jsonb) IS 'A gateway tells of itself; id is made anew with each start.';
+
+CREATE OR REPLACE VIEW coder.stat_gateway AS
+SELECT g.id, g.stats ->> 'hostname' AS hostname, (g.stats ->> 'pid')::integer AS pid, g.stats ->> 'version' AS version,
+	   g.started_at, g.updated_at, g.updated_at > clock_timestamp() - interval '30 seconds' AS alive,
+	   (g.stats ->> 'connections')::bigint AS connections, (g.stats ->> 'requests')::bigint AS requests, (g.stats ->> 'errors')::bigint AS errors,
+	   (g.stats ->> 'websockets')::bigint AS websockets, (g.stats ->> 'subscribers')::bigint AS subscribers,
+	   (g.stats ->> 'statements')::bigint AS statements, (g.stats ->> 'statements_failed')::bigint AS statements_failed,
+	   (g.stats ->> 'statements_lost')::bigint AS statements_lost, (g.stats ->> 'statements_waiting')::bigint AS statements_waiting,
+	   (g.stats ->> 'database_connections')::bigint AS database_connections, (g.stats ->> 'events')::bigint AS events,
+	   (g.stats ->> 'relay_clients')::bigint AS relay_clients, (g.stats ->> 'relay_packets')::bigint AS relay_packets,
+	   (g.stats ->> 'relay_dropped')::bigint AS relay_dropped, (g.stats ->> 'tunnels')::bigint AS tunnels,
+	   (g.stats ->> 'resident_bytes')::bigint AS resident_bytes, (g.stats ->> 'cpu_seconds')::float8 AS cpu_seconds
+  FROM coder.gateway_stats g;
+COMMENT ON VIEW coder.stat_gateway IS
+	'Each process coder-server as it told of itself at updated_at, every ten seconds: counters since started_at; alive: heard of within 30 seconds.';
+
+CREATE OR REPLACE VIEW coder.stat_agent AS
+SELECT a.id AS agent_id, a.name::text AS agent, w.id AS workspace_id, w.name::text AS workspace, u.username AS owner,
+	   coder.agent_status(a.created_at, a.first_connected_at, a.last_connected_at, a.disconnected_at, a.connection_timeout_seconds, now(), 30) AS status,
+	   a.lifecycle_state::text AS lifecycle_state, a.version, extract(epoch FROM a.first_connected_at - a.created_at)::float8 AS first_connection_seconds,
+	   a.last_connected_at, s.created_at AS sampled_at, s.connection_count AS connections, nullif(s.connection_median_latency_ms, -1) AS median_latency_ms,
+	   s.rx_bytes, s.tx_bytes, s.session_count_vscode AS vscode, s.session_count_jetbrains AS jetbrains,
+	   s.session_count_reconnecting_pty AS terminals, s.session_count_ssh AS ssh,
+	   f.negative + f.excessive + f.skewed AS impossible_figures, m.updated_at AS metrics_at, jsonb_array_length(m.metrics) AS metrics
+  FROM coder.workspaces w
+  JOIN coder.users u ON u.id = w.owner_id
+  JOIN coder.workspace_builds b ON b.id = w.latest_build_id
+  JOIN coder.workspace_resources r ON r.job_id = b.job_id
+  JOIN coder.workspace_agents a ON a.resource_id = r.id
+  LEFT JOIN (SELECT DISTINCT ON (x.agent_id) x.* FROM coder.workspace_agent_stats x
+			  WHERE x.created_at > now() - interval '5 minutes' AND NOT x.usage ORDER BY x.agent_id, x.created_at DESC) s ON s.agent_id = a.id
+  LEFT JOIN coder.workspace_agent_sample_faults f ON f.agent_id = a.id
+  LEFT JOIN coder.workspace_agent_metrics m ON m.agent_id = a.id
+ WHERE NOT w.deleted AND NOT a.deleted;
+COMMENT ON VIEW coder.stat_agent IS
+	'Each agent of the latest builds: its connection as the API and the metrics say it, its last sample of the last five minutes, figures that were not taken at their word, series that it reported.';
+
+CREATE OR REPLACE VIEW coder.stat_chat AS
+SELECT c.id AS chat_id, u.username AS owner, p.provider, p.model, c.status::text AS status, c.archived, c.created_at, c.updated_at,
+	   c.started_at, c.heartbeat_at, c.last_error IS NOT NULL AS failed, m.messages, m.turns, m.input_tokens, m.output_tokens, m.reasoning_tokens,
+	   m.cache_read_tokens, m.cost_micros, m.runtime_ms, q.queued
+  FROM coder.chats c
+  JOIN coder.users u ON u.id = c.owner_id
+  LEFT JOIN coder.chat_model_configs p ON p.id = c.last_model_config_id
+  LEFT JOIN LATERAL (SELECT count(*) AS messages, count(*) FILTER (WHERE x.role = 'assistant') AS turns, sum(x.input_tokens) AS input_tokens,
+			sum(x.output_tokens) AS output_tokens, sum(x.reasoning_tokens) AS reasoning_tokens, sum(x.cache_read_tokens) AS cache_read_tokens,
+			sum(x.total_cost_micros) AS cost_micros, sum(x.runtime_ms) AS runtime_ms
+	   FROM coder.chat_messages x WHERE x.chat_id = c.id AND NOT x.deleted) m ON true
+  LEFT JOIN LATERAL (SELECT count(*) AS queued FROM coder.chat_queued_messages x WHERE x.chat_id = c.id) q ON true;
+COMMENT ON VIEW coder.stat_chat IS
+	'Each chat: who, with which model, what it does, and its messages, turns, tokens, cost and time so far; not what is in it.';

@@ -25,3 +25,14 @@ COMMENT ON TABLE coder.rate_counts IS 'Requests of users and addresses near a ra
 
 SELECT pg_extension_config_dump('coder.settings', '');
 SELECT pg_extension_config_dump('coder.site_configs', '');
+
+-- What gateways told of themselves last; written every ten seconds by each, and lost when PostgreSQL crashes.
+CREATE UNLOGGED TABLE coder.gateway_stats
+(
+	id					uuid NOT NULL PRIMARY KEY,
+	started_at			timestamptz NOT NULL,
+	updated_at			timestamptz NOT NULL,
+	stats				jsonb NOT NULL
+) WITH (fillfactor = 50);
+COMMENT ON TABLE coder.gateway_stats IS 'What gateways told of themselves last, every ten seconds; see coder.stat_gateway.';
+SELECT pg_catalog.pg_extension_config_dump('coder.gateway_stats', '');

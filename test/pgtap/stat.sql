@@ -37,6 +37,37 @@ SET LOCAL ROLE coder_user;
 SELECT throws_ok('SELECT * FROM coder.stat_tick', '42501', NULL, 'a user sees neither');
 RESET ROLE;
 
+-- Gateways, agents, chats.
+SELECT coder.gateway_report('11111111-0000-0000-0000-000000000001', now() - interval '1 h', '{"hostname": "a", "pid": 7, "requests": 5, "cpu_seconds": 1.5}');
+SELECT coder.gateway_report('11111111-0000-0000-0000-000000000001', now(), '{"hostname": "a", "pid": 7, "requests": 6}');
+INSERT INTO coder.gateway_stats VALUES ('11111111-0000-0000-0000-000000000002', now(), now() - interval '40 s', '{"hostname": "b"}'), ('11111111-0000-0000-0000-000000000003', now(), now() - interval '25 h', '{}');
+SELECT coder.gateway_report('11111111-0000-0000-0000-000000000004', now(), '{}');
+SELECT results_eq('SELECT hostname, pid, requests, alive, started_at < now() FROM coder.stat_gateway ORDER BY id', $$VALUES ('a', 7, 6::bigint, true, true), ('b', NULL, NULL, false, false), (NULL, NULL, NULL, true, false)$$,
+	'coder.stat_gateway: one row each, the last word counts, who is silent is not alive, who is for a day is gone');
+SET LOCAL session_replication_role = replica;
+UPDATE coder.workspace_agents SET last_connected_at = now(), first_connected_at = created_at + interval '45 s' WHERE id = pg_temp.id('agent', 0);
+INSERT INTO coder.workspace_agent_stats (created_at, user_id, agent_id, workspace_id, template_id, connection_count, session_count_ssh)
+SELECT now() - i * interval '30 s', pg_temp.id('user', 0), pg_temp.id('agent', 0), pg_temp.id('workspace', 0), pg_temp.id('template', 0), 10 - i, i FROM generate_series(1, 3) i;
+SET LOCAL session_replication_role = origin;
+SELECT results_eq('SELECT status, first_connection_seconds, connections, ssh, owner FROM coder.stat_agent WHERE workspace = ''workspace-0''', $$VALUES ('connected', 45::float8, 9::bigint, 1::bigint, 'member0')$$, 'coder.stat_agent: the last sample');
+SELECT is((SELECT count(*) FROM coder.stat_agent), (SELECT count(*) FROM coder.metric_agents), 'as many as the metrics have');
+DELETE FROM coder.workspace_agent_stats;
+INSERT INTO coder.chat_providers (provider) VALUES ('anthropic') ON CONFLICT DO NOTHING;
+INSERT INTO coder.chat_model_configs (id, provider, model, context_limit, compression_threshold) VALUES ('22222222-0000-0000-0000-000000000001', 'anthropic', 'm-1', 1000, 70);
+INSERT INTO coder.chats (id, owner_id, organization_id, last_model_config_id) SELECT '22222222-0000-0000-0000-000000000002', u.id, (SELECT id FROM coder.organizations WHERE is_default), '22222222-0000-0000-0000-000000000001' FROM coder.users u WHERE username = 'boss';
+INSERT INTO coder.chat_messages (chat_id, role, content, input_tokens, output_tokens, total_cost_micros) VALUES
+	('22222222-0000-0000-0000-000000000002', 'user', '[]', NULL, NULL, NULL), ('22222222-0000-0000-0000-000000000002', 'assistant', '[]', 100, 20, 7), ('22222222-0000-0000-0000-000000000002', 'assistant', '[]', 10, 2, 1);
+SELECT results_eq('SELECT owner, model, messages, turns, input_tokens, output_tokens, cost_micros, queued FROM coder.stat_chat', $$VALUES ('boss', 'm-1', 3::bigint, 2::bigint, 110::numeric, 22::numeric, 8::numeric, 0::bigint)$$, 'coder.stat_chat');
+
+SET LOCAL ROLE coder_auditor;
+SELECT is((SELECT count(*) FROM coder.stat_gateway), 3::bigint, 'an auditor sees gateways');
+SELECT throws_ok('SELECT * FROM coder.stat_agent', '42501', NULL, 'but not agents');
+SELECT throws_ok('SELECT * FROM coder.gateway_stats', '42501', NULL, 'nor the table');
+SET LOCAL ROLE coder_admin;
+SELECT ok((SELECT count(*) FROM coder.stat_agent) > 0, 'an administrator sees agents');
+SELECT ok((SELECT count(*) FROM coder.stat_chat) > 0, 'and chats');
+RESET ROLE;
+
 -- Metrics of them.
 CREATE TEMP TABLE page AS SELECT string_agg(m, '') AS t FROM coder.metrics_work() m;
 SELECT ok(t ~ E'\ncoder_cache_lookups_total\\{cache="subject",result="hit"\\} [0-9]+\n', 'lookups') FROM page;
