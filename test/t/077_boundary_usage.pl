@@ -3,30 +3,18 @@ use strict;
 use warnings FATAL => 'all';
 use Coder::AgentRpc;
 use Coder::Gateway;
-use FindBin;
+use Coder::Reports qw(workspaces total kill_database rush);
 use POSIX qw(_exit);
 use Test::More;
 use Time::HiRes qw(sleep time);
 
 my $gateway = Coder::Gateway->start;
 $gateway->first_user;
-my $socket = "host=$gateway->{dir}/config/postgres/run user=coder dbname=coder";
-is(system(Coder::Gateway::bindir() . '/psql', '-XAtq', '-1', '-v', 'ON_ERROR_STOP=1', '-v', 'n=12', '-o', '/dev/null', '-f',
-	"$FindBin::Bin/../pgtap/support/workspaces.psql", $socket), 0, 'twelve workspaces');
-my @tokens = split /\n/, $gateway->sql(q{SELECT a.auth_token FROM coder.workspace_agents a JOIN coder.workspace_resources r ON r.id = a.resource_id
-	JOIN coder.workspace_builds b ON b.job_id = r.job_id WHERE b.transition = 'start' ORDER BY 1});
-
-# What all periods, closed and open, have: reports, allowed, denied.
-sub total
-{
-	return $gateway->sql(q{SELECT concat_ws(' ', sum(reports), sum(allowed), sum(denied)) FROM (
-		SELECT reports, allowed_requests AS allowed, denied_requests AS denied FROM coder.boundary_usage_periods WHERE closed_at IS NOT NULL
-		UNION ALL SELECT reports, allowed_requests, denied_requests FROM coder.boundary_usage_stats) x});
-}
+my @tokens = workspaces($gateway, 12);
 
 my $rpc = Coder::AgentRpc->open($gateway->url, $tokens[0]) or die $@;
 is($rpc->call('ReportBoundaryLogs', Coder::AgentRpc::boundary_logs(3, 2)), '', 'an agent reports over the wire') or diag $@;
-is(total(), '1 3 2', 'and is counted');
+is(total($gateway), '1 3 2', 'and is counted');
 my @lines = $gateway->log =~ /boundary_request (\{.*\})$/mg;
 is(scalar @lines, 5, 'B22: each request is a line of the log');
 my ($allowed) = grep { /"decision":"allow"/ } @lines;
@@ -35,78 +23,21 @@ like($allowed // '', qr/"workspace_id":"[0-9a-f-]{36}".*"http_method":"GET","htt
 unlike($denied // 'none', qr/matched_rule|none/, 'B22: one that was denied has no rule');
 my $batch = pack 'N4', 1, 2, 3, 4;
 $rpc->call('ReportBoundaryLogs', Coder::AgentRpc::boundary_logs(1, 0, $batch)) for 1 .. 3;
-is(total(), '2 4 2', 'a batch that comes three times is counted once');
+is(total($gateway), '2 4 2', 'a batch that comes three times is counted once');
 is($rpc->call('ReportBoundaryLogs', Coder::AgentRpc::boundary_logs(10000, 0, undef, time - 86400, '')), '', 'ten thousand entries of yesterday in one report') or diag $@;
-is(total(), '3 10004 2', 'are counted now');
+is(total($gateway), '3 10004 2', 'are counted now');
 is($gateway->sql(q{SELECT sum(skewed_requests) FROM coder.boundary_usage_stats}), 10000, 'and noticed');
 is($rpc->call('ReportBoundaryLogs', "\x0a\xff\xff\xff\xff\x0f"), undef, 'what is no message is refused');
 isnt($@, '', 'with words');
-is(total(), '3 10004 2', 'and not counted');
+is(total($gateway), '3 10004 2', 'and not counted');
 my $stopped = $gateway->sql(q{SELECT auth_token FROM coder.workspace_agents WHERE id = (SELECT a.id FROM coder.workspace_agents a JOIN coder.workspace_resources r ON r.id = a.resource_id
 	JOIN coder.workspace_builds b ON b.job_id = r.job_id JOIN coder.workspaces w ON w.id = b.workspace_id WHERE w.name = 'workspace-1')});
 my $late = Coder::AgentRpc->open($gateway->url, $stopped) or die $@;
 $gateway->sql(q{SET session_replication_role = replica; UPDATE coder.workspaces SET latest_build_id = gen_random_uuid() WHERE name = 'workspace-1'});
 is($late->call('ReportBoundaryLogs', Coder::AgentRpc::boundary_logs(1, 0)), undef, 'a workspace whose build is over');
 like($@, qr/not authorized/, 'is refused');
-is(total(), '3 10004 2', 'and not counted');
+is(total($gateway), '3 10004 2', 'and not counted');
 @tokens = grep { $_ ne $stopped } @tokens;
-
-# kill -9 of PostgreSQL, until it answers again.
-sub kill_database
-{
-	my $postmaster = $gateway->postmaster;
-	kill 'KILL', $postmaster;
-	$gateway->wait_for(20, sub { my $p = $gateway->postmaster; $p && $p != $postmaster }) or die 'no new PostgreSQL';
-	$gateway->wait_for(20, sub { system(Coder::Gateway::bindir() . '/pg_isready', '-q', '-h', "$gateway->{dir}/config/postgres/run") == 0 }) or die 'PostgreSQL does not answer';
-	return;
-}
-
-# Each sender sends batches with ids, one after the other, until each is acknowledged; the other kind has no ids and sends once.
-sub sender
-{
-	my ($token, $seconds, $named, $seed) = @_;
-	my ($n, $unknown, $tried, $rpc) = (0, 0, 0);
-	my $until = time + $seconds;
-	while (time < $until)
-	{
-		my $acknowledged = 0;
-		$n++;
-		while (!$acknowledged)
-		{
-			$rpc //= Coder::AgentRpc->open($gateway->url, $token) or do { sleep 0.05; next };
-			my $request = Coder::AgentRpc::boundary_logs(2, 1, $named ? pack('N4', 7, $seed, $n, 0) : undef);
-			$tried++;
-			$acknowledged = defined $rpc->call('ReportBoundaryLogs', $request, 15);
-			last if $acknowledged;
-			undef $rpc;
-			sleep 0.02;
-			last unless $named;
-		}
-		$unknown++, $n-- unless $acknowledged;
-	}
-	return ($n, $unknown, $tried);
-}
-
-sub rush
-{
-	my ($seconds, $named, $during) = @_;
-	pipe my $read, my $write or die;
-	my @pids;
-	for my $i (0 .. 7)
-	{
-		my $pid = fork // die;
-		if ($pid) { push @pids, $pid; next }
-		my @result = sender($tokens[$i % @tokens], $seconds, $named, ($named << 8) + $i);
-		syswrite $write, "@result\n";
-		_exit(0);
-	}
-	close $write;
-	$during->();
-	my ($n, $unknown, $tried) = (0, 0, 0);
-	while (my $line = <$read>) { my @x = split ' ', $line; $n += $x[0]; $unknown += $x[1]; $tried += $x[2] }
-	waitpid $_, 0 for @pids;
-	return ($n, $unknown, $tried);
-}
 
 # Closes the period as often as it can; two of them at once.
 sub closers
@@ -125,32 +56,32 @@ sub closers
 	} 1 .. 2;
 }
 
-my ($reports) = split ' ', total();
-my ($n, $unknown, $tried) = rush(9, 1, sub {
+my ($reports) = split ' ', total($gateway);
+my ($n, $unknown, $tried) = rush($gateway, \@tokens, 9, 1, sub {
 	my @closers = closers(9);
 	for my $what (qw(gateway database gateway database))
 	{
 		sleep 1.2;
 		if ($what eq 'gateway') { $gateway->stop('KILL'); $gateway->up; next }
-		kill_database();
+		kill_database($gateway);
 	}
 	waitpid $_, 0 for @closers;
 });
 diag "$n batches in $tried tries";
 cmp_ok($tried, '>', $n, 'kill -9 of gateway and PostgreSQL, four times, while eight agents report: some batches are sent again');
-is(total(), join(' ', $reports + $n, 10004 + 2 * $n, 2 + $n), 'Q1 Q4: each is counted once');
+is(total($gateway), join(' ', $reports + $n, 10004 + 2 * $n, 2 + $n), 'Q1 Q4: each is counted once');
 is($gateway->sql(q{SELECT count(*) FROM (SELECT opened_at, lag(closed_at) OVER (ORDER BY period) AS before FROM coder.boundary_usage_periods) p WHERE opened_at <> before}), 0, 'Q5: windows touch');
 cmp_ok($gateway->sql('SELECT count(*) FROM coder.boundary_usage_periods'), '>', 20, 'many periods');
 is($gateway->sql(q{SELECT count(*) FROM coder.boundary_usage_periods p WHERE p.closed_at IS NOT NULL AND format('%s %s %s %s', p.unique_workspaces, p.unique_users, p.reports, p.allowed_requests) <>
 	(SELECT format('%s %s %s %s', count(DISTINCT u.workspace_id), count(DISTINCT u.user_id), coalesce(sum(u.reports), 0), coalesce(sum(u.allowed), 0)) FROM coder.boundary_usage(p.opened_at, p.closed_at) u)}), 0,
 	'Q2: each period has what its window has: reports, requests, workspaces, users');
 
-($reports) = split ' ', total();
-($n, $unknown, $tried) = rush(4, 0, sub {
+($reports) = split ' ', total($gateway);
+($n, $unknown, $tried) = rush($gateway, \@tokens, 4, 0, sub {
 	sleep 1;
-	kill_database();
+	kill_database($gateway);
 });
-my ($after) = split ' ', total();
+my ($after) = split ' ', total($gateway);
 diag "$n acknowledged, $unknown of unknown outcome";
 cmp_ok($after - $reports, '>=', $n, 'without batch ids: all that was acknowledged is counted');
 cmp_ok($after - $reports, '<=', $n + $unknown, 'and nothing that was not sent');

@@ -1,0 +1,62 @@
+# Reports that wait together are counted together; one that the database does not take harms nobody else's.
+use strict;
+use warnings FATAL => 'all';
+use Coder::AgentRpc;
+use Coder::Gateway;
+use Coder::Reports qw(workspaces total);
+use POSIX qw(_exit);
+use Test::More;
+
+my $gateway = Coder::Gateway->start(env => { CODER_EVENT_LOOPS => 1 });
+$gateway->first_user;
+my @tokens = workspaces($gateway, 20);
+# A report of a workspace that was stopped since its agent connected.
+my $stopped = shift @tokens;
+
+# Processes that send one report after the other; how many were acknowledged, and what the others heard.
+sub together
+{
+	my ($reports, @requests) = @_;
+	pipe my $read, my $write or die;
+	my @pids;
+	for my $i (0 .. $#requests)
+	{
+		my $pid = fork // die;
+		if ($pid) { push @pids, $pid; next }
+		my $rpc = Coder::AgentRpc->open($gateway->url, $requests[$i][0]) or _exit(1);
+		my ($taken, %heard) = (0);
+		for (1 .. $reports) { if (defined $rpc->call('ReportBoundaryLogs', $requests[$i][1], 20)) { $taken++ } else { $heard{ $@ || 'nothing' }++ } }
+		syswrite $write, "$i $taken " . join('; ', sort keys %heard) . "\n";
+		_exit(0);
+	}
+	close $write;
+	my @answers;
+	while (my $line = <$read>) { my ($i, $taken, $heard) = $line =~ /^(\d+) (\d+) (.*)$/; $answers[$i] = [$taken, $heard] }
+	waitpid $_, 0 for @pids;
+	return @answers;
+}
+my $good = Coder::AgentRpc::boundary_logs(2, 1);
+my $many = Coder::AgentRpc::boundary_logs(5000, 5000, undef, undef, '');
+my $late = Coder::AgentRpc->open($gateway->url, $stopped) or die $@;
+my @requests = map { [$tokens[$_], $good] } 0 .. 11;
+my @answers = together(40, @requests);
+is_deeply([map { $_->[0] } @answers], [(40) x 12], 'twelve agents at once: all is acknowledged');
+is(total($gateway), '480 960 480', 'and counted once');
+cmp_ok($gateway->sql(q{SELECT count(DISTINCT xmin::text) FROM coder.boundary_reports}), '<', 480, 'some in the same transaction');
+
+# A batch id that is none, texts with a NUL, ten thousand entries, and a workspace that was stopped, among the others.
+my $before = (split ' ', total($gateway))[0];
+$gateway->sql(q{SET session_replication_role = replica; UPDATE coder.workspaces SET latest_build_id = gen_random_uuid() WHERE id = (SELECT b.workspace_id FROM coder.workspace_builds b
+	JOIN coder.workspace_resources r ON r.job_id = b.job_id JOIN coder.workspace_agents a ON a.resource_id = r.id WHERE a.auth_token = '} . $stopped . q{')});
+is($late->call('ReportBoundaryLogs', $good), undef, 'a workspace that was stopped');
+like($@, qr/not authorized/, 'hears so');
+@answers = together(15, @requests[0 .. 5], [$tokens[6], Coder::AgentRpc::boundary_logs(1, 0, 'short')],
+	[$tokens[7], Coder::AgentRpc::boundary_logs(1, 0, undef, undef, Coder::AgentRpc::field(1, "G\0T") . Coder::AgentRpc::field(2, "http://\0/"))], [$tokens[8], $many]);
+is_deeply([map { $_->[0] } @answers[0 .. 5]], [(15) x 6], 'others among which there are bad ones are acknowledged');
+is($answers[6][0], 0, 'a batch id that is none is refused');
+like($answers[6][1], qr/batch id is 16 bytes/, 'with words');
+is($answers[8][0], 15, 'ten thousand entries in one report are taken');
+my $odd = $answers[7][0];
+ok($odd == 0 || $odd == 15, "texts with a NUL are taken or refused, always the same ($odd)");
+is(total($gateway), join(' ', $before + 90 + $odd + 15, 960 + 180 + $odd + 75000, 480 + 90 + 75000), 'each is counted as it was answered');
+done_testing();
