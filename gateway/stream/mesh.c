@@ -35,6 +35,9 @@
 #define MAX_UNSENT (256u << 10)
 #define MAX_MESSAGE (2u << 20)
 #define BUCKETS 4096
+#define N_WAITING 64 /* first packets for keys that nobody has told of yet */
+#define WAIT_MS 2000
+#define FIRST_SIZE 148 /* of a handshake initiation of WireGuard, whose type is 1 */
 
 typedef struct Item
 {
@@ -84,6 +87,18 @@ typedef struct Key
 	uint8_t key[MESH_KEY_SIZE];
 } Key;
 
+/*
+ * The first packet of a tunnel may be faster than the word that its key has
+ * come to another relay, and would be said again after five seconds only.
+ */
+typedef struct Waiting
+{
+	int64_t until; /* ns */
+	uint8_t source[MESH_KEY_SIZE];
+	uint8_t key[MESH_KEY_SIZE];
+	uint8_t data[FIRST_SIZE];
+} Waiting;
+
 struct Inbound
 {
 	GwWs *ws;
@@ -100,6 +115,8 @@ static struct
 	Loop *loop;
 	Link *links;
 	Key *buckets[BUCKETS];
+	Waiting waiting[N_WAITING]; /* a ring */
+	int next_waiting;
 	atomic_bool waking;
 } mesh = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -545,6 +562,65 @@ bucket_of(const uint8_t key[static MESH_KEY_SIZE])
 	return &mesh.buckets[(key[0] | key[1] << 8) % BUCKETS];
 }
 
+/* Passes a packet on, under mesh.lock; false: nobody has told of the key, or the way there is not open. */
+static bool
+forward(const uint8_t source[static MESH_KEY_SIZE], const uint8_t key[static MESH_KEY_SIZE], const uint8_t *data, size_t size)
+{
+	Key *entry = *bucket_of(key);
+	Link *link;
+
+	while (entry != NULL && memcmp(entry->key, key, MESH_KEY_SIZE) != 0)
+		entry = entry->next;
+	link = entry != NULL ? find_link(entry->origin->id) : NULL;
+	return link != NULL && enqueue(link, MESH_PACKET, source, MESH_KEY_SIZE, key, MESH_KEY_SIZE, data, size);
+}
+
+/* Keeps a handshake's first packet for a moment, if it is one.  Under mesh.lock. */
+static bool
+keep_waiting(const uint8_t source[static MESH_KEY_SIZE], const uint8_t key[static MESH_KEY_SIZE], const uint8_t *data,
+			 size_t size)
+{
+	Waiting *waiting = &mesh.waiting[mesh.next_waiting];
+
+	if (mesh.links == NULL || size != FIRST_SIZE || data[0] != 1)
+		return false;
+	mesh.next_waiting = (mesh.next_waiting + 1) % N_WAITING;
+	waiting->until = loop_clock() + WAIT_MS * INT64_C(1000000);
+	memcpy(waiting->source, source, MESH_KEY_SIZE);
+	memcpy(waiting->key, key, MESH_KEY_SIZE);
+	memcpy(waiting->data, data, FIRST_SIZE);
+	return true;
+}
+
+/* Under mesh.lock. */
+static void
+send_waiting(const uint8_t key[static MESH_KEY_SIZE])
+{
+	int64_t now = loop_clock();
+
+	for (int i = 0; i < N_WAITING; i++)
+	{
+		Waiting *waiting = &mesh.waiting[i];
+
+		if (waiting->until < now || memcmp(waiting->key, key, MESH_KEY_SIZE) != 0)
+			continue;
+		waiting->until = 0;
+		forward(waiting->source, key, waiting->data, FIRST_SIZE);
+	}
+}
+
+bool
+gw_mesh_forward(const uint8_t source[static MESH_KEY_SIZE], const uint8_t key[static MESH_KEY_SIZE], const uint8_t *data,
+				size_t size)
+{
+	bool sent;
+
+	pthread_mutex_lock(&mesh.lock);
+	sent = forward(source, key, data, size) || keep_waiting(source, key, data, size);
+	pthread_mutex_unlock(&mesh.lock);
+	return sent;
+}
+
 static void
 add_key(Inbound *inbound, const uint8_t key[static MESH_KEY_SIZE])
 {
@@ -563,6 +639,7 @@ add_key(Inbound *inbound, const uint8_t key[static MESH_KEY_SIZE])
 	if (inbound->keys != NULL)
 		inbound->keys->prev_of = &entry->next_of;
 	inbound->keys = entry;
+	send_waiting(key);
 	pthread_mutex_unlock(&mesh.lock);
 }
 
@@ -593,24 +670,6 @@ remove_key(const Inbound *inbound, const uint8_t key[static MESH_KEY_SIZE])
 	if (entry != NULL)
 		drop_key(entry);
 	pthread_mutex_unlock(&mesh.lock);
-}
-
-bool
-gw_mesh_forward(const uint8_t source[static MESH_KEY_SIZE], const uint8_t key[static MESH_KEY_SIZE], const uint8_t *data,
-				size_t size)
-{
-	Key *entry;
-	Link *link;
-	bool sent;
-
-	pthread_mutex_lock(&mesh.lock);
-	entry = *bucket_of(key);
-	while (entry != NULL && memcmp(entry->key, key, MESH_KEY_SIZE) != 0)
-		entry = entry->next;
-	link = entry != NULL ? find_link(entry->origin->id) : NULL;
-	sent = link != NULL && enqueue(link, MESH_PACKET, source, MESH_KEY_SIZE, key, MESH_KEY_SIZE, data, size);
-	pthread_mutex_unlock(&mesh.lock);
-	return sent;
 }
 
 /* Coming in ------------------------------------------------------------------ */
