@@ -19,6 +19,7 @@
 #include "request.h"
 #include "stream/coordinator.h"
 #include "stream/derp.h"
+#include "stream/mesh.h"
 
 #define EVERY_MS 10000
 
@@ -29,7 +30,6 @@ static const GwStatement report_statement = {
 static struct
 {
 	GwTimer timer;
-	char id[37];
 	char started[32];
 	bool running;
 } report;
@@ -133,7 +133,7 @@ tell(void *arg)
 {
 	GwLoop *loop = arg;
 	char *stats = report.running || loop->stopping ? NULL : make_stats();
-	const char *values[] = {report.id, report.started, stats};
+	const char *values[] = {gw_replica_id(), report.started, stats};
 
 	if (stats != NULL)
 		report.running = gw_db_send_copy(loop->db, GW_DB_FAST, &report_statement, 3, values, false, on_told, NULL) != NULL;
@@ -146,7 +146,6 @@ static void
 begin(GwLoop *loop, void *arg)
 {
 	(void) arg;
-	gw_uuid(loop, report.id);
 	snprintf(report.started, sizeof(report.started), "%lld", (long long) time(NULL));
 	gw_timer_start(&report.timer, loop, 500, tell, loop);
 }

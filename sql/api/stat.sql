@@ -68,7 +68,7 @@ BEGIN
 	ON CONFLICT ON CONSTRAINT gateway_stats_pkey DO UPDATE SET updated_at = excluded.updated_at, stats = excluded.stats;
 END
 $$;
-COMMENT ON FUNCTION coder.gateway_report(uuid, timestamptz, jsonb) IS 'A gateway tells of itself; id is made anew with each start.';
+COMMENT ON FUNCTION coder.gateway_report(uuid, timestamptz, jsonb) IS 'A gateway tells of itself; id: as in coder.replicas, made anew with each start.';
 
 CREATE OR REPLACE VIEW coder.stat_gateway AS
 SELECT g.id, g.stats ->> 'hostname' AS hostname, (g.stats ->> 'pid')::integer AS pid, g.stats ->> 'version' AS version,
