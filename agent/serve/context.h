@@ -38,10 +38,14 @@ typedef struct ContextPlaces
 	char *instruction_file;
 	char *skill_dirs;
 	char *skill_file;
+	char *mcp_files;
 } ContextPlaces;
 
 /* Takes the settings out of the environment, so that commands do not see them; once, before any other thread. */
 void context_take_settings(void);
+
+/* The files that name MCP servers, comma separated. */
+const char *context_mcp_files(void);
 
 /* The parts of a workspace whose agent works in directory (NULL or "": none). */
 json_t *context_parts(const char *directory);

@@ -42,7 +42,13 @@ context_take_settings(void)
 	places.instruction_file = take("CODER_AGENT_EXP_INSTRUCTIONS_FILE", "AGENTS.md");
 	places.skill_dirs = take("CODER_AGENT_EXP_SKILLS_DIRS", "~/.coder/skills,.agents/skills");
 	places.skill_file = take("CODER_AGENT_EXP_SKILL_META_FILE", "SKILL.md");
-	unsetenv("CODER_AGENT_EXP_MCP_CONFIG_FILES");
+	places.mcp_files = take("CODER_AGENT_EXP_MCP_CONFIG_FILES", ".mcp.json");
+}
+
+const char *
+context_mcp_files(void)
+{
+	return places.mcp_files != NULL ? places.mcp_files : "";
 }
 
 /* At most CONTEXT_MAX_FILE bytes of a regular file; malloc'ed, NULL where it cannot be read. */

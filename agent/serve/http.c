@@ -285,6 +285,8 @@ static const struct
 			  {"POST", "/api/v0/write-file", files_write},
 			  {"POST", "/api/v0/edit-files", files_edit},
 			  {"GET", "/api/v0/git/watch", git_watch},
+			  {"GET", "/api/v0/mcp/tools", mcp_tools},
+			  {"POST", "/api/v0/mcp/call-tool", mcp_call_tool},
 			  {"POST", "/api/v0/processes/start", processes_start},
 			  {"GET", "/api/v0/processes/list", processes_list},
 			  {"GET", "/debug/logs", get_log},

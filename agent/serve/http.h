@@ -46,6 +46,12 @@ void http_resume(Request *request);
 /* contextfiles.c */
 void context_get(Request *request);
 
+/* mcp.c */
+void mcp_tools(Request *request);
+void mcp_call_tool(Request *request);
+/* The agent ends: so do the servers. */
+void mcp_stop(void);
+
 /* git.c */
 void git_watch(Request *request);
 /* A chat's tool has done something at this path: the repository that it is in is watched for that chat. */

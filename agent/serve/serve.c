@@ -251,6 +251,7 @@ serve_stop(Agent *agent)
 	serve_ssh_stop();
 	serve_pty_stop();
 	processes_stop();
+	mcp_stop();
 	while (ndialed > 0)
 		close(take_dialed(0));
 }

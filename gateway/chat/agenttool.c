@@ -11,12 +11,15 @@
 #include "agenttool.h"
 #include "db.h"
 #include "exchange.h"
+#include "mcpwire.h"
 #include "wsframe.h"
 #include "turn.h"
 
 #define MAX_ANSWER ((size_t) 8 << 20)
 #define CONNECT_MS 10000L
 #define REQUEST_MS 30000L
+#define MCP_LIST_MS 5000L
+#define MCP_TOOL_MS 65000L /* the agent gives up after sixty seconds */
 #define SLICE_MS 60000L /* a wait for a process is asked for again, so that no proxy on the way gives up */
 #define EXECUTE_MS 10000L
 #define MAX_EXECUTE_MS 3600000L
@@ -80,13 +83,13 @@ agenttool_cancel(AgentTool *tool)
 }
 
 static void
-end(AgentTool *tool, json_t *result, bool is_error)
+end(AgentTool *tool, json_t *result, unsigned flags)
 {
 	AgentToolDone done = tool->done;
 	void *arg = tool->arg;
 
 	agenttool_cancel(tool);
-	done(arg, result, is_error);
+	done(arg, result, flags);
 }
 
 static void
@@ -633,6 +636,68 @@ work(AgentTool *tool)
 	next_request(tool);
 }
 
+/* MCP servers of the workspace --------------------------------------------------- */
+
+static void
+on_mcp_tools(AgentTool *tool, long status, json_t *answer)
+{
+	json_t *tools = json_object_get(answer, "tools");
+
+	if (status == 200 && json_is_array(tools))
+		end(tool, json_incref(tools), 0);
+	else if (status >= 400)
+		end(tool, json_array(), 0); /* an agent without them */
+	else
+		fail(tool, tool->timed_out ? "The workspace did not answer in time." : "The workspace cannot be reached.");
+}
+
+static void
+mcp_tools(AgentTool *tool)
+{
+	request(tool, "/mcp/tools", NULL, MCP_LIST_MS, on_mcp_tools);
+}
+
+/* What the agent tells as the protocol does, but for the name of a type. */
+static json_t *
+mcp_answer(json_t *answer)
+{
+	json_t *result = json_pack("{s:O?, s:b}", "content", json_object_get(answer, "content"), "isError",
+							   (int) json_is_true(json_object_get(answer, "is_error")));
+	size_t i;
+	json_t *item;
+
+	json_array_foreach(json_object_get(result, "content"), i, item)
+	{
+		if (json_is_string(json_object_get(item, "media_type")))
+			json_object_set(item, "mimeType", json_object_get(item, "media_type"));
+	}
+	return result;
+}
+
+static void
+on_mcp_called(AgentTool *tool, long status, json_t *answer)
+{
+	unsigned flags;
+	json_t *result;
+	json_t *kept;
+
+	if (!succeeded(tool, status, answer))
+		return;
+	result = mcp_answer(answer);
+	kept = mcp_result(result, &flags);
+	json_decref(result);
+	end(tool, kept, (flags & MCP_FAILED ? AGENTTOOL_FAILED : 0) | (flags & MCP_MEDIA ? AGENTTOOL_MEDIA : 0));
+}
+
+static void
+mcp_call_tool(AgentTool *tool)
+{
+	char *body = json_dumps(tool->args, JSON_COMPACT);
+
+	request(tool, "/mcp/call-tool", body != NULL ? body : "{}", MCP_TOOL_MS, on_mcp_called);
+	free(body);
+}
+
 /* Beginning -------------------------------------------------------------------- */
 
 static const struct
@@ -642,7 +707,7 @@ static const struct
 } tools[] = {
 	{"read_file", read_file},		  {"write_file", write_file},	  {"edit_files", edit_files},		  {"execute", execute},
 	{"process_output", process_output}, {"process_list", process_list}, {"process_signal", process_signal},
-	{"context", work},				  {"read_skill", work},			  {"read_skill_file", work},		  {"propose_plan", work},
+	{"mcp_tools", mcp_tools},		  {"mcp_call", mcp_call_tool},	  {"context", work},				  {"read_skill", work},			  {"read_skill_file", work},		  {"propose_plan", work},
 };
 
 static void

@@ -15,10 +15,18 @@
 
 typedef struct AgentTool AgentTool;
 
-/* result: taken over. */
-typedef void (*AgentToolDone)(void *arg, json_t *result, bool is_error);
+#define AGENTTOOL_FAILED 1u
+#define AGENTTOOL_MEDIA 2u
 
-/* done is called later, once, unless it is cancelled.  NULL: there is no such tool, or no connection to the database. */
+/* result: taken over. */
+typedef void (*AgentToolDone)(void *arg, json_t *result, unsigned flags);
+
+/*
+ * Besides the tools that models are told of: "context"; "mcp_tools", whose result is the array of tools of the workspace's MCP servers,
+ * empty where its agent has none; and "mcp_call" {tool_name, arguments}, which calls one.
+ *
+ * done is called later, once, unless it is cancelled.  NULL: there is no such tool, or no connection to the database.
+ */
 AgentTool *agenttool_start(const json_t *chat, const char *name, const json_t *args, AgentToolDone done, void *arg);
 
 void agenttool_cancel(AgentTool *tool);

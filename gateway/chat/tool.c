@@ -203,23 +203,87 @@ type_json(size_t i)
 	return json_incref(told[i]);
 }
 
+/* A name that all providers take. */
+static bool
+is_name(const char *name)
+{
+	size_t len = name != NULL ? strlen(name) : 0;
+
+	return len > 0 && len <= MCP_MAX_NAME &&
+		   strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == len;
+}
+
+static const json_t *
+named(const json_t *tools, const char *name)
+{
+	size_t i;
+	json_t *tool;
+
+	json_array_foreach(tools, i, tool)
+	{
+		if (strcmp(json_string_value(json_object_get(tool, "name")), name) == 0)
+			return tool;
+	}
+	return NULL;
+}
+
 json_t *
-tool_list(const json_t *chat, const McpSet *mcp)
+tool_of_workspace(const json_t *listed)
+{
+	json_t *tools = json_array();
+	size_t i;
+	json_t *given;
+
+	json_array_foreach(listed, i, given)
+	{
+		const char *name = json_string_value(json_object_get(given, "name"));
+		const char *description = json_string_value(json_object_get(given, "description"));
+		json_t *properties = json_object_get(given, "schema");
+		json_t *required = json_object_get(given, "required");
+		json_t *schema = json_pack("{s:s}", "type", "object");
+
+		json_object_set_new(schema, "properties", json_is_object(properties) ? json_incref(properties) : json_object());
+		if (json_array_size(required) > 0)
+			json_object_set(schema, "required", required);
+		if (is_name(name) && named(tools, name) == NULL && json_array_size(tools) < MCP_MAX_TOOLS &&
+			json_dumpb(schema, NULL, 0, JSON_COMPACT) <= MCP_MAX_SCHEMA)
+			json_array_append_new(tools, json_pack("{s:s, s:s, s:O}", "name", name, "description",
+												   description != NULL && strlen(description) <= MCP_MAX_DESCRIPTION ? description : "",
+												   "input_schema", schema));
+		json_decref(schema);
+	}
+	return tools;
+}
+
+/* Is it a tool of the server's own, or of a server that an administrator has set up?  Those come first. */
+static bool
+is_ours(const ToolKit *kit, const char *name)
+{
+	return find_type(kit->chat, name) != NULL || mcp_server_of(kit->mcp, name) != NULL;
+}
+
+json_t *
+tool_list(const ToolKit *kit)
 {
 	json_t *tools = json_array();
 	size_t i;
 	json_t *tool;
 
 	for (i = 0; i < N_TYPES; i++)
-		if (is_offered(chat, &types[i]))
+		if (is_offered(kit->chat, &types[i]))
 			json_array_append_new(tools, type_json(i));
-	mcp_add_tools(mcp, tools);
-	json_array_foreach(json_object_get(chat, "dynamic_tools"), i, tool)
+	mcp_add_tools(kit->mcp, tools);
+	json_array_foreach(kit->workspace, i, tool)
+	{
+		if (!is_ours(kit, json_string_value(json_object_get(tool, "name"))))
+			json_array_append(tools, tool);
+	}
+	json_array_foreach(json_object_get(kit->chat, "dynamic_tools"), i, tool)
 	{
 		const char *name = json_string_value(json_object_get(tool, "name"));
 		const char *description = json_string_value(json_object_get(tool, "description"));
 
-		if (name != NULL && find_type(chat, name) == NULL && mcp_server_of(mcp, name) == NULL)
+		if (name != NULL && tool_is_dynamic(kit, name))
 			json_array_append_new(tools, json_pack("{s:s, s:s, s:o}", "name", name, "description",
 												   description != NULL ? description : "", "input_schema", dynamic_schema(tool)));
 	}
@@ -227,9 +291,9 @@ tool_list(const json_t *chat, const McpSet *mcp)
 }
 
 bool
-tool_is_dynamic(const json_t *chat, const McpSet *mcp, const char *name)
+tool_is_dynamic(const ToolKit *kit, const char *name)
 {
-	return find_type(chat, name) == NULL && mcp_server_of(mcp, name) == NULL && dynamic_tool(chat, name) != NULL;
+	return !is_ours(kit, name) && named(kit->workspace, name) == NULL && dynamic_tool(kit->chat, name) != NULL;
 }
 
 /* Calls ------------------------------------------------------------------------ */
@@ -264,12 +328,12 @@ end(ToolCall *call, json_t *result, unsigned flags)
 }
 
 static void
-on_agent(void *arg, json_t *result, bool is_error)
+on_agent(void *arg, json_t *result, unsigned flags)
 {
 	ToolCall *call = arg;
 
 	call->agent = NULL;
-	end(call, result, is_error ? TOOL_FAILED : 0);
+	end(call, result, (flags & AGENTTOOL_FAILED ? TOOL_FAILED : 0) | (flags & AGENTTOOL_MEDIA ? TOOL_MEDIA : 0));
 }
 
 static void
@@ -341,16 +405,28 @@ ask_database(ToolCall *call)
 	return call->call != NULL;
 }
 
-ToolCall *
-tool_start(const json_t *chat, McpSet *mcp, const char *name, const json_t *args, ToolDone done, void *arg)
+/* Calls a tool of an MCP server in the workspace. */
+static AgentTool *
+call_workspace(const ToolKit *kit, const char *name, const json_t *args, ToolCall *call)
 {
-	const ToolType *type = find_type(chat, name);
-	ToolCall *call = type != NULL || mcp_server_of(mcp, name) != NULL ? calloc(1, sizeof(*call)) : NULL;
+	json_t *wanted = json_pack("{s:s, s:O}", "tool_name", name, "arguments", args);
+	AgentTool *begun = wanted != NULL ? agenttool_start(kit->chat, "mcp_call", wanted, on_agent, call) : NULL;
+
+	json_decref(wanted);
+	return begun;
+}
+
+ToolCall *
+tool_start(const ToolKit *kit, const char *name, const json_t *args, ToolDone done, void *arg)
+{
+	const ToolType *type = find_type(kit->chat, name);
+	bool known = is_ours(kit, name) || named(kit->workspace, name) != NULL;
+	ToolCall *call = known ? calloc(1, sizeof(*call)) : NULL;
 	bool begun;
 
 	if (call == NULL)
 		return NULL;
-	call->chat = strdup(json_string_value(json_object_get(chat, "id")));
+	call->chat = strdup(json_string_value(json_object_get(kit->chat, "id")));
 	call->name = strdup(name);
 	call->args = json_dumps(args, JSON_COMPACT);
 	call->done = done;
@@ -360,12 +436,14 @@ tool_start(const json_t *chat, McpSet *mcp, const char *name, const json_t *args
 	if (waiting != NULL)
 		waiting->link = &call->next;
 	waiting = call;
-	if (type == NULL)
-		begun = (call->mcp = mcp_call(mcp, name, args, on_mcp, call)) != NULL;
-	else if (type->in_workspace)
-		begun = (call->agent = agenttool_start(chat, name, args, on_agent, call)) != NULL;
-	else
+	if (type != NULL && type->in_workspace)
+		begun = (call->agent = agenttool_start(kit->chat, name, args, on_agent, call)) != NULL;
+	else if (type != NULL)
 		begun = ask_database(call);
+	else if (mcp_server_of(kit->mcp, name) != NULL)
+		begun = (call->mcp = mcp_call(kit->mcp, name, args, on_mcp, call)) != NULL;
+	else
+		begun = (call->agent = call_workspace(kit, name, args, call)) != NULL;
 	if (begun)
 		return call;
 	tool_cancel(call);

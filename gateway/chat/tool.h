@@ -21,14 +21,25 @@ typedef struct ToolCall ToolCall;
 /* result: taken over. */
 typedef void (*ToolDone)(void *arg, json_t *result, unsigned flags);
 
-/* What a chat's model is offered: [{name, description, input_schema}, ...], with those of its MCP servers (NULL: none) and its dynamic tools. */
-json_t *tool_list(const json_t *chat, const McpSet *mcp);
+/* Where a chat's tools are from, besides the server itself; borrowed by calls until they end. */
+typedef struct ToolKit
+{
+	const json_t *chat;
+	McpSet *mcp;		/* NULL: none */
+	json_t *workspace;	/* tools of MCP servers in its workspace, of tool_of_workspace(); NULL: none */
+} ToolKit;
+
+/* What models are told of the tools that a workspace's agent lists: [{name, description, input_schema}, ...]; a new reference. */
+json_t *tool_of_workspace(const json_t *listed);
+
+/* What a chat's model is offered: [{name, description, input_schema}, ...], with those of MCP servers and its dynamic tools. */
+json_t *tool_list(const ToolKit *kit);
 
 /* Is it a tool of the chat's client, which runs it itself? */
-bool tool_is_dynamic(const json_t *chat, const McpSet *mcp, const char *name);
+bool tool_is_dynamic(const ToolKit *kit, const char *name);
 
 /* Runs a tool as the chat's owner; done is called later, once, unless it is cancelled.  NULL: there is no such tool. */
-ToolCall *tool_start(const json_t *chat, McpSet *mcp, const char *name, const json_t *args, ToolDone done, void *arg);
+ToolCall *tool_start(const ToolKit *kit, const char *name, const json_t *args, ToolDone done, void *arg);
 
 void tool_cancel(ToolCall *call);
 

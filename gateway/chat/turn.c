@@ -72,7 +72,8 @@ struct Turn
 	AgentTool *context; /* what the workspace tells, while it is read */
 	json_t *history;
 	json_t *tools;
-	McpSet *mcp; /* NULL: it has no such servers */
+	ToolKit kit;
+	AgentTool *listing; /* of the workspace's MCP servers, while it is read */
 	bool mcp_ready;
 	DbCall *call;
 	int steps;
@@ -131,6 +132,9 @@ close_context(Turn *t)
 	if (t->context != NULL)
 		agenttool_cancel(t->context);
 	t->context = NULL;
+	if (t->listing != NULL)
+		agenttool_cancel(t->listing);
+	t->listing = NULL;
 }
 
 static void
@@ -145,7 +149,8 @@ turn_end(Turn *t)
 	db_forget(t->call);
 	close_context(t);
 	close_tools(t);
-	mcp_close(t->mcp);
+	mcp_close(t->kit.mcp);
+	json_decref(t->kit.workspace);
 	exchange_free(&t->exchange);
 	json_decref(t->taken);
 	grant_free(&t->grant);
@@ -326,6 +331,14 @@ is_first_word(const json_t *history)
 	return users == 1;
 }
 
+/* The history is there, and all that have tools have told them. */
+static void
+ask_when_ready(Turn *t)
+{
+	if (t->state == TURN_PREPARING && t->history != NULL && t->listing == NULL && (t->kit.mcp == NULL || t->mcp_ready))
+		ask(t);
+}
+
 static void
 on_history(void *arg, PGresult *result)
 {
@@ -341,8 +354,7 @@ on_history(void *arg, PGresult *result)
 	}
 	if (is_first_word(t->history))
 		title_first(t->chat);
-	if (t->mcp == NULL || t->mcp_ready)
-		ask(t);
+	ask_when_ready(t);
 }
 
 /* Its MCP servers have told their tools, or will not. */
@@ -352,8 +364,33 @@ on_mcp_ready(void *arg)
 	Turn *t = arg;
 
 	t->mcp_ready = true;
-	if (t->state == TURN_PREPARING && t->history != NULL)
-		ask(t);
+	ask_when_ready(t);
+}
+
+static void
+on_listed(void *arg, json_t *result, unsigned flags)
+{
+	Turn *t = arg;
+
+	t->listing = NULL;
+	if (flags == 0)
+	{
+		json_decref(t->kit.workspace);
+		t->kit.workspace = tool_of_workspace(result);
+	}
+	json_decref(result);
+	ask_when_ready(t);
+}
+
+/* The tools of the MCP servers that run in the workspace. */
+static void
+list_workspace_tools(Turn *t)
+{
+	json_t *nothing = t->listing == NULL ? json_object() : NULL;
+
+	if (nothing != NULL)
+		t->listing = agenttool_start(t->chat, "mcp_tools", nothing, on_listed, t);
+	json_decref(nothing);
 }
 
 static void
@@ -375,13 +412,13 @@ note_skills(Turn *t, const json_t *told)
 
 /* Without what the workspace tells it goes on; the next turn asks again. */
 static void
-on_context(void *arg, json_t *result, bool is_error)
+on_context(void *arg, json_t *result, unsigned flags)
 {
 	Turn *t = arg;
 	const char *why = json_string_value(json_object_get(result, "error"));
 
 	t->context = NULL;
-	if (is_error)
+	if (flags & AGENTTOOL_FAILED)
 		gw_log(GW_INFO, "chat %s: what its workspace tells was not read: %s", t->id, why != NULL ? why : "");
 	else
 		note_skills(t, result);
@@ -417,7 +454,10 @@ load_context(Turn *t, bool has_workspace)
 	const char *const params[] = {turn_env.worker, t->id};
 
 	if (has_workspace)
+	{
+		list_workspace_tools(t);
 		call_db(t, "SELECT coder.chat_context_state($1, $2)", 2, params, on_context_state);
+	}
 	else
 		load_history(t);
 }
@@ -489,7 +529,7 @@ on_grant(void *arg, Grant grant, const char *error)
 		turn_end(t);
 	else
 	{
-		t->mcp = mcp_open(t->chat, on_mcp_ready, t);
+		t->kit.mcp = mcp_open(t->chat, on_mcp_ready, t);
 		load_prompt(t);
 	}
 }
@@ -564,6 +604,7 @@ turn_start(json_t *taken)
 	}
 	t->taken = taken;
 	t->chat = json_object_get(taken, "chat");
+	t->kit.chat = t->chat;
 	t->id = json_string_value(json_object_get(t->chat, "id"));
 	t->owner = json_string_value(json_object_get(t->chat, "owner_id"));
 	t->next = turns;
@@ -585,7 +626,7 @@ turn_start(json_t *taken)
 static void
 tell_server(const Turn *t, json_t *part, const char *tool)
 {
-	const char *server = tool != NULL ? mcp_server_of(t->mcp, tool) : NULL;
+	const char *server = tool != NULL ? mcp_server_of(t->kit.mcp, tool) : NULL;
 
 	if (server != NULL)
 		json_object_set_new(part, "mcp_server_config_id", json_string(server));
@@ -944,7 +985,7 @@ give_error(RunningTool *tool, json_t *text)
 static json_t *
 no_tool(const Turn *t, const char *name)
 {
-	const char *why = mcp_why_not(t->mcp, name);
+	const char *why = mcp_why_not(t->kit.mcp, name);
 
 	return why != NULL ? json_sprintf("Tool not found: %s. Its MCP server %s.", name, why) : json_sprintf("Tool not found: %s", name);
 }
@@ -955,7 +996,7 @@ run_tool(Turn *t, RunningTool *tool, const StreamCall *call)
 	json_t *args = stream_call_json(call);
 
 	tool->turn = t;
-	tool->is_dynamic = tool_is_dynamic(t->chat, t->mcp, call->name);
+	tool->is_dynamic = tool_is_dynamic(&t->kit, call->name);
 	if (args == NULL)
 	{
 		tool->is_dynamic = false;
@@ -963,7 +1004,7 @@ run_tool(Turn *t, RunningTool *tool, const StreamCall *call)
 	}
 	else if (!tool->is_dynamic)
 	{
-		tool->call = tool_start(t->chat, t->mcp, call->name, args, on_tool, tool);
+		tool->call = tool_start(&t->kit, call->name, args, on_tool, tool);
 		if (tool->call == NULL)
 			give_error(tool, no_tool(t, call->name));
 		else
@@ -1020,7 +1061,7 @@ ask(Turn *t)
 
 	if (t->tools == NULL)
 	{
-		t->tools = tool_list(t->chat, t->mcp);
+		t->tools = tool_list(&t->kit);
 		add_user_prompt(t, json_string_value(json_object_get(t->taken, "user_prompt")));
 	}
 	wanted.tools = t->tools;
