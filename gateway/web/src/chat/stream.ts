@@ -4,7 +4,7 @@
 import { useEffect, useReducer, useState } from "preact/hooks";
 import { type ApiError, api, query } from "../api";
 import { wsUrl } from "../live";
-import { CHATS, type ChatMessage, type ChatStatus, type Messages, type Part, type QueuedMessage, type Retry, type StreamError, type StreamEvent } from "./types";
+import { CHATS, type ChatMessage, type ChatStatus, type Messages, type Part, type QueuedMessage, type Retry, type StreamError, type StreamEvent, isContext } from "./types";
 
 const PAGE = 50;
 /** Pieces that arrive within this time are drawn together. */
@@ -29,7 +29,7 @@ export function addPiece(parts: Part[], piece: Part): Part[] {
 
 /** Of the pieces of a whole run, those that the messages stored so far do not have: a stream begins with the run's first piece. */
 export function withoutStored(parts: Part[], messages: ChatMessage[]): Part[] {
-  const run = messages.slice(messages.findLastIndex((m) => m.role === "user") + 1);
+  const run = messages.slice(messages.findLastIndex((m) => m.role === "user" && !isContext(m)) + 1);
   let rest = parts;
   for (const stored of run.flatMap((m) => m.content ?? [])) {
     if (stored.tool_call_id) rest = rest.filter((p) => p.type !== stored.type || p.tool_call_id !== stored.tool_call_id);
@@ -178,7 +178,7 @@ export class ChatStream {
     if (message.role === "assistant") this.parts = [];
     else if (message.role === "tool") this.parts = withoutStored(this.parts, [message]);
     // A message of another window may be an edit of the first one, which leaves nothing to begin anew with.
-    else if (message.role === "user") {
+    else if (message.role === "user" && !isContext(message)) {
       this.parts = [];
       if (!this.posted.delete(message.id)) void this.load().catch(() => undefined);
     }

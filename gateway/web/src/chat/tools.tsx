@@ -2,10 +2,12 @@
 //
 // SPDX-License-Identifier: MIT
 import type { ComponentChildren } from "preact";
+import { useEffect, useState } from "preact/hooks";
 import { Link } from "wouter-preact";
 import { Code } from "./code";
 import { DiffView } from "./diff";
-import type { Part } from "./types";
+import { Markdown } from "./markdown";
+import { CHATS, type Part } from "./types";
 
 type Values = Record<string, unknown>;
 
@@ -121,6 +123,44 @@ function Subagent({ call, result }: { call: Part; result?: Part }) {
   );
 }
 
+/** A plan, as it was when it was shown. */
+function Plan({ result }: { result?: Part }) {
+  const file = asText(asObject(result?.result).file_id);
+  const [plan, setPlan] = useState<string>();
+  const [missing, setMissing] = useState(false);
+  useEffect(() => {
+    if (!/^[0-9a-f-]{36}$/.test(file)) return;
+    let gone = false;
+    fetch(`${CHATS}/files/${file}`)
+      .then((answer) => (answer.ok ? answer.text() : Promise.reject(answer)))
+      .then((text) => !gone && setPlan(text))
+      .catch(() => !gone && setMissing(true));
+    return () => {
+      gone = true;
+    };
+  }, [file]);
+  return (
+    <>
+      {plan !== undefined && <Markdown text={plan} />}
+      {missing && <p class="quiet">The plan is kept no longer.</p>}
+      <Failure result={result} />
+    </>
+  );
+}
+
+function Skill({ result }: { result?: Part }) {
+  const out = asObject(result?.result);
+  const files = Array.isArray(out.files) ? out.files.map(asText) : [];
+  return (
+    <>
+      {out.body !== undefined && <Markdown text={asText(out.body)} />}
+      {out.content !== undefined && <Output text={asText(out.content)} />}
+      {files.length > 0 && <p class="help">{files.join(", ")}</p>}
+      <Failure result={result} />
+    </>
+  );
+}
+
 function body(call: Part, result?: Part): ComponentChildren {
   const args = argsOf(call);
   switch (call.tool_name) {
@@ -153,6 +193,11 @@ function body(call: Part, result?: Part): ComponentChildren {
           <Failure result={result} />
         </>
       );
+    case "propose_plan":
+      return <Plan result={result} />;
+    case "read_skill":
+    case "read_skill_file":
+      return <Skill result={result} />;
     case "spawn_agent":
     case "spawn_computer_use_agent":
     case "wait_agent":
@@ -175,7 +220,7 @@ export function ToolCard({ call, result, running }: { call: Part; result?: Part;
   const state = result && result.result_delta === undefined ? (failed(result) ? "bad" : "good") : running ? "busy" : "idle";
   const label = { bad: "failed", good: "done", busy: "running", idle: "no result" }[state];
   return (
-    <details class="tool" data-tool={name} data-state={label} open={name === "edit_files" || name === "write_file"}>
+    <details class="tool" data-tool={name} data-state={label} open={name === "edit_files" || name === "write_file" || name === "propose_plan"}>
       <summary>
         <span class={`status ${state}`} title={label} aria-label={label} />
         <span class="tool-title">{asText(args.model_intent) || TITLES[name]?.(args).trim() || name.replace("__", ": ")}</span>

@@ -7,7 +7,7 @@ import { CopyButton } from "./code";
 import { Markdown } from "./markdown";
 import type { ChatStream } from "./stream";
 import { ToolCard } from "./tools";
-import { CHATS, type ChatMessage, type Part, type Retry, type StreamError, isBusy } from "./types";
+import { CHATS, type ChatMessage, type Part, type Retry, type StreamError, isBusy, isContext } from "./types";
 
 export const textOf = (parts: Part[] = []) => parts.filter((p) => p.type === "text").map((p) => p.text ?? "").join("\n");
 
@@ -86,6 +86,23 @@ function UserMessage({ message, onEdit }: { message: ChatMessage; onEdit?: (mess
   );
 }
 
+/** What the workspace told the model: people see its names. */
+function ContextMessage({ message }: { message: ChatMessage }) {
+  const parts = message.content ?? [];
+  const files = parts.filter((p) => p.type === "context-file").length;
+  const skills = parts.length - files;
+  return (
+    <details class="tool from-workspace">
+      <summary>
+        <span class="tool-title">From the workspace: {[files && `${files} instruction file${files > 1 ? "s" : ""}`, skills && `${skills} skill${skills > 1 ? "s" : ""}`].filter(Boolean).join(", ")}</span>
+      </summary>
+      {parts.map((part, i) => (
+        <PartView key={i} part={part} results={NONE} running={false} live={false} />
+      ))}
+    </details>
+  );
+}
+
 const NONE = new Map<string, Part>();
 
 function AssistantMessage({ parts, results, running, live }: { parts: Part[]; results: Map<string, Part>; running: boolean; live: boolean }) {
@@ -149,13 +166,20 @@ const SHOWN = new Set(["user", "assistant"]);
 
 export function Transcript({ stream, onEdit, lastError }: { stream: ChatStream; onEdit?: (message: ChatMessage) => void; lastError?: string | null }) {
   const { messages, parts } = stream;
+  // A result is that of the calls right before it: not every model gives each of its calls a name of its own.
   const stored = useMemo(() => {
-    const all = new Map<string, Part>();
-    for (const m of messages) for (const p of m.content ?? []) if (p.type === "tool-result" && p.tool_call_id) all.set(p.tool_call_id, p);
+    const all = new Map<number, Map<string, Part>>();
+    let calls = new Map<string, Part>();
+    for (const m of messages) {
+      if (m.role === "assistant") all.set(m.id, (calls = new Map()));
+      for (const p of m.content ?? []) if (p.type === "tool-result" && p.tool_call_id) calls.set(p.tool_call_id, p);
+    }
     return all;
   }, [messages]);
-  const results = new Map([...stored, ...parts.filter((p) => p.type === "tool-result").map((p): [string, Part] => [p.tool_call_id ?? "", p])]);
-  const open = messages.map((m) => m.role).lastIndexOf("user");
+  const fresh = parts.filter((p) => p.type === "tool-result").map((p): [string, Part] => [p.tool_call_id ?? "", p]);
+  const last = messages.findLastIndex((m) => m.role === "assistant");
+  const resultsOf = (m: ChatMessage, i: number) => (i === last && fresh.length > 0 ? new Map([...(stored.get(m.id) ?? NONE), ...fresh]) : (stored.get(m.id) ?? NONE));
+  const open = messages.findLastIndex((m) => m.role === "user" && !isContext(m));
   const busy = stream.status !== undefined && isBusy(stream.status);
   const live = parts.filter((p) => p.type !== "tool-result");
   return (
@@ -166,11 +190,11 @@ export function Transcript({ stream, onEdit, lastError }: { stream: ChatStream; 
         const inTurn = busy && i > open;
         return (
           <Kept key={m.id} values={[m, inTurn ? stream.parts : null, inTurn, stored, onEdit]}>
-            {() => (m.role === "user" ? <UserMessage message={m} onEdit={onEdit} /> : <AssistantMessage parts={m.content ?? []} results={results} running={inTurn} live={false} />)}
+            {() => (isContext(m) ? <ContextMessage message={m} /> : m.role === "user" ? <UserMessage message={m} onEdit={onEdit} /> : <AssistantMessage parts={m.content ?? []} results={resultsOf(m, i)} running={inTurn} live={false} />)}
           </Kept>
         );
       })}
-      {live.length > 0 && <AssistantMessage parts={live} results={results} running={busy} live={busy} />}
+      {live.length > 0 && <AssistantMessage parts={live} results={new Map(fresh)} running={busy} live={busy} />}
       {busy && live.length === 0 && !stream.retry && (
         <div class="said working quiet" role="status">
           {stream.status === "pending" ? "Waiting for its turn …" : "Working …"}

@@ -16,7 +16,9 @@ export interface ChatFile {
 export interface DiffStatus {
   url?: string;
   pull_request_title: string;
+  pull_request_state?: string;
   pr_number?: number;
+  commits?: number;
   additions: number;
   deletions: number;
   changed_files: number;
@@ -28,6 +30,7 @@ export interface Chat {
   owner_id: string;
   last_model_config_id: string;
   workspace_id?: string;
+  agent_id?: string;
   parent_chat_id?: string;
   root_chat_id?: string;
   title: string;
@@ -42,6 +45,7 @@ export interface Chat {
   mcp_server_ids: string[];
   files?: ChatFile[];
   has_unread: boolean;
+  last_injected_context?: Part[];
   warnings?: string[];
 }
 
@@ -67,7 +71,25 @@ export interface Part {
   end_line?: number;
   content?: string;
   context_file_path?: string;
+  context_file_truncated?: boolean;
   skill_name?: string;
+  skill_description?: string;
+}
+
+/** A repository of a workspace; removed: it is there no longer. */
+export interface GitRepository {
+  repo_root: string;
+  branch: string;
+  remote_origin?: string;
+  unified_diff?: string;
+  removed?: boolean;
+}
+
+export interface DiffContents {
+  branch?: string;
+  remote_origin?: string;
+  pull_request_url?: string;
+  diff?: string;
 }
 
 export interface Usage {
@@ -232,6 +254,9 @@ export interface Limits {
   overrides: { user_id: string; username: string; spend_limit_micros: number | null }[];
   group_overrides: { group_id: string; group_name: string; group_display_name: string; member_count: number; spend_limit_micros: number | null }[];
 }
+
+/** Is it what the workspace told, rather than what somebody said? */
+export const isContext = (m: ChatMessage) => m.role === "user" && (m.content ?? []).some((p) => p.type === "context-file" || p.type === "skill");
 
 export const isBusy = (status: ChatStatus) => status === "running" || status === "pending";
 

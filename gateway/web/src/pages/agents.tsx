@@ -6,11 +6,12 @@ import { Link, Redirect, Route, Switch, useLocation, useParams, useSearch } from
 import { api, query } from "../api";
 import { Composer, ContextRing, LimitNotice, ModelPicker, type Models, defaultModel, draftKey, useModels } from "../chat/composer";
 import { ChatListContext, useChatList, useList } from "../chat/list";
+import { Panel, usePanel } from "../chat/panel";
 import { McpPicker, defaultServers, useMcpServers, withForced } from "../chat/mcp";
 import { Sidebar, statusTone, statusWord } from "../chat/sidebar";
 import { type ChatStream, useChatStream } from "../chat/stream";
 import { Transcript, textOf } from "../chat/transcript";
-import { CHATS, type Chat, type ChatMessage, type InputPart, type LimitStatus, type QueuedMessage, isBusy, modelName } from "../chat/types";
+import { CHATS, type Chat, type ChatMessage, type InputPart, type LimitStatus, type QueuedMessage, isBusy, isContext, modelName } from "../chat/types";
 import { useApi } from "../live";
 import { useSession } from "../session";
 import type { Workspace } from "../types";
@@ -144,7 +145,7 @@ function useChat(id: string) {
         if (chat.id !== id) return;
         // What is being loaded may be older than the event.
         if (!old || kind === "created" || kind === "deleted") void reload();
-        else set({ ...old, title: chat.title, status: chat.status, last_error: chat.last_error, workspace_id: chat.workspace_id, last_model_config_id: chat.last_model_config_id });
+        else set({ ...old, title: chat.title, status: chat.status, last_error: chat.last_error, workspace_id: chat.workspace_id, agent_id: chat.agent_id, diff_status: chat.diff_status ?? old.diff_status, last_injected_context: chat.last_injected_context, last_model_config_id: chat.last_model_config_id });
       }),
     [follow, id, reload, set],
   );
@@ -171,7 +172,7 @@ function LabelsForm({ chat, onDone }: { chat: Chat; onDone: () => Promise<void> 
   );
 }
 
-function ChatHead({ chat, stream, reload }: { chat: Chat; stream: ChatStream; reload: () => Promise<void> }) {
+function ChatHead({ chat, stream, reload, panel }: { chat: Chat; stream: ChatStream; reload: () => Promise<void>; panel: ReturnType<typeof usePanel> }) {
   const list = useList();
   const [labels, setLabels] = useState(false);
   const patch = (body: object) => async () => {
@@ -201,6 +202,9 @@ function ChatHead({ chat, stream, reload }: { chat: Chat; stream: ChatStream; re
       )}
       <span class="push" />
       <div class="actions chat-actions">
+        <button type="button" aria-pressed={!!panel.tab} onClick={() => panel.choose(panel.tab ? undefined : "changes")}>
+          Panel
+        </button>
         {!chat.archived && <ActionButton action={patch({ pin_order: chat.pin_order > 0 ? 0 : 1 })}>{chat.pin_order > 0 ? "Unpin" : "Pin"}</ActionButton>}
         <button type="button" onClick={() => setLabels(true)}>
           Labels
@@ -310,6 +314,13 @@ function OpenChat({ id }: { id: string }) {
   const { seen } = list;
   useEffect(() => seen(id), [id, seen, stream.messages]);
   const edit = useCallback((message: ChatMessage) => setEditing(message), []);
+  const panel = usePanel();
+  // What the workspace told is the chat's, not its messages': they have names only.
+  const { reload } = loaded;
+  const told = stream.messages.filter(isContext).length;
+  useEffect(() => {
+    if (told > 0) void reload();
+  }, [told, reload]);
 
   const error = loaded.error ?? stream.error;
   if (!chat || !stream.loaded) return error ? <ErrorBox error={error} /> : <Loading />;
@@ -343,52 +354,57 @@ function OpenChat({ id }: { id: string }) {
   const busy = isBusy(status);
   return (
     <>
-      <ChatHead chat={chat} stream={stream} reload={loaded.reload} />
-      <div class="transcript" ref={ref} onScroll={onScroll} tabIndex={0} aria-label="Transcript">
-        <div class="column" ref={inner}>
-          {stream.hasMore && <ActionButton action={() => stream.older()}>Earlier messages</ActionButton>}
-          <Transcript stream={stream} onEdit={own && !chat.archived ? edit : undefined} lastError={chat.last_error} />
-        </div>
-      </div>
-      <div class="column chat-foot">
-        {!atEnd && (
-          <button type="button" class="to-end" onClick={toEnd}>
-            To the newest
-          </button>
-        )}
-        {!stream.connected && (
-          <div class="notice" role="status">
-            The connection is lost; it is made again …
+      <ChatHead chat={chat} stream={stream} reload={loaded.reload} panel={panel} />
+      <div class={`chat-body ${panel.tab ? "with-panel" : ""}`}>
+        <div class="chat-main">
+          <div class="transcript" ref={ref} onScroll={onScroll} tabIndex={0} aria-label="Transcript">
+            <div class="column" ref={inner}>
+              {stream.hasMore && <ActionButton action={() => stream.older()}>Earlier messages</ActionButton>}
+              <Transcript stream={stream} onEdit={own && !chat.archived ? edit : undefined} lastError={chat.last_error} />
+            </div>
           </div>
-        )}
-        <Queue chat={id} queue={stream.queue} onEdit={takeBack} />
-        <LimitNotice status={limit.data} />
-        {chat.archived ? (
-          <Empty>This chat is archived.</Empty>
-        ) : !own ? (
-          <Empty>This is somebody else's chat.</Empty>
-        ) : editing ? (
-          <Composer
-            key={`edit-${editing.id}`}
-            draft={`edit-${editing.id}`}
-            organization={chat.organization_id}
-            placeholder="Say it otherwise"
-            submit="Send the edit"
-            onSend={replace}
-            editing={{
-              text: textOf(editing.content),
-              files: (editing.content ?? []).filter((p) => p.type === "file" && p.file_id).map((p) => ({ id: p.file_id!, name: p.file_name ?? "" })),
-              cancel: () => setEditing(undefined),
-            }}
-          />
-        ) : (
-          <Composer key={`${id}-${refills}`} draft={id} organization={chat.organization_id} placeholder={busy ? "This will wait in the queue" : "Say something"} submit={busy ? "Queue" : "Send"} onSend={send} onStop={busy || status === "requires_action" ? stop : undefined}>
-            {models.models.length > 0 && <ModelPicker models={models} value={model} onChange={setPicked} />}
-            <McpPicker servers={servers} value={chosen} onChange={setTools} />
-            <ContextRing usage={usage} limit={config?.context_limit} threshold={config?.compression_threshold} />
-            {!config && <span class="quiet">{modelName(config)}</span>}
-          </Composer>
-        )}
+          <div class="column chat-foot">
+            {!atEnd && (
+              <button type="button" class="to-end" onClick={toEnd}>
+                To the newest
+              </button>
+            )}
+            {!stream.connected && (
+              <div class="notice" role="status">
+                The connection is lost; it is made again …
+              </div>
+            )}
+            <Queue chat={id} queue={stream.queue} onEdit={takeBack} />
+            <LimitNotice status={limit.data} />
+            {chat.archived ? (
+              <Empty>This chat is archived.</Empty>
+            ) : !own ? (
+              <Empty>This is somebody else's chat.</Empty>
+            ) : editing ? (
+              <Composer
+                key={`edit-${editing.id}`}
+                draft={`edit-${editing.id}`}
+                organization={chat.organization_id}
+                placeholder="Say it otherwise"
+                submit="Send the edit"
+                onSend={replace}
+                editing={{
+                  text: textOf(editing.content),
+                  files: (editing.content ?? []).filter((p) => p.type === "file" && p.file_id).map((p) => ({ id: p.file_id!, name: p.file_name ?? "" })),
+                  cancel: () => setEditing(undefined),
+                }}
+              />
+            ) : (
+              <Composer key={`${id}-${refills}`} draft={id} organization={chat.organization_id} placeholder={busy ? "This will wait in the queue" : "Say something"} submit={busy ? "Queue" : "Send"} onSend={send} onStop={busy || status === "requires_action" ? stop : undefined}>
+                {models.models.length > 0 && <ModelPicker models={models} value={model} onChange={setPicked} />}
+                <McpPicker servers={servers} value={chosen} onChange={setTools} />
+                <ContextRing usage={usage} limit={config?.context_limit} threshold={config?.compression_threshold} />
+                {!config && <span class="quiet">{modelName(config)}</span>}
+              </Composer>
+            )}
+          </div>
+        </div>
+        {panel.tab && <Panel key={id} chat={chat} tab={panel.tab} choose={panel.choose} onAsk={own && !chat.archived ? takeBack : undefined} />}
       </div>
     </>
   );

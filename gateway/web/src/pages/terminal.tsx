@@ -7,22 +7,28 @@ import { useApi } from "../live";
 import type { Workspace } from "../types";
 import { ErrorBox, Loading, useTitle } from "../ui";
 
-/** The session's id, kept in the address; sub-paths of crypto need https, so it is made from random bytes. */
+/** A new id; sub-paths of crypto need https, so it is made from random bytes. */
+export function newSessionId(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  return [...bytes].map((b) => b.toString(16).padStart(2, "0")).join("").replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+}
+
+/** The session's id, kept in the address. */
 function sessionId(): string {
   const url = new URL(location.href);
   let id = url.searchParams.get("reconnect");
   if (!id || !/^[0-9a-f-]{36}$/.test(id)) {
-    const bytes = crypto.getRandomValues(new Uint8Array(16));
-    bytes[6] = (bytes[6] & 0x0f) | 0x40;
-    bytes[8] = (bytes[8] & 0x3f) | 0x80;
-    id = [...bytes].map((b) => b.toString(16).padStart(2, "0")).join("").replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+    id = newSessionId();
     url.searchParams.set("reconnect", id);
     history.replaceState(null, "", url);
   }
   return id;
 }
 
-function Screen({ agentId, command }: { agentId: string; command: string }) {
+/** reconnect: the session; undefined: the one in the address. */
+export function Screen({ agentId, command, reconnect }: { agentId: string; command: string; reconnect?: string }) {
   const place = useRef<HTMLDivElement>(null);
   const [problem, setProblem] = useState("");
   useEffect(() => {
@@ -30,13 +36,13 @@ function Screen({ agentId, command }: { agentId: string; command: string }) {
     let gone = false;
     // The terminal is as large as all other pages together, so it is loaded only here.
     void import("../terminal").then(({ openTerminal }) => {
-      if (!gone && place.current) close = openTerminal(place.current, { agentId, command, reconnect: sessionId(), onState: setProblem });
+      if (!gone && place.current) close = openTerminal(place.current, { agentId, command, reconnect: reconnect ?? sessionId(), onState: setProblem });
     });
     return () => {
       gone = true;
       close();
     };
-  }, [agentId, command]);
+  }, [agentId, command, reconnect]);
   return (
     <div class="terminal-page">
       {problem && (

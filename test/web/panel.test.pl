@@ -1,0 +1,10 @@
+# What panel.test.mjs needs: the experiment and a model.
+use strict;
+use warnings FATAL => 'all';
+use Coder::Model;
+
+return sub {
+	my $model = Coder::Model->start;
+	$ENV{MODEL_URL} = $model->url;
+	return { env => { CODER_EXPERIMENTS => 'agents', CODER_DANGEROUS_DISABLE_RATE_LIMITS => 'true' }, alive => [ $model ] };
+};
