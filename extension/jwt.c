@@ -1,8 +1,8 @@
 /*
  * jwt.c -- JSON Web Tokens in compact form: header.claims.signature.
  *
- * HS256, HS384, HS512 and EdDSA by libsodium and OpenSSL's HMAC; RS256 and ES256
- * are only verified (OpenID Connect).  The algorithm is the caller's: a token
+ * HS256, HS384, HS512 and EdDSA by libsodium and OpenSSL's HMAC, RS256 by OpenSSL;
+ * ES256 is only verified (OpenID Connect).  The algorithm is the caller's: a token
  * whose header names another one does not verify.
  *
  * SPDX-License-Identifier: MIT
@@ -25,6 +25,7 @@
 #include "jws.h"
 
 #define B64 sodium_base64_VARIANT_URLSAFE_NO_PADDING
+#define MAX_SIGNATURE 1024 /* RSA of 8192 bits */
 
 typedef enum JwtAlg
 {
@@ -72,6 +73,33 @@ append_b64(StringInfo buf, const void *data, size_t len)
 	appendStringInfoString(buf, out);
 }
 
+/* RS256 with a PEM private key; the signature's size. */
+static size_t
+sign_pem(bytea *key, const char *data, size_t len, uint8 out[MAX_SIGNATURE])
+{
+	BIO *bio = BIO_new_mem_buf(VARDATA_ANY(key), (int) VARSIZE_ANY_EXHDR(key));
+	EVP_PKEY *pkey =
+		bio != NULL ? PEM_read_bio_PrivateKey(bio, NULL, NULL, (void *) "") : NULL;
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	size_t n = MAX_SIGNATURE;
+	bool rsa = pkey != NULL && EVP_PKEY_base_id(pkey) == EVP_PKEY_RSA &&
+			   EVP_PKEY_get_size(pkey) <= MAX_SIGNATURE;
+	bool good = rsa && ctx != NULL &&
+				EVP_DigestSignInit(ctx, NULL, EVP_sha256(), NULL, pkey) == 1 &&
+				EVP_DigestSign(ctx, out, &n, (const uint8 *) data, len) == 1;
+
+	EVP_MD_CTX_free(ctx);
+	EVP_PKEY_free(pkey);
+	BIO_free(bio);
+	if (!rsa)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("an RS256 key for signing is an RSA key in PEM")));
+	if (!good)
+		elog(ERROR, "could not sign a token");
+	return n;
+}
+
 /* The MAC or signature over buf; its size. */
 static size_t
 sign(JwtAlg alg, bytea *key, const char *data, size_t len, uint8 *out)
@@ -88,6 +116,8 @@ sign(JwtAlg alg, bytea *key, const char *data, size_t len, uint8 *out)
 			elog(ERROR, "could not sign a token");
 		return n;
 	}
+	if (alg == JWT_RS256)
+		return sign_pem(key, data, len, out);
 	if (alg != JWT_EDDSA)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -111,8 +141,8 @@ jsonb_text(Jsonb *json)
 /*
  * coder.jwt_sign(claims jsonb, key bytea, alg text, header jsonb) RETURNS text
  *
- * header's members go beside alg and typ.  key is the HMAC secret, or the seed
- * of an Ed25519 key.
+ * header's members go beside alg and typ.  key is the HMAC secret, the seed of an
+ * Ed25519 key, or an RSA key in PEM.
  */
 Datum
 coder_jwt_sign(PG_FUNCTION_ARGS)
@@ -124,7 +154,7 @@ coder_jwt_sign(PG_FUNCTION_ARGS)
 	char *body = jsonb_text(claims);
 	StringInfoData header;
 	StringInfoData token;
-	uint8 signature[64];
+	uint8 signature[MAX_SIGNATURE];
 	size_t n;
 
 	if (!JB_ROOT_IS_OBJECT(claims) || !JB_ROOT_IS_OBJECT(PG_GETARG_JSONB_P(3)))

@@ -106,7 +106,6 @@ DECLARE
 	params CONSTANT jsonb := coalesce(coder.try_json(nullif(coder.setting('oidc_auth_url_params'), '')), '{"access_type": "offline"}');
 	pkce CONSTANT bool := coder.oidc_pkce(discovery);
 	id CONSTANT text := coder.setting('oidc_client_id');
-	secret CONSTANT text := coalesce(coder.secret_setting('oidc_client_secret'), '');
 	form jsonb;
 BEGIN
 	IF coalesce(req.query->>'code', '') = '' THEN
@@ -116,8 +115,7 @@ BEGIN
 	END IF;
 	form := jsonb_build_object('grant_type', 'authorization_code', 'code', req.query->>'code', 'redirect_uri', coder.oidc_redirect_uri(),
 		'code_verifier', coder.oauth_check_state(req, pkce));
-	RETURN coder.fetch('oidc_exchanged', 'null', coder.oauth_client_form(discovery->>'token_endpoint', form, id, secret,
-		NOT coalesce(discovery->'token_endpoint_auth_methods_supported', '["client_secret_basic"]') ? 'client_secret_basic'));
+	RETURN coder.fetch('oidc_exchanged', 'null', coder.oidc_client_form(discovery, form));
 END
 $$;
 
@@ -132,6 +130,30 @@ BEGIN
 	END IF;
 	RETURN coder.fetch_form(url, form, jsonb_build_object('Authorization', 'Basic ' || replace(encode(convert_to(
 		coder.url_encode(client) || ':' || coder.url_encode(secret), 'UTF8'), 'base64'), E'\n', '')));
+END
+$$;
+
+-- A form for the OpenID Connect provider's token endpoint, with what proves that it comes from this server: a word signed
+-- with the client's key, where there is one (private_key_jwt), or the client's secret.
+CREATE OR REPLACE FUNCTION coder.oidc_client_form(discovery jsonb, form jsonb)
+RETURNS jsonb LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	client CONSTANT text := coder.setting('oidc_client_id');
+	url CONSTANT text := discovery->>'token_endpoint';
+	key CONSTANT text := coder.secret_setting('oidc_client_key');
+	at CONSTANT bigint := floor(extract(epoch FROM clock_timestamp()));
+BEGIN
+	IF key IS NULL THEN
+		RETURN coder.oauth_client_form(url, form, client, coalesce(coder.secret_setting('oidc_client_secret'), ''),
+			NOT coalesce(discovery->'token_endpoint_auth_methods_supported', '["client_secret_basic"]') ? 'client_secret_basic');
+	END IF;
+	RETURN coder.fetch_form(url, form || jsonb_build_object('client_id', client,
+		'client_assertion_type', 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer',
+		'client_assertion', coder.jwt_sign(jsonb_build_object('iss', client, 'sub', client, 'aud', url, 'jti', gen_random_uuid(),
+				'iat', at, 'nbf', at, 'exp', at + 300), convert_to(key, 'UTF8'), 'RS256',
+			jsonb_build_object('x5t', coder.secret_setting('oidc_client_x5t')))));
 END
 $$;
 

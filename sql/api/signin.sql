@@ -429,9 +429,7 @@ BEGIN
 	UPDATE coder.user_links x SET oauth_expiry = now() + interval '15 seconds' WHERE x.user_id = l.user_id AND x.login_type = kind;
 	form := jsonb_build_object('grant_type', 'refresh_token', 'refresh_token', coder.unseal(l.oauth_refresh_token, l.oauth_refresh_token_key_id));
 	IF kind = 'oidc' THEN
-		RETURN coder.fetch('oauth_renewed', to_jsonb(kind), coder.oauth_client_form(discovery->>'token_endpoint', form, coder.setting('oidc_client_id'),
-			coalesce(coder.secret_setting('oidc_client_secret'), ''),
-			NOT coalesce(discovery->'token_endpoint_auth_methods_supported', '["client_secret_basic"]') ? 'client_secret_basic'));
+		RETURN coder.fetch('oauth_renewed', to_jsonb(kind), coder.oidc_client_form(discovery, form));
 	END IF;
 	RETURN coder.fetch('oauth_renewed', to_jsonb(kind), coder.oauth_client_form(coder.github_url('/login/oauth/access_token'), form,
 		coder.github_client(), coalesce(coder.secret_setting('oauth2_github_client_secret'), ''), true));

@@ -62,6 +62,10 @@ CREATE TRIGGER auth_changed AFTER INSERT OR UPDATE OR DELETE ON coder.organizati
 	FOR EACH ROW EXECUTE FUNCTION coder.auth_changed('user_id');
 CREATE TRIGGER auth_changed AFTER INSERT OR UPDATE OR DELETE ON coder.group_members
 	FOR EACH ROW EXECUTE FUNCTION coder.auth_changed('user_id');
+-- A provider's token that ends sooner; that it lives longer is found when the time has come.
+CREATE TRIGGER auth_changed_update AFTER UPDATE ON coder.user_links FOR EACH ROW
+	WHEN (NEW.oauth_expiry < OLD.oauth_expiry OR NEW.user_id <> OLD.user_id OR NEW.login_type <> OLD.login_type)
+	EXECUTE FUNCTION coder.auth_changed('user_id');
 CREATE TRIGGER auth_changed AFTER DELETE ON coder.user_links
 	FOR EACH ROW EXECUTE FUNCTION coder.auth_changed('user_id');
 

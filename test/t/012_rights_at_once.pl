@@ -247,6 +247,8 @@ drops("DELETE FROM coder.organization_members WHERE user_id = $ann AND organizat
 drops("INSERT INTO coder.group_members (user_id, group_id) SELECT $ann, g FROM keep.place", 'bob', 'so does a group');
 drops("DELETE FROM coder.group_members WHERE user_id = $ann", 'bob', 'so does leaving it');
 drops("UPDATE coder.api_keys SET scopes = '{user:read}' WHERE user_id = $ann", 'bob', 'so does the scope of a token');
+drops("UPDATE coder.user_links SET oauth_expiry = '2001-01-01' WHERE user_id = $ann", 'ann bob', 'a token of a provider that lives longer is no change');
+drops("UPDATE coder.user_links SET oauth_expiry = '2000-01-01' WHERE user_id = $ann", 'bob', 'one that ends sooner is');
 drops("DELETE FROM coder.user_links WHERE user_id = $ann", 'bob', 'so does the link to a provider');
 drops('BEGIN; SAVEPOINT a; UPDATE coder.users SET rbac_roles = \'{owner}\' WHERE id = ' . $ann . '; ROLLBACK TO a; UPDATE coder.users SET name = \'A\' WHERE id = ' . $ann . '; COMMIT',
 	'ann bob', 'what a savepoint took back drops nobody');

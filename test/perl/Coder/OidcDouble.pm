@@ -5,7 +5,8 @@
 #
 # Mode: claims (of the user, in both places), token (of the ID token only; null takes one away), info (of UserInfo only),
 # alg (RS256, ES256, EdDSA, HS256, none), key (one of the provider's, "spare" is not published), published (their names),
-# kid, raw (an ID token as it is), discovery (members), hang, huge and fail (a path), no_id_token, refresh.
+# kid, raw (an ID token as it is), discovery (members), hang, huge and fail (a path), no_id_token, refresh; client_key, x5t
+# (a public key and its certificate's name: the client proves itself with it, not with its secret).
 #
 # SPDX-License-Identifier: MIT
 package Coder::OidcDouble;
@@ -105,6 +106,31 @@ sub id_token
 	return $mode->{raw} // $text . '.' . encode_base64url(sign($dir, $key, $alg, $text));
 }
 
+# Does a form prove that it comes from the client whose public key is in the file of the mode "client_key"?
+sub assertion_ok
+{
+	local $SIG{CHLD} = 'DEFAULT'; # openssl is waited for
+	my ($dir, $mode, $form, $audience) = @_;
+	my ($head, $claims, $signature) = split /\./, $form->{client_assertion} // '';
+	my ($h, $c) = map { eval { $json->decode(decode_base64url($_)) } } $head // '', $claims // '';
+
+	return 0 if !$h || !$c || defined $form->{client_secret} || ($form->{client_assertion_type} // '') ne 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer';
+	write_file("$dir/assertion", "$head.$claims");
+	write_file("$dir/assertion.sig", decode_base64url($signature // ''));
+	return $h->{alg} eq 'RS256' && $h->{x5t} eq $mode->{x5t} && $c->{iss} eq 'coder' && $c->{sub} eq 'coder' && $c->{aud} eq $audience
+	  && $c->{exp} > time && $c->{exp} <= time + 300 && $c->{nbf} <= time && length $c->{jti} == 36 && $form->{client_id} eq 'coder'
+	  && system("openssl dgst -sha256 -verify $mode->{client_key} -signature $dir/assertion.sig $dir/assertion > /dev/null 2>&1") == 0;
+}
+
+sub write_file
+{
+	my ($name, $bytes) = @_;
+	open my $fh, '>:raw', $name or die "$name: $!";
+	print $fh $bytes;
+	close $fh or die "$name: $!";
+	return;
+}
+
 sub respond
 {
 	my ($keys, $dir, $request, $mode, $client) = @_;
@@ -132,7 +158,8 @@ sub respond
 		my $form = $request->{form};
 		my $asked = $form->{grant_type} eq 'refresh_token' ? {} : eval { $json->decode(decode_base64url($form->{code})) } // {};
 		my ($basic) = ($request->{headers}{authorization} // '') =~ /^Basic (.*)/;
-		return (401, {}, { error => 'invalid_client' }) if decode_base64($basic // '') ne 'coder:hush%21%3A';
+		return (401, {}, { error => 'invalid_client' })
+		  if $mode->{client_key} ? !assertion_ok($dir, $mode, $form, "$url/token") : decode_base64($basic // '') ne 'coder:hush%21%3A';
 		return (400, {}, { error => 'invalid_grant', error_description => 'PKCE' })
 		  if $asked->{code_challenge} && $asked->{code_challenge} ne encode_base64url(sha256($form->{code_verifier} // ''));
 		my $claims = merged($user, { iss => $url, aud => 'coder', nonce => $asked->{nonce}, iat => time, exp => time + 300 }, $mode->{token});
