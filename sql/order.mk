@@ -106,6 +106,7 @@ SQL_API = \
 	api/chatgit.sql \
 	api/mcpserver.sql \
 	api/mcpauth.sql \
+	api/mcphttp.sql \
 	tick.sql \
 	admin.sql \
 	api/console.sql
