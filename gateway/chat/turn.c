@@ -339,6 +339,31 @@ ask_when_ready(Turn *t)
 		ask(t);
 }
 
+/*
+ * Is the last word the model's own, and whole?  Then a runner died between the last step of a turn and its end: to ask again
+ * would be to answer twice.  What a provider's own tools have said last is gone on from.
+ */
+static bool
+is_answered(const json_t *history)
+{
+	const json_t *last = json_array_get(history, json_array_size(history) - 1);
+	const json_t *content = json_object_get(last, "content");
+	const char *role = json_string_value(json_object_get(last, "role"));
+	const char *type = NULL;
+	size_t i;
+	json_t *part;
+
+	if (role == NULL || strcmp(role, "assistant") != 0)
+		return false;
+	json_array_foreach(content, i, part)
+	{
+		type = json_string_value(json_object_get(part, "type"));
+		if (type != NULL && strcmp(type, "tool-call") == 0 && !json_is_true(json_object_get(part, "provider_executed")))
+			return false;
+	}
+	return type != NULL && (strcmp(type, "text") == 0 || strcmp(type, "reasoning") == 0 || strcmp(type, "source") == 0);
+}
+
 static void
 on_history(void *arg, PGresult *result)
 {
@@ -350,6 +375,11 @@ on_history(void *arg, PGresult *result)
 	if (!json_is_array(t->history))
 	{
 		fail_plainly(t, "The history of the chat cannot be read.");
+		return;
+	}
+	if (t->steps == 0 && t->summaries == 0 && is_answered(t->history))
+	{
+		finish(t, "waiting", NULL);
 		return;
 	}
 	if (is_first_word(t->history))

@@ -1,13 +1,16 @@
-# chats.pl -- chats: creations by many at once, and a thousand turns that stream in one runner.
+# chats.pl -- chats: creations by many at once, a thousand turns that stream in one runner, what a turn costs the database,
+# and how long a word is on its way.
 #
-# The model is a process of this script; it answers at once, or, asked for "slow", a word a second for 20 s.  The cluster is
-# the embedded one: synchronous commit, fsync on.  CREATIONS (4800), CLIENTS (480), STREAMS (1000).
+# The model is a process of this script; it answers at once, or, asked for "slow", a word a second for 20 s, or, asked for
+# "stamp", the time ten times a second.  The cluster is the embedded one: synchronous commit, fsync on.
+# CREATIONS (4800), CLIENTS (480), STREAMS (1000), WATCHED (50).
 #
 # SPDX-License-Identifier: MIT
 use strict;
 use warnings FATAL => 'all';
 use Coder::Gateway;
 use Coder::Processes;
+use Coder::WebSocket;
 use File::Temp qw(tempdir);
 use IO::Poll qw(POLLIN);
 use IO::Socket::INET;
@@ -18,7 +21,9 @@ use Time::HiRes qw(sleep time);
 my $creations = $ENV{CREATIONS} // 4800;
 my $clients = $ENV{CLIENTS} // 480;
 my $streams = $ENV{STREAMS} // 1000;
+my $watched = $ENV{WATCHED} // 50;
 my $pieces = 20;
+my $stamps = 60;
 my $dir = tempdir('coder-bench-XXXXXX', TMPDIR => 1, CLEANUP => 1);
 $| = 1;
 $SIG{$_} = sub { exit 1 } for qw(INT TERM HUP);
@@ -46,20 +51,22 @@ sub cpu_of_server
 my $listener = IO::Socket::INET->new(Listen => 4096, LocalAddr => '127.0.0.1', ReuseAddr => 1) or die "listen: $!";
 my $port = $listener->sockport;
 
-sub piece { return 'data: ' . JSON::PP::encode_json({ choices => [{ index => 0, delta => { content => "word " }, finish_reason => $_[0] }] }) . "\n\n" }
+sub piece { my ($end, $word) = @_; return 'data: ' . JSON::PP::encode_json({ choices => [{ index => 0, delta => { content => ($word // 'word') . ' ' }, finish_reason => $end }] }) . "\n\n" }
 
-# One process, no waiting: what is asked is read when it comes, what is said slowly is said each second.
+# One process, no waiting: what is asked is read when it comes; a tenth of what is said slowly is said each tenth of a second.
 sub serve
 {
 	my $poll = IO::Poll->new;
-	my (%asked, %left, %socket);
-	my $due = time + 1;
+	my (%asked, %left, %stamp, %phase, %socket);
+	my $due = time + 0.1;
+	my $tick = 0;
+	my $n = 0;
 	my $say = sub { my ($c, $text) = @_; local $SIG{PIPE} = 'IGNORE'; return defined syswrite $c, $text };
-	my $close = sub { my ($c) = @_; $poll->remove($c); delete $_->{$c} for \%asked, \%left, \%socket; close $c };
+	my $close = sub { my ($c) = @_; $poll->remove($c); delete $_->{$c} for \%asked, \%left, \%stamp, \%phase, \%socket; close $c };
 
-	$poll->mask($listener => POLLIN);
 	while (1)
 	{
+		$poll->mask($listener => POLLIN) if !$tick;
 		$poll->poll($due > time ? $due - time : 0);
 		for my $c ($poll->handles(POLLIN))
 		{
@@ -70,15 +77,18 @@ sub serve
 			my $end = index($asked{$c}, "\r\n\r\n");
 			next if $end < 0 || length($asked{$c}) < $end + 4 + $size;
 			$say->($c, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n");
-			if ($asked{$c} =~ /"slow"/ && $asked{$c} !~ /propose_title/) { $left{$c} = $pieces; next }
+			my ($manner) = $asked{$c} =~ /propose_title/ ? () : $asked{$c} =~ /"(slow|stamp)"/;
+			if ($manner) { $stamp{$c} = $manner eq 'stamp'; $left{$c} = $stamp{$c} ? $stamps : $pieces; $phase{$c} = $n++ % 10; $asked{$c} = ''; next }
 			$say->($c, piece('stop') . "data: [DONE]\n\n");
 			$close->($c);
 		}
 		next if time < $due;
-		$due += 1;
+		$due += 0.1;
+		$tick++;
 		for my $c (map { $socket{$_} } keys %left)
 		{
-			if ($left{$c}-- > 1) { $say->($c, piece(undef)) or $close->($c); next }
+			next unless $stamp{$c} || $phase{$c} == $tick % 10;
+			if ($left{$c}-- > 1) { $say->($c, piece(undef, $stamp{$c} ? sprintf('%.6f', time) : undef)) or $close->($c); next }
 			$say->($c, piece('stop') . "data: [DONE]\n\n");
 			$close->($c);
 		}
@@ -135,20 +145,65 @@ END
 
 sub wait_until_done { while ($server->sql("SELECT count(*) FROM coder.chats WHERE status IN ('pending', 'running')") > 0) { sleep 0.5 } return }
 
+# One row and its commit, by as many connections as the gateway has for requests: what the machine gives at all.
+sub commits
+{
+	my $bin = Coder::Gateway::bindir();
+	open my $script, '>', "$dir/commit.sql" or die;
+	print $script "INSERT INTO public.commits VALUES (1);\n";
+	close $script;
+	$server->sql('CREATE TABLE IF NOT EXISTS public.commits (n int)');
+	my $out = `$bin/pgbench -n -M prepared -c 2 -T 3 -f $dir/commit.sql "host=$server->{dir}/config/postgres/run user=coder dbname=coder" 2>&1`;
+	return $out =~ /^tps = (\d+)/m ? $1 : die "pgbench: $out";
+}
+
+# Bytes of WAL and syncs so far; an idle backend tells of its syncs ten seconds late.
+sub wal { sleep 10.5; return split /\|/, $server->sql("SELECT pg_current_wal_insert_lsn() - '0/0', wal_sync FROM pg_stat_wal") }
+
+sub measure_creations
+{
+	my ($what) = @_;
+	my @wal = $what ? () : wal();
+	my @cpu = cpu_of_server($server);
+	my ($rate, $p50, $p99, $most, $failed) = create($creations, $clients, 'hello');
+	row("$creations creations, $clients at once$what, a second", sprintf('%.0f (p50 %.0f ms, p99 %.0f ms, most %.0f ms, %d failed)', $rate, $p50, $p99, $most, $failed));
+	my @used = map { 1e6 * $_ / $creations } do { my @after = cpu_of_server($server); ($after[0] - $cpu[0], $after[1] - $cpu[1]) };
+	row('processor time of each, gateway + PostgreSQL', sprintf('%.0f + %.0f us', @used));
+	return if $what;
+	my @written = do { my @after = wal(); ($after[0] - $wal[0], $after[1] - $wal[1]) };
+	row('WAL of each, and creations a sync', sprintf('%.1f kB, %.1f', $written[0] / $creations / 1000, $creations / ($written[1] || 1)));
+	return;
+}
+
 printf "Chats (load %s)\n", load();
+row('baseline: commits of one row by two connections, a second', commits());
 create(1000, $clients, 'warm');	# so that each connection has its plans
 wait_until_done();
 # The runner stands still: creations alone.
 kill STOP => $runner;
-my @cpu = cpu_of_server($server);
-my ($rate, $p50, $p99, $most, $failed) = create($creations, $clients, 'hello');
-row("$creations creations, $clients at once, a second", sprintf('%.0f (p50 %.0f ms, p99 %.0f ms, most %.0f ms, %d failed)', $rate, $p50, $p99, $most, $failed));
-my @used = map { 1e6 * $_ / $creations } do { my @after = cpu_of_server($server); ($after[0] - $cpu[0], $after[1] - $cpu[1]) };
-row('processor time of each, gateway + PostgreSQL', sprintf('%.0f + %.0f us', @used));
+measure_creations('');
 $server->sql("DELETE FROM coder.chats");
 kill CONT => $runner;
+sleep 2;
+measure_creations(', their turns running');
+wait_until_done();
+$server->sql("DELETE FROM coder.chats");
+
+# What turns cost ----------------------------------------------------------------
+
+$server->sql("ALTER SYSTEM SET shared_preload_libraries = 'coder', 'pg_stat_statements'");
+$server->restart;
+$server->sql('CREATE EXTENSION IF NOT EXISTS pg_stat_statements');
+$server->wait_for(20, sub { ($runner) = Coder::Processes::find($server->{pid}, qr/chat-runner/); $runner }) or die 'no runner';
+create(20, 4, 'warm');
+wait_until_done();
+sub backend { return $server->sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'coder chat runner' AND query NOT LIKE 'LISTEN%' AND query NOT LIKE '%events_after%' LIMIT 1") }
+my $turns = 'query LIKE \'SELECT coder.chat\_%\'';
+my $worker = backend();
 my $rest = rss($runner);
 my $cpu = cpu($runner);
+my $database = cpu($worker);
+$server->sql('SELECT pg_stat_statements_reset()');
 create($streams, 32, 'slow');
 my ($peak, $memory) = (0, 0);
 for (1 .. $pieces * 8)
@@ -160,7 +215,52 @@ for (1 .. $pieces * 8)
 	sleep 0.5;
 }
 wait_until_done();
+my $n = $server->sql('SELECT count(*) FROM coder.chats') - 20;
 row("turns that streamed at once in one runner", $peak);
 row('its memory, at rest and then', sprintf('%.1f and %.1f MB', $rest / 1024, $memory / 1024));
-row('its processor time, a turn of 20 pieces', sprintf('%.1f ms', 1000 * (cpu($runner) - $cpu) / $streams));
+row('its processor time, a turn of 20 pieces', sprintf('%.1f ms', 1000 * (cpu($runner) - $cpu) / $n));
 row('in error', $server->sql("SELECT count(*) FROM coder.chats WHERE status = 'error'"));
+row('time in the database, a turn (pg_stat_statements)', $server->sql("SELECT round(sum(total_exec_time)::numeric / $n, 2) || ' ms: ' || string_agg(name || ' ' || round(each::numeric, 2), ', ' ORDER BY each DESC) FROM (
+	SELECT substring(query FROM 'coder[.](\\w+)') AS name, sum(total_exec_time) AS total_exec_time, sum(total_exec_time) / $n AS each FROM pg_stat_statements WHERE $turns GROUP BY 1) x"));
+row('processor time of its connection, a turn', sprintf('%.2f ms', 1000 * (cpu($worker) - $database) / $n));
+row("reads of configuration, $n turns", $server->sql("SELECT coalesce(sum(calls), 0) FROM pg_stat_statements WHERE query ~ 'coder[.]chat_run_'"));
+for my $change ("UPDATE coder.chat_providers SET base_url = base_url", "UPDATE coder.chat_model_configs SET display_name = 'n'", "INSERT INTO coder.user_configs (user_id, key, value) SELECT id, 'chat_custom_prompt', 'p' FROM coder.users")
+{
+	$server->sql('SELECT pg_stat_statements_reset()');
+	$server->sql($change);
+	create(100, 10, 'hello');
+	wait_until_done();
+	row('reads of configuration, a change of ' . ($change =~ /coder\.(\w+)/)[0], $server->sql("SELECT coalesce(sum(calls), 0) FROM pg_stat_statements WHERE query ~ 'coder[.]chat_run_'"));
+}
+
+# From the model to a page -------------------------------------------------------
+
+my $other = Coder::Gateway->start(env => { CODER_EXPERIMENTS => 'agents', CODER_DANGEROUS_DISABLE_RATE_LIMITS => 'true',
+	CODER_PG_CONNECTION_URL => "host=$server->{dir}/config/postgres/run user=coder dbname=coder" });
+my $idle;
+$other->wait_for(20, sub { ($idle) = Coder::Processes::find($other->{pid}, qr/chat-runner/); $idle }) or die 'no second runner';
+kill STOP => $idle;	# so that the words come by way of the first gateway's
+my @late;
+{
+	my @ids = map { ($owner->post($chats, { organization_id => $org, content => [{ type => 'text', text => 'stamp' }] }))[1]{id} } 1 .. $watched;
+	my %ws = map { my $ws = Coder::WebSocket->open($other->url, "$chats/$_/stream", token => $server->{token}) or die $@; (fileno $ws->{socket} => $ws) } @ids;
+	my $poll = IO::Poll->new;
+	$poll->mask($_->{socket} => POLLIN) for values %ws;
+	my $began = time;
+	my $end = $began + $stamps / 10 + 4;
+	while (time < $end)
+	{
+		$poll->poll(0.5);
+		for my $socket ($poll->handles(POLLIN))
+		{
+			my $ws = $ws{ fileno $socket };
+			my $now = time;
+			if (!$ws->more(0)) { $poll->remove($socket); next }
+			while (my ($opcode, $payload) = $ws->frame(0)) { $opcode == 1 or next; push @late, map { $now - $_ } grep { $_ > $began + 1 } $payload =~ /(\d{9,}\.\d{6}) /g }
+		}
+	}
+}
+kill CONT => $idle;
+@late = sort { $a <=> $b } @late;
+row("a word to a page of another gateway, $watched turns, 10 words/s", @late ? sprintf('p50 %.1f ms, p99 %.1f ms, most %.1f ms (%d words)', map({ 1000 * $_ } $late[@late / 2], $late[@late * 0.99], $late[-1]), scalar @late) : 'none came');
+$other->stop;
