@@ -56,6 +56,7 @@ provisioner_environment(void)
 	snprintf(workers, sizeof(workers), "%d", gw_server.options.provisioner_daemons);
 	setenv("CODER_PROVISIONER_DAEMONS", workers, 1);
 	unsetenv("CODER_PROVISIONERD_TAGS"); /* of daemons that are started apart */
+	unsetenv("CODER_PROVISIONER_DAEMON_KEY");
 	setenv("CODER_CACHE_DIRECTORY", gw_server.options.cache_dir, 1);
 	setenv("CODER_AGENT_BINARY", gw_server.options.agent_path, 1);
 	setenv("CODER_CONFIG_DIR", gw_server.options.config_dir, 1);

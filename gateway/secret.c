@@ -42,7 +42,7 @@ ends_with(const char *text, const char *end)
 bool
 gw_is_secret(const char *name)
 {
-	return ends_with(name, "client_secret") || strncmp(name, "external_token_encryption_keys", 30) == 0;
+	return ends_with(name, "client_secret") || strcmp(name, "provisioner_daemon_key") == 0 || strncmp(name, "external_token_encryption_keys", 30) == 0;
 }
 
 /* The text of a small file that a variable names, malloc'ed; NULL after a message. */

@@ -21,6 +21,7 @@ typedef struct ProvOptions
 {
 	const char *conninfo;
 	const char *tags;		/* JSON object: only jobs that fit them */
+	const char *key;		/* a provisioner key, which has tags of its own; NULL: none */
 	const char *name;		/* daemons are called name-0, name-1, … */
 	const char *cache_dir;	/* work folders, plugins of Terraform */
 	const char *data_dir;	/* homes of sandboxes */

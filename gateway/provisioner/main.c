@@ -87,6 +87,7 @@ usage(void)
 		"  --config-dir DIR, $CODER_CONFIG_DIR              homes of sandboxed workspaces\n"
 		"  --name NAME, $CODER_PROVISIONER_DAEMON_NAME      default: the host's name\n"
 		"  -t, --tag KEY=VALUE, $CODER_PROVISIONERD_TAGS    jobs it is for; several: again, or parted by commas\n"
+		"  $CODER_PROVISIONER_DAEMON_KEY                    a key of an organization, instead of tags: its jobs with the key's tags\n"
 		"  --daemons N, $CODER_PROVISIONER_DAEMONS          jobs at a time (default 3)\n"
 		"  --agent FILE, $CODER_AGENT_BINARY                the agent that sandboxes run\n"
 		"  --force-cancel DURATION, $CODER_PROVISIONER_FORCE_CANCEL_INTERVAL\n"
@@ -231,11 +232,13 @@ parse_options(int argc, char **argv, ProvOptions *o)
 										  {NULL, 0, NULL, 0}};
 	static char name[64];
 	json_t *tags = json_object();
+	size_t n_tags;
 	bool tags_good = add_tags(tags, env_or("CODER_PROVISIONERD_TAGS", ""));
 	int c;
 
 	default_name(name, sizeof(name));
 	o->conninfo = env_or("CODER_PG_CONNECTION_URL", NULL);
+	o->key = env_or("CODER_PROVISIONER_DAEMON_KEY", NULL);
 	o->cache_dir = env_or("CODER_CACHE_DIRECTORY", NULL);
 	o->data_dir = env_or("CODER_CONFIG_DIR", NULL);
 	o->name = env_or("CODER_PROVISIONER_DAEMON_NAME", name);
@@ -278,10 +281,16 @@ parse_options(int argc, char **argv, ProvOptions *o)
 				return false;
 		}
 	o->tags = json_dumps(tags, JSON_COMPACT);
+	n_tags = json_object_size(tags);
 	json_decref(tags);
 	if (!tags_good)
 	{
 		fputs("provisioner: a tag must be KEY=VALUE\n", stderr);
+		return false;
+	}
+	if (o->key != NULL && n_tags > 0)
+	{
+		fputs("provisioner: a provisioner key has tags of its own: give none beside it\n", stderr);
 		return false;
 	}
 	if (o->cache_dir == NULL)

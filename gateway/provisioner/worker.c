@@ -196,15 +196,21 @@ call_again(Worker *w, const char *sql, int n, const char *const *params, char **
 static bool
 register_worker(Worker *w)
 {
+	const char *key = w->options->key;
 	char name[64];
-	const char *params[] = {name, "{terraform}", w->options->tags, PROVISIONER_VERSION};
+	const char *own[] = {name, "{terraform}", w->options->tags, PROVISIONER_VERSION};
+	const char *keyed[] = {name, "{terraform}", PROVISIONER_VERSION, key};
 	char *answer = NULL;
 	char *why = NULL;
 
 	snprintf(name, sizeof(name), "%.50s-%d", w->options->name, w->index);
-	if (call_again(
-			w, "SELECT coder.provisioner_register($1, $2, $3, $4)", 4, params, &answer, &why) !=
-			CALL_OK ||
+	if (call_again(w,
+				   key != NULL ? "SELECT coder.provisioner_register_key($1, $2, $3, $4)"
+							   : "SELECT coder.provisioner_register($1, $2, $3, $4)",
+				   4,
+				   key != NULL ? keyed : own,
+				   &answer,
+				   &why) != CALL_OK ||
 		answer == NULL)
 	{
 		fprintf(stderr, "provisioner: could not register: %s\n", why != NULL ? why : "no answer");

@@ -81,6 +81,44 @@ $$;
 COMMENT ON FUNCTION coder.provisioner_register(text, text[], jsonb, text) IS
 	'Registers a built-in provisioner daemon; answers its id.';
 
+-- coder.provisioner_register_key(name, provisioners, version, key): the row of a
+-- daemon that was started with a provisioner key; organization and tags are the
+-- key's.  It goes with the key, and the daemon with it.
+CREATE OR REPLACE FUNCTION coder.provisioner_register_key(name text, provisioners text[], version text, key text)
+RETURNS uuid LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	k coder.provisioner_keys;
+	v_id uuid;
+BEGIN
+	SELECT * INTO k FROM coder.provisioner_keys x
+	 WHERE x.hashed_secret = coder.sha256(provisioner_register_key.key) AND length(provisioner_register_key.key) = 43;
+	IF k.id IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'ZC403', MESSAGE = 'The provisioner key is not known (any more).';
+	END IF;
+	INSERT INTO coder.provisioner_daemons AS d
+		(name, provisioners, tags, last_seen_at, version, api_version, organization_id, key_id)
+	VALUES (provisioner_register_key.name, provisioner_register_key.provisioners::coder.provisioner_type[],
+			coder.provisioner_tags(NULL, k.tags), clock_timestamp(),
+			coalesce(provisioner_register_key.version, ''), '1.16', k.organization_id, k.id)
+	ON CONFLICT (organization_id, name, lower(coalesce(tags ->> 'owner', '')))
+	DO UPDATE SET provisioners = excluded.provisioners, tags = excluded.tags,
+		last_seen_at = excluded.last_seen_at, version = excluded.version,
+		api_version = excluded.api_version
+	 WHERE d.key_id = excluded.key_id
+	RETURNING d.id INTO v_id;
+	IF v_id IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'ZC409',
+			MESSAGE = format('The organization has a daemon "%s" with another key.', provisioner_register_key.name);
+	END IF;
+	RETURN v_id;
+END
+$$;
+COMMENT ON FUNCTION coder.provisioner_register_key(text, text[], text, text) IS
+	'Registers a daemon by its provisioner key; answers its id; errors: ZC403 (no such key), ZC409 (its name is another''s).';
+
 -- coder.provisioner_heartbeat(daemon): the daemon lives.  A daemon whose row
 -- is gone gets ZC404 and registers again.
 CREATE OR REPLACE FUNCTION coder.provisioner_heartbeat(daemon uuid)
