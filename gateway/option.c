@@ -399,6 +399,13 @@ add_digest(json_t *settings, const char *env, const char *name)
 	json_object_set_new(settings, name, json_string(sodium_bin2hex(hex, sizeof(hex), digest, sizeof(digest))));
 }
 
+/* Named like an agent's, but the server's. */
+static bool
+is_of_server(const char *env)
+{
+	return strncmp(env, "CODER_AGENT_STATS_REFRESH_INTERVAL=", 35) == 0 || strncmp(env, "CODER_AGENT_FALLBACK_TROUBLESHOOTING_URL=", 41) == 0;
+}
+
 /*
  * What the database is told: the options of the table that are no secrets and no
  * paths of this machine, and every other CODER_ variable, since the functions
@@ -418,7 +425,7 @@ collect_settings(const GwOptions *options)
 		bool skip = strncmp(*env, "CODER_", 6) != 0 || eq == NULL || eq - *env > 60 || eq[1] == '\0';
 
 		for (size_t i = 0; i < sizeof(own) / sizeof(own[0]) && !skip; i++)
-			skip = strncmp(*env, own[i], strlen(own[i])) == 0;
+			skip = strncmp(*env, own[i], strlen(own[i])) == 0 && !is_of_server(*env);
 		for (size_t i = 0; i < N_OPTIONS && !skip; i++)
 			skip = strlen(options_table[i].env) == (size_t) (eq - *env) &&
 				   strncmp(*env, options_table[i].env, (size_t) (eq - *env)) == 0;

@@ -96,7 +96,10 @@ struct Agent
 	size_t napps;
 	LoopTimer stats_timer;
 	int64_t stats_interval_ms;
-	uint64_t last_rx_bytes, last_tx_bytes, last_rx_packets, last_tx_packets;
+	TunnelTraffic reported; /* of the tunnel */
+	struct PeerSample *samples; /* of peers that were pinged for the next report */
+	size_t n_samples;
+	size_t pings; /* on their way */
 	atomic_int ssh_sessions;
 	atomic_int vscode_sessions;
 	int pty_sessions;

@@ -22,6 +22,8 @@
 #define DEFAULT_TIMEOUT 3 /* seconds */
 #define STATS_MS 30000
 #define MAX_PEERS 64
+#define PING_MS 2000
+#define PEER_SEEN_NS (INT64_C(180) * 1000000000) /* WireGuard's own time until a peer is gone */
 #define NS ((int64_t) 1000000000)
 
 typedef Coder__Agent__V2__WorkspaceAgentMetadata__Description Description;
@@ -517,41 +519,108 @@ add_boundary(BoundaryMetrics *all, Coder__Agent__V2__Stats *stats, const Agent *
 	stats->n_metrics = all->n;
 }
 
-static void
-on_stats_time(void *arg)
+/* How long a message to a peer takes. */
+struct PeerSample
 {
-	Agent *agent = arg;
+	Agent *agent;
+	int64_t latency_ns; /* 0: not measured */
+	TunnelPing *ping; /* NULL: none is on its way */
+};
+
+static int
+compare_latency(const void *a, const void *b)
+{
+	int64_t x = *(const int64_t *) a, y = *(const int64_t *) b;
+
+	return (x > y) - (x < y);
+}
+
+/* In milliseconds; below zero where no peer answered. */
+static double
+median_latency(const Agent *agent)
+{
+	int64_t measured[MAX_PEERS];
+	size_t n = 0;
+
+	for (size_t i = 0; i < agent->n_samples; i++)
+		if (agent->samples[i].latency_ns > 0)
+			measured[n++] = agent->samples[i].latency_ns;
+	if (n == 0)
+		return -1;
+	qsort(measured, n, sizeof(measured[0]), compare_latency);
+	return (double) (measured[n / 2] + measured[(n - 1) / 2]) / 2e6;
+}
+
+static void
+send_stats(Agent *agent)
+{
 	Coder__Agent__V2__UpdateStatsRequest request = CODER__AGENT__V2__UPDATE_STATS_REQUEST__INIT;
 	Coder__Agent__V2__Stats stats = CODER__AGENT__V2__STATS__INIT;
+	TunnelTraffic traffic = agent->tunnel != NULL ? tunnel_traffic(agent->tunnel) : agent->reported;
 	BoundaryMetrics metrics;
-	TunnelPeerStats peers[MAX_PEERS];
-	size_t n = agent->tunnel != NULL ? tunnel_stats(agent->tunnel, peers, MAX_PEERS) : 0;
-	uint64_t rx_bytes = 0, tx_bytes = 0, rx_packets = 0, tx_packets = 0;
 
-	for (size_t i = 0; i < n && i < MAX_PEERS; i++)
-	{
-		rx_bytes += peers[i].rx_bytes;
-		tx_bytes += peers[i].tx_bytes;
-		rx_packets += peers[i].rx_packets;
-		tx_packets += peers[i].tx_packets;
-	}
-	/* A peer that went takes its counts along: the difference is then unknown. */
-	stats.rx_bytes = rx_bytes > agent->last_rx_bytes ? (int64_t) (rx_bytes - agent->last_rx_bytes) : 0;
-	stats.tx_bytes = tx_bytes > agent->last_tx_bytes ? (int64_t) (tx_bytes - agent->last_tx_bytes) : 0;
-	stats.rx_packets = rx_packets > agent->last_rx_packets ? (int64_t) (rx_packets - agent->last_rx_packets) : 0;
-	stats.tx_packets = tx_packets > agent->last_tx_packets ? (int64_t) (tx_packets - agent->last_tx_packets) : 0;
-	agent->last_rx_bytes = rx_bytes;
-	agent->last_tx_bytes = tx_bytes;
-	agent->last_rx_packets = rx_packets;
-	agent->last_tx_packets = tx_packets;
+	stats.connection_median_latency_ms = median_latency(agent);
+	stats.rx_bytes = (int64_t) (traffic.rx_bytes - agent->reported.rx_bytes);
+	stats.tx_bytes = (int64_t) (traffic.tx_bytes - agent->reported.tx_bytes);
+	stats.rx_packets = (int64_t) (traffic.rx_packets - agent->reported.rx_packets);
+	stats.tx_packets = (int64_t) (traffic.tx_packets - agent->reported.tx_packets);
 	stats.session_count_ssh = agent->ssh_sessions;
 	stats.session_count_vscode = agent->vscode_sessions;
 	stats.session_count_reconnecting_pty = agent->pty_sessions;
 	stats.connection_count = stats.session_count_ssh + stats.session_count_vscode + stats.session_count_reconnecting_pty;
-	stats.connection_median_latency_ms = -0.001; /* not measured */
 	add_boundary(&metrics, &stats, agent);
 	request.stats = &stats;
-	agent_call(agent, "UpdateStats", &request.base, on_stats_told, agent);
+	if (agent_call(agent, "UpdateStats", &request.base, on_stats_told, agent))
+		agent->reported = traffic;
+}
+
+static void
+on_pong(void *arg, const TunnelPong *pong)
+{
+	struct PeerSample *sample = arg;
+
+	sample->ping = NULL;
+	sample->latency_ns = pong->error == 0 ? pong->latency_ns : 0;
+	if (--sample->agent->pings == 0)
+		send_stats(sample->agent);
+}
+
+/* Peers that were heard of lately are pinged; when all have answered, or their time is over, the report goes. */
+static void
+on_stats_time(void *arg)
+{
+	Agent *agent = arg;
+	TunnelPeerStats peers[MAX_PEERS];
+	size_t n = agent->tunnel != NULL ? tunnel_stats(agent->tunnel, peers, MAX_PEERS) : 0;
+
+	if (agent->samples == NULL)
+		agent->samples = calloc(MAX_PEERS, sizeof(*agent->samples));
+	agent->n_samples = 0;
+	for (size_t i = 0; i < n && i < MAX_PEERS && agent->samples != NULL; i++)
+	{
+		struct PeerSample *sample = &agent->samples[agent->n_samples];
+
+		if (peers[i].lost || peers[i].last_handshake_ns < 0 || peers[i].last_handshake_ns > PEER_SEEN_NS)
+			continue;
+		*sample = (struct PeerSample){.agent = agent};
+		sample->ping = tunnel_ping(agent->tunnel, peers[i].address, TUNNEL_PING_DISCO, PING_MS, on_pong, sample);
+		agent->n_samples += sample->ping != NULL;
+	}
+	agent->pings = agent->n_samples;
+	if (agent->pings == 0)
+		send_stats(agent);
+}
+
+static void
+cancel_pings(Agent *agent)
+{
+	for (size_t i = 0; i < agent->n_samples; i++)
+		if (agent->samples[i].ping != NULL)
+		{
+			tunnel_ping_cancel(agent->samples[i].ping);
+			agent->samples[i].ping = NULL;
+		}
+	agent->pings = 0;
 }
 
 void
@@ -568,6 +637,7 @@ void
 report_disconnected(Agent *agent)
 {
 	loop_timer_stop(&agent->stats_timer);
+	cancel_pings(agent);
 }
 
 void

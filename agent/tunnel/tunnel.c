@@ -222,8 +222,22 @@ tunnel_on_relay_packet(void *arg, Relay *relay, const uint8_t source[static WIRE
 /* Peers. */
 
 static void
-peer_drop_session(Peer *peer)
+add_traffic(TunnelTraffic *traffic, const Peer *peer)
 {
+	const WgStats *wg = peer->wg != NULL ? wg_peer_stats(peer->wg) : NULL;
+
+	if (wg == NULL)
+		return;
+	traffic->rx_bytes += wg->rx_bytes;
+	traffic->tx_bytes += wg->tx_bytes;
+	traffic->rx_packets += wg->rx_packets;
+	traffic->tx_packets += wg->tx_packets;
+}
+
+static void
+peer_drop_session(Tunnel *t, Peer *peer)
+{
+	add_traffic(&t->gone, peer);
 	wg_peer_remove(peer->wg);
 	peer->wg = NULL;
 }
@@ -254,7 +268,7 @@ peer_remove(Peer *peer)
 		peer->next->prev = peer->prev;
 	loop_timer_stop(&peer->ready_timer);
 	loop_timer_stop(&peer->lost_timer);
-	peer_drop_session(peer);
+	peer_drop_session(t, peer);
 	sodium_memzero(peer, sizeof(*peer));
 	free(peer);
 }
@@ -363,7 +377,7 @@ peer_set_node(Peer *peer, const TunnelNode *node)
 	if (peer->has_node && (memcmp(peer->key, node->key, TUNNEL_KEY_LEN) != 0 ||
 						   memcmp(peer->disco, node->disco, TUNNEL_KEY_LEN) != 0))
 	{
-		peer_drop_session(peer); /* it has started anew */
+		peer_drop_session(t, peer); /* it has started anew */
 		if (memcmp(peer->key, node->key, TUNNEL_KEY_LEN) != 0)
 			peer_abort_streams(peer);
 	}
@@ -449,6 +463,16 @@ on_accepted(void *arg, int fd, const uint8_t peer[16], uint16_t peer_port, uint1
 	const TunnelConfig *config = &((Tunnel *) arg)->config;
 
 	config->accepted(config->arg, fd, peer, peer_port, port);
+}
+
+TunnelTraffic
+tunnel_traffic(const Tunnel *t)
+{
+	TunnelTraffic traffic = t->gone;
+
+	for (const Peer *peer = t->peers; peer != NULL; peer = peer->next)
+		add_traffic(&traffic, peer);
+	return traffic;
 }
 
 size_t

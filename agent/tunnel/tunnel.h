@@ -205,6 +205,14 @@ typedef struct TunnelPeerStats
 	bool lost;
 } TunnelPeerStats;
 
+typedef struct TunnelTraffic
+{
+	uint64_t rx_bytes, tx_bytes, rx_packets, tx_packets; /* inner packets */
+} TunnelTraffic;
+
+/* Of all peers that there are and were: it never falls. */
+TunnelTraffic tunnel_traffic(const Tunnel *tunnel);
+
 /* Fills at most cap entries; returns how many peers there are. */
 size_t tunnel_stats(const Tunnel *tunnel, TunnelPeerStats *stats, size_t cap);
 

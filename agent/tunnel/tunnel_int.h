@@ -61,6 +61,7 @@ struct Tunnel
 	int home; /* region id, 0: none */
 	Peer *peers;
 	Peer *last_hit; /* of an address: packets come in rows */
+	TunnelTraffic gone; /* of peers that are no more */
 	TunnelPing *pings;
 	TunnelDial *dials; /* those that wait for their peer */
 	LoopTimer wg_timer, choose_timer, idle_timer, node_timer;
