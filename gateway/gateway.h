@@ -63,7 +63,11 @@ typedef struct GwOptions
 	bool allow_all_cors;
 	bool verbose;
 	bool prometheus_enable;
+	bool prometheus_collect_agent_stats;
+	bool telemetry_enable;
 	char *prometheus_address;
+	char *prometheus_aggregate_by;
+	char *telemetry_url;
 	int api_rate_limit;		 /* per minute; 0 = no limit */
 	int provisioner_daemons; /* workers of the provisioner child; 0 = none */
 	int loops;				 /* event-loop threads; 0 = cores - 1, at least 1 */
@@ -133,6 +137,9 @@ void gw_loop_post(GwLoop *loop, void (*fn)(GwLoop *loop, void *arg), void *arg);
 
 /* n random bytes, from a buffer of the loop that the kernel fills. */
 void gw_random(GwLoop *loop, void *dst, size_t n);
+/* telemetry.c */
+void gw_telemetry_start(void);
+
 void gw_uuid(GwLoop *loop, char dst[static 37]);
 
 /*

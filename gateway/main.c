@@ -257,6 +257,7 @@ start_loops(GwRouteTable *routes, int http_fd, int tls_fd, int metrics_fd)
 	gw_listen_start();
 	gw_rate_start();
 	gw_report_start();
+	gw_telemetry_start();
 	return true;
 }
 

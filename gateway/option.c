@@ -112,6 +112,12 @@ static const Option options_table[] = {
 	 "serve metrics of the whole deployment at the Prometheus address"},
 	{"prometheus-address", "CODER_PROMETHEUS_ADDRESS", OPT_TEXT, AT(prometheus_address), "127.0.0.1:2112", false,
 	 "host:port for Prometheus"},
+	{"prometheus-collect-agent-stats", "CODER_PROMETHEUS_COLLECT_AGENT_STATS", OPT_BOOL, AT(prometheus_collect_agent_stats), "false", false,
+	 "metrics of agents: of their samples, and what they count themselves"},
+	{"prometheus-aggregate-agent-stats-by", "CODER_PROMETHEUS_AGGREGATE_AGENT_STATS_BY", OPT_TEXT, AT(prometheus_aggregate_by), NULL, false,
+	 "labels by which they are kept apart: of agent_name,template_name,username,workspace_name"},
+	{"telemetry", "CODER_TELEMETRY_ENABLE", OPT_BOOL, AT(telemetry_enable), "false", false, "send telemetry to the telemetry URL"},
+	{"telemetry-url", "CODER_TELEMETRY_URL", OPT_TEXT, AT(telemetry_url), NULL, false, "where telemetry is sent; nowhere without it"},
 	{"verbose", "CODER_VERBOSE", OPT_BOOL, AT(verbose), "false", false, "log more"},
 };
 

@@ -29,6 +29,7 @@ SQL_SCHEMA = \
 	schema/replica.sql \
 	schema/boundary.sql \
 	schema/chat.sql \
+	schema/telemetry.sql \
 	schema/change.sql \
 	schema/audited.sql
 
@@ -91,6 +92,7 @@ SQL_API = \
 	api/agentmetric.sql \
 	api/metricinsight.sql \
 	api/purge.sql \
+	api/telemetry.sql \
 	api/chatconfig.sql \
 	api/chatprovider.sql \
 	api/chatlimit.sql \

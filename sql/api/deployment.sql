@@ -40,7 +40,7 @@ DECLARE
 	webpush CONSTANT text := coder.site_config('webpush_vapid_public_key');
 BEGIN
 	RETURN coder.reply(200, jsonb_build_object('external_url', coalesce(coder.setting('external_url'), 'https://github.com/coder/coder'),
-			'version', coder.version(), 'dashboard_url', coalesce(coder.setting('access_url'), ''), 'telemetry', false,
+			'version', coder.version(), 'dashboard_url', coalesce(coder.setting('access_url'), ''), 'telemetry', coder.telemetry_url() IS NOT NULL,
 			'workspace_proxy', false, 'agent_api_version', '1.0', 'provisioner_api_version', '1.16',
 			'upgrade_message', coalesce(coder.setting('cli_upgrade_message'), ''),
 			'deployment_id', coalesce(coder.site_config('deployment_id'), ''))

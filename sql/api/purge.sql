@@ -95,6 +95,7 @@ BEGIN
 	END IF;
 	PERFORM coder.audit_as(NULL);
 	v_rows := v_rows || coder.purge_rows('workspace_app_audit_sessions', 'coder.workspace_app_audit_sessions', 't.started_at < $1', at - interval '1 day');
+	v_rows := v_rows || coder.purge_rows('telemetry_locks', 'coder.telemetry_locks', 't.period_ending_at < $1', at - interval '1 day');
 	v_rows := v_rows || coder.purge_rows('provisioner_daemons', 'coder.provisioner_daemons',
 		'coalesce(t.last_seen_at, t.created_at) < $1', at - interval '7 days');
 	v_began := clock_timestamp();
