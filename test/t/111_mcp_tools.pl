@@ -4,6 +4,7 @@ use warnings FATAL => 'all';
 use Coder::Gateway;
 use Coder::McpServer;
 use Coder::Model;
+use Coder::Processes ();
 use JSON::PP ();
 use Test::More;
 use Time::HiRes qw(time);
@@ -134,7 +135,11 @@ is_deeply((tool('older__progress', { ms => 100 }, $sse))[0], { output => 'there'
 $mcp->mode(endpoint => 'http://127.0.0.1:1/message');
 like((tool('older__echo', { text => 'x' }, $sse))[0]{error}, qr/names an address elsewhere/, 'messages go to the same server only');
 
-# bad servers
+# bad servers; what comes of the one that hangs is looked at below
+my $began = time;
+my $hanging = Coder::McpServer->start;
+$hanging->mode(hang => '/mcp');
+my $hung = create('tool:stuck__echo {"text":"hang"}', add('stuck', url => $hanging->url . '/mcp'), $plain);
 for my $bad ([ fail => 'HTTP 500' ], [ garbage => 'no answer that can be read' ], [ huge => 'too long' ], [ redirect => 'HTTP 302' ])
 {
 	$mcp->mode($bad->[0] => '/mcp');
@@ -144,10 +149,6 @@ $mcp->mode(version => 'x' x 100);
 like((tool('plain__echo', { text => 'v' }, $plain))[0]{error}, qr/unknown version/, 'a version that is none');
 $mcp->mode(endless => 1);
 is_deeply((tool('plain__echo', { text => 'endless' }, $plain))[0], { output => 'endless' }, 'a list without end ends');
-$mcp->mode(hang => '/mcp');
-my $began = time;
-like((tool('plain__echo', { text => 'hang' }, $plain))[0]{error}, qr/did not answer in time/, 'one that hangs');
-cmp_ok(time - $began, '<', 14, 'holds a turn up for ten seconds');
 $mcp->mode;
 
 # sessions that are lost
@@ -156,6 +157,28 @@ $mcp->mode(lose => $next);
 is_deeply((tool('plain__echo', { text => 'lost' }, $plain))[0], { output => 'lost' }, 'a session that the server forgot is begun again');
 is($mcp->count('session'), $next + 1, 'once');
 $mcp->mode;
+
+# ten seconds are over, or soon will be
+done($hung);
+like((parts($hung, 'tool-result'))[0]{result}{error}, qr/Its MCP server did not answer in time/, 'one that hangs is left out');
+my ($start) = map { $_->{created_at} } grep { $_->{role} eq 'user' } @{ $owner->get("$chats/$hung->{id}/messages")->{messages} };
+my ($end) = map { $_->{created_at} } grep { $_->{role} eq 'assistant' } @{ $owner->get("$chats/$hung->{id}/messages")->{messages} };
+cmp_ok($server->sql("SELECT extract(epoch FROM timestamptz '$end' - timestamptz '$start')"), '<', 14, 'and holds a turn up for ten seconds');
+
+# two calls at once, and a runner that is killed in the middle of one
+$began = time;
+$chat = create("tool:plain__slow {\"ms\":900}\ntool:plain__slow {\"ms\":901}", $plain);
+done($chat);
+is_deeply([ map { $_->{result}{output} } parts($chat, 'tool-result') ], [ 'slept 900', 'slept 901' ], 'two calls have their results, in order');
+cmp_ok(time - $began, '<', 1.75, 'and run beside one another');
+my $before = $mcp->count('call');
+$chat = create('tool:plain__slow {"ms":1500}', $plain);
+$server->wait_for(10, sub { $mcp->count('call') > $before });
+my ($runner) = Coder::Processes::find($server->{pid}, qr/chat-runner/);
+kill KILL => $runner;
+$server->wait_for(30, sub { $mcp->count('call') > $before + 1 });
+done($chat);
+is_deeply([ map { $_->{result}{output} } parts($chat, 'tool-result') ], ['slept 1500'], 'another runner calls again, and there is one result');
 
 # an interrupt
 $chat = create('tool:plain__slow {"ms":8000}', $plain);

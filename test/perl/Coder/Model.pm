@@ -116,7 +116,7 @@ sub format_of
 				$block->({ type => 'server_tool_use', id => 'srv_1', name => 'web_search', input => {} }, [{ type => 'input_json_delta', partial_json => '{"query":"q"}' }]);
 				$block->({ type => 'web_search_tool_result', tool_use_id => 'srv_1', content => [{ type => 'web_search_result', url => 'https://found.example/', title => 'Found', encrypted_content => 'sealed' }] }, []);
 			},
-			call => sub { $block->({ type => 'tool_use', id => 'call_1', name => $_[0], input => {} }, [map { { type => 'input_json_delta', partial_json => $_ } } split /(?<=:)/, $_[1]]) },
+			call => sub { $block->({ type => 'tool_use', id => 'call_' . (1 + ($_[2] // 0)), name => $_[0], input => {} }, [map { { type => 'input_json_delta', partial_json => $_ } } split /(?<=:)/, $_[1]]) },
 			end => sub { $named->({ type => 'message_delta', delta => { stop_reason => $_[0] ? 'tool_use' : 'end_turn' }, usage => { output_tokens => 5 } }); $named->({ type => 'message_stop' }) } };
 	}
 	if ($path =~ m{/responses$})
@@ -134,10 +134,11 @@ sub format_of
 			},
 			text => sub { $named->({ type => 'response.output_text.delta', delta => $_[0] }) },
 			call => sub {
-				my %item = (type => 'function_call', call_id => 'call_1', name => $_[0]);
-				$named->({ type => 'response.output_item.added', output_index => 0, item => { %item, arguments => '' } });
-				$named->({ type => 'response.function_call_arguments.delta', output_index => 0, delta => $_ }) for split /(?<=:)/, $_[1];
-				$named->({ type => 'response.output_item.done', output_index => 0, item => { %item, arguments => $_[1] } });
+				my $at = $_[2] // 0;
+				my %item = (type => 'function_call', call_id => 'call_' . (1 + $at), name => $_[0]);
+				$named->({ type => 'response.output_item.added', output_index => $at, item => { %item, arguments => '' } });
+				$named->({ type => 'response.function_call_arguments.delta', output_index => $at, delta => $_ }) for split /(?<=:)/, $_[1];
+				$named->({ type => 'response.output_item.done', output_index => $at, item => { %item, arguments => $_[1] } });
 			},
 			end => sub { $named->({ type => 'response.completed', response => { usage => { input_tokens => 10, input_tokens_details => { cached_tokens => 3 }, output_tokens => 5, total_tokens => 15 } } }) } };
 	}
@@ -158,7 +159,7 @@ sub format_of
 		search => sub { $choice->({ annotations => [{ type => 'url_citation', url_citation => { url => 'https://found.example/', title => 'Found' } }] }) },
 		think => sub { $choice->({ reasoning_content => 'hm' }) },
 		text => sub { $choice->({ content => $_[0] }) },
-		call => sub { $choice->({ tool_calls => [{ index => 0, id => 'call_1', type => 'function', function => { name => $_[0], arguments => $_[1] } }] }) },
+		call => sub { $choice->({ tool_calls => [{ index => $_[2] // 0, id => 'call_' . (1 + ($_[2] // 0)), type => 'function', function => { name => $_[0], arguments => $_[1] } }] }) },
 		end => sub {
 			$choice->({}, $_[0] ? 'tool_calls' : 'stop');
 			$event->({ choices => [], usage => { prompt_tokens => 10, completion_tokens => 5, total_tokens => 15 } });
@@ -241,7 +242,7 @@ sub serve
 	# What is held back is sent without what follows its mark.
 	my $cut_at = sub { my ($mark, $plain) = @_; my $at = $plain ? index $held, $mark : length($held) - 9; $write->(substr $held, 0, $at + 1); };
 	my $plain = $path !~ /invoke-with/;
-	my @call = $role eq 'user' && $content =~ /^tool:(\S+) (.*)/ ? ($1, $2) : ();
+	my @call = $role eq 'user' && $content =~ /^tool:/ ? $content =~ /^tool:(\S+) (.*)$/mg : ();
 	@call = ('read_file', '{"path": ') if $role eq 'user' && $content =~ /^badargs/;
 	@call = ('read_file', '{"path":"of which nothing comes"}') if $role eq 'user' && !$times && $content =~ /^cutcall/;
 	@call = ('propose_title', JSON::PP::encode_json({ title => '"About ' . ($content =~ /(\S+)\s*$/)[0] . '."' })) if wants_title($asked);
@@ -251,7 +252,7 @@ sub serve
 	{
 		Time::HiRes::sleep($slow / 1000) if $slow;
 		$held = '' if $content =~ /^cutcall/ && !wants_title($asked);
-		$format->{call}->(@call);
+		$format->{call}->(@call[ 2 * $_, 2 * $_ + 1 ], $_) for 0 .. @call / 2 - 1;
 		return $cut_at->('of which', $plain) if defined $held;
 	}
 	elsif ($content !~ /^silent/)
