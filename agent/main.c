@@ -8,6 +8,7 @@
 #include <openssl/crypto.h>
 
 #include "cli/cli.h"
+#include "cli/inside.h"
 #include "run/agent.h"
 
 int
@@ -20,6 +21,9 @@ main(int argc, char **argv)
 
 	if (argc > 1 && strcmp(argv[1], "agent") == 0)
 		return agent_main(argc - 1, argv + 1);
+	/* GIT_ASKPASS: git runs it with nothing but its question. */
+	if (argc == 2 && (strncmp(argv[1], "Username ", 9) == 0 || strncmp(argv[1], "Password ", 9) == 0))
+		return inside_askpass(argv[1]);
 	if (argc == 2 && strcmp(argv[1], "--version") == 0)
 		argv[1] = version;
 	return cli_main(argc, argv);

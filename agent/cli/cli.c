@@ -22,7 +22,8 @@ static const CliCommand *const tables[] = {cli_login_commands,
 										   cli_boundary_commands,
 										   cli_stat_commands,
 										   cli_netcheck_commands,
-										   cli_support_commands};
+										   cli_support_commands,
+										   cli_inside_commands};
 #define NTABLES (sizeof(tables) / sizeof(tables[0]))
 
 static const CliFlag global_flags[] = {

@@ -386,20 +386,16 @@ COMMENT ON FUNCTION coder.workspaceagent_rpc(coder.request) IS
 	'GET /workspaceagents/me/rpc: the agent''s RPC connection. "monitor" false: do not call agent_connected and its like.';
 
 CREATE OR REPLACE FUNCTION coder.workspaceagent_gitsshkey(req coder.request) RETURNS coder.response
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	c coder.agent_context := coder.agent_self();
-	v jsonb;
+	k coder.gitsshkeys;
 BEGIN
 	IF (c.agent).api_key_scope = 'no_user_data' THEN
 		PERFORM coder.raise_forbidden();
 	END IF;
-	SELECT jsonb_build_object('public_key', k.public_key, 'private_key', coder.unseal(k.private_key, k.private_key_key_id)) INTO v
-	  FROM coder.gitsshkeys k WHERE k.user_id = (c.workspace).owner_id;
-	IF v IS NULL THEN
-		PERFORM coder.raise_not_found();
-	END IF;
-	RETURN coder.reply(200, v);
+	k := coder.user_ssh_key((c.workspace).owner_id);
+	RETURN coder.reply(200, jsonb_build_object('public_key', k.public_key, 'private_key', coder.unseal(k.private_key, k.private_key_key_id)));
 END
 $$;
 COMMENT ON FUNCTION coder.workspaceagent_gitsshkey(coder.request) IS
