@@ -8,6 +8,10 @@
  * this order, and within it in the order of its key: batches, workspaces, users,
  * reports, sums.  Two transactions therefore never wait for each other.
  *
+ * A backend remembers which workspaces and users it has found in the sets of the
+ * open period, once the transaction that saw them there has committed: rows of an
+ * open period stay.
+ *
  * A report that is refused takes nothing else along: it is not among what is
  * written.  The advisory lock is taken before anything is read, as a statement's
  * snapshot must not be older than it.
@@ -15,7 +19,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
@@ -26,11 +29,15 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #include "error.h"
 #include "json.h"
+
+/* lock.c */
+extern Datum coder_lock_shared(PG_FUNCTION_ARGS);
 
 PG_FUNCTION_INFO_V1(coder_boundary_report);
 PG_FUNCTION_INFO_V1(coder_boundary_reports);
@@ -119,6 +126,104 @@ static Statement add_sums = {
 	"	   skewed_requests = s.skewed_requests OPERATOR(pg_catalog.+) excluded.skewed_requests,"
 	"	   dropped_requests = s.dropped_requests OPERATOR(pg_catalog.+) excluded.dropped_requests",
 	11, {UUIDOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID}, NULL};
+
+/* Numbers begin again where the extension is made anew; times do not. */
+typedef struct Period
+{
+	int64		number;
+	TimestampTz opened_at;
+} Period;
+
+/* Members of the sets of one period that are committed, by table: direct mapped, so what is new replaces what was. */
+#define KNOWN 8192
+#define SETS 2
+
+typedef struct KnownSet
+{
+	pg_uuid_t	ids[KNOWN];
+	bool		used[KNOWN];
+} KnownSet;
+
+static KnownSet *known;			/* SETS of them */
+static Period known_period;
+
+/* What this transaction has found or added; known when it commits. */
+typedef struct Found
+{
+	int			set;
+	pg_uuid_t	id;
+} Found;
+
+static Found *found;
+static int	nfound;
+static Period found_period;
+
+static bool
+same_period(Period a, Period b)
+{
+	return a.number == b.number && a.opened_at == b.opened_at;
+}
+
+static uint32
+slot_of(const pg_uuid_t *id)
+{
+	uint32		hash;
+
+	memcpy(&hash, id->data + 4, sizeof(hash));
+	return (hash ^ hash >> 13) % KNOWN;
+}
+
+static bool
+is_known(int set, Period period, const pg_uuid_t *id)
+{
+	uint32		slot = slot_of(id);
+
+	return known != NULL && same_period(known_period, period) && known[set].used[slot] && memcmp(&known[set].ids[slot], id, UUID_LEN) == 0;
+}
+
+static void
+at_end(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT && nfound > 0 && known != NULL)
+	{
+		if (!same_period(known_period, found_period))
+			memset(known, 0, SETS * sizeof(KnownSet));
+		known_period = found_period;
+		for (int i = 0; i < nfound; i++)
+		{
+			uint32		slot = slot_of(&found[i].id);
+
+			known[found[i].set].ids[slot] = found[i].id;
+			known[found[i].set].used[slot] = true;
+		}
+	}
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+	{
+		found = NULL;			/* in the transaction's memory */
+		nfound = 0;
+	}
+}
+
+/* Not in a subtransaction: it may be rolled back while the transaction commits. */
+static void
+remember(int set, Period period, Datum *ids, int n)
+{
+	if (GetCurrentTransactionNestLevel() > 1 || (nfound > 0 && !same_period(found_period, period)))
+		return;
+	if (known == NULL)
+	{
+		known = MemoryContextAllocZero(TopMemoryContext, SETS * sizeof(KnownSet));
+		RegisterXactCallback(at_end, NULL);
+	}
+	found = found == NULL ? MemoryContextAlloc(TopTransactionContext, sizeof(Found) * (size_t) n)
+		: repalloc(found, sizeof(Found) * (size_t) (nfound + n));
+	found_period = period;
+	for (int i = 0; i < n; i++)
+	{
+		found[nfound].set = set;
+		found[nfound++].id = *DatumGetUUIDP(ids[i]);
+	}
+}
 
 /* Rows that were written or read. */
 static uint64
@@ -408,25 +513,34 @@ is_counted(const Report *report)
 
 /* How many of the ids (of workspaces or owners) are new in the period. */
 static int64
-add_to_set(Statement *statement, const Report *reports, int n, int64 period, size_t offset)
+add_to_set(int set, const Report *reports, int n, Period period)
 {
+	Statement  *statement = set == 0 ? &add_workspaces : &add_users;
+	size_t		offset = set == 0 ? offsetof(Report, workspace) : offsetof(Report, owner);
 	const pg_uuid_t **ids = palloc(sizeof(pg_uuid_t *) * (size_t) n);
 	Datum	   *list = palloc(sizeof(Datum) * (size_t) n);
 	Datum		values[2];
 	int			m = 0, distinct = 0;
+	int64		added;
 
 	for (int i = 0; i < n; i++)
-		if (is_counted(&reports[i]))
-			ids[m++] = (const pg_uuid_t *) ((const char *) &reports[i] + offset);
+	{
+		const pg_uuid_t *id = (const pg_uuid_t *) ((const char *) &reports[i] + offset);
+
+		if (is_counted(&reports[i]) && !is_known(set, period, id))
+			ids[m++] = id;
+	}
 	if (m == 0)
 		return 0;
 	qsort(ids, (size_t) m, sizeof(pg_uuid_t *), compare_uuids);
 	for (int i = 0; i < m; i++)
 		if (i == 0 || memcmp(ids[i], ids[i - 1], UUID_LEN) != 0)
 			list[distinct++] = UUIDPGetDatum(ids[i]);
-	values[0] = Int64GetDatum(period);
+	values[0] = Int64GetDatum(period.number);
 	values[1] = uuid_array(list, distinct);
-	return (int64) run(statement, values);
+	added = (int64) run(statement, values);
+	remember(set, period, list, distinct);
+	return added;
 }
 
 static int64
@@ -501,22 +615,20 @@ write_sums(const Report *reports, int n, TimestampTz at, int64 counted, int64 wo
 }
 
 /* Until the transaction ends the open period stays open. */
-static int64
-hold_period(TimestampTz *opened_at)
+static Period
+hold_period(void)
 {
-	static const char name[] = "coder.boundary_period";
-	Datum		key;
-	int64		period;
+	Period		period;
 	bool		isnull;
 
 	if (XactIsoLevel != XACT_READ_COMMITTED)
 		ereport(ERROR, errcode(ERRCODE_ACTIVE_SQL_TRANSACTION), errmsg("boundary usage is counted in READ COMMITTED transactions only"));
-	key = DirectFunctionCall2Coll(hashtextextended, DEFAULT_COLLATION_OID, PointerGetDatum(cstring_to_text(name)), Int64GetDatum(0));
-	DirectFunctionCall1(pg_advisory_xact_lock_shared_int8, key);
+	/* As coder.boundary_lock(false) takes it. */
+	DirectFunctionCall1(coder_lock_shared, PointerGetDatum(cstring_to_text("coder.boundary_period")));
 	if (run(&open_period, NULL) == 0)
 		run(&first_period, NULL);
-	period = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	*opened_at = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+	period.number = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	period.opened_at = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
 	SPI_freetuptable(SPI_tuptable);
 	return period;
 }
@@ -525,20 +637,21 @@ hold_period(TimestampTz *opened_at)
 static void
 count_reports(Report *reports, int n, MemoryContext context)
 {
-	TimestampTz opened_at, at;
-	int64		period, workspaces, users, counted;
+	Period		period;
+	TimestampTz at;
+	int64		workspaces, users, counted;
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	period = hold_period(&opened_at);
+	period = hold_period();
 	at = GetCurrentTimestamp();
-	at = Max(at, opened_at);
+	at = Max(at, period.opened_at);
 	for (int i = 0; i < n; i++)
 		if (reports[i].error == NULL)
 			look_up(&reports[i], context);
 	claim_batches(reports, n, GetCurrentTimestamp());
-	workspaces = add_to_set(&add_workspaces, reports, n, period, offsetof(Report, workspace));
-	users = add_to_set(&add_users, reports, n, period, offsetof(Report, owner));
+	workspaces = add_to_set(0, reports, n, period);
+	users = add_to_set(1, reports, n, period);
 	counted = write_reports(reports, n, at);
 	write_sums(reports, n, at, counted, workspaces, users);
 	SPI_finish();

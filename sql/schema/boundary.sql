@@ -33,17 +33,19 @@ COMMENT ON TABLE coder.boundary_usage_periods IS
 CREATE TABLE coder.boundary_usage_stats
 (
 	replica_id			uuid NOT NULL PRIMARY KEY,
-	unique_workspaces_count	bigint NOT NULL DEFAULT 0 CHECK (unique_workspaces_count >= 0),
-	unique_users_count	bigint NOT NULL DEFAULT 0 CHECK (unique_users_count >= 0),
-	allowed_requests	bigint NOT NULL DEFAULT 0 CHECK (allowed_requests >= 0),
-	denied_requests		bigint NOT NULL DEFAULT 0 CHECK (denied_requests >= 0),
+	unique_workspaces_count	bigint NOT NULL DEFAULT 0,
+	unique_users_count	bigint NOT NULL DEFAULT 0,
+	allowed_requests	bigint NOT NULL DEFAULT 0,
+	denied_requests		bigint NOT NULL DEFAULT 0,
 	window_start		timestamptz NOT NULL DEFAULT now(),
 	updated_at			timestamptz NOT NULL DEFAULT now(),
 	reports				bigint NOT NULL DEFAULT 0,
 	repeated_reports	bigint NOT NULL DEFAULT 0,
 	ignored_requests	bigint NOT NULL DEFAULT 0,
 	skewed_requests		bigint NOT NULL DEFAULT 0,
-	dropped_requests	bigint NOT NULL DEFAULT 0
+	dropped_requests	bigint NOT NULL DEFAULT 0,
+	-- One check for all: each is read anew whenever a row is written.
+	CONSTRAINT boundary_usage_stats_counts CHECK (LEAST(unique_workspaces_count, unique_users_count, allowed_requests, denied_requests) >= 0)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE coder.boundary_usage_stats IS
 	'Sums of the open period by shard; their total is exact: a workspace or user is counted by the one shard that saw it first.';

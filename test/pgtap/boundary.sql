@@ -34,6 +34,12 @@ SELECT is((SELECT count(*) FROM coder.boundary_usage_stats), 0::bigint, 'B8: and
 SELECT is(pg_temp.report(0, 5, 2) ->> 'workspace_name', 'workspace-0', 'a report is acknowledged');
 SELECT is(pg_temp.reset(), '1 1 5 2', 'B2');
 SELECT is(pg_temp.reset(), '0 0 0 0', 'B15: a reset leaves nothing');
+SELECT pg_temp.report(0, 1, 0);
+SELECT coder.boundary_lock(true);
+SELECT is((SELECT array_agg(mode ORDER BY mode) FROM pg_locks a WHERE pid = pg_backend_pid() AND locktype = 'advisory' AND (classid, objid, objsubid) = (
+			SELECT classid, objid, objsubid FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory' AND mode = 'ShareLock')), '{ExclusiveLock,ShareLock}',
+		  'who reports holds the very lock that who closes a period waits for');
+SELECT pg_temp.reset();
 SELECT pg_temp.report(0, 3, 1), pg_temp.report(0, 4, 2), pg_temp.report(0, 2, 0);
 SELECT is(pg_temp.reset(), '1 1 9 3', 'B3 B6: one workspace and user, sums of all its reports');
 SELECT pg_temp.report(0, 1, 0), pg_temp.report(1, 2, 1), pg_temp.report(2, 3, 2);

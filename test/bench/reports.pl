@@ -1,0 +1,29 @@
+# reports.pl -- reports of boundaries a second from AGENTS (10,000) agents that are connected to a gateway, RATE (5,000) a second for
+# SECONDS (8): acknowledged after a synchronous commit; then what the database has counted.  Nothing is judged.
+use strict;
+use warnings FATAL => 'all';
+use Coder::Gateway;
+use Coder::Reports qw(workspaces total);
+use Cwd qw(abs_path);
+use File::Basename qw(dirname);
+
+my $here   = abs_path(dirname(__FILE__));
+my $agents = $ENV{AGENTS} // 10_000;
+my $gateway = Coder::Gateway->start(env => { CODER_DANGEROUS_DISABLE_RATE_LIMITS => 'true', CODER_MAX_CONNECTIONS => 20000, CODER_MAX_CONNECTIONS_PER_ADDRESS => 20000 });
+$gateway->first_user;
+my @tokens = workspaces($gateway, int($agents * 5 / 4));
+splice @tokens, $agents if @tokens > $agents;
+$gateway->sql('VACUUM ANALYZE');
+open my $file, '>', "$gateway->{dir}/tokens" or die;
+print $file "$_\n" for @tokens;
+close $file;
+system("ln -sfn $gateway->{dir} $ENV{KEEP}") if $ENV{KEEP};
+system('gcc', '-std=gnu17', '-O2', '-D_GNU_SOURCE', "-I$here/../../agent", '-isystem', "$here/../../agent/wire/proto", '-o', "$gateway->{dir}/agents", "$here/agents.c",
+	(glob "$here/../../agent/net/*.o"), map({ "$here/../../agent/$_" } qw(libtunnel.a libwire.a)), qw(-lhttp_parser -lsodium -lssl -lcrypto -lprotobuf-c -lpthread -lm)) == 0 or die 'agents.c';
+for my $rate (split / /, $ENV{RATE} // '5000')
+{
+	my ($before) = split ' ', total($gateway) || '0';
+	my $line = `$gateway->{dir}/agents $gateway->{url} $gateway->{dir}/tokens @{[ $ENV{SECONDS} // 8 ]} $rate`;
+	my ($after) = split ' ', total($gateway);
+	print "asked for $rate/s: ", $line, '    counted ', $after - ($before || 0), "\n";
+}
