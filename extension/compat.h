@@ -24,6 +24,13 @@
 #define CODER_LOCAL_TRANSACTION (MyProc->lxid)
 #endif
 
+/* What is shared about transaction ids; "access/transam.h" must come before. */
+#if PG_VERSION_NUM >= 170000
+#define CODER_TRANSAM TransamVariables
+#else
+#define CODER_TRANSAM ShmemVariableCache
+#endif
+
 /* The columns that a query reads of a table. */
 static inline Bitmapset *
 coder_selected_columns(Query *query, RangeTblEntry *rte)

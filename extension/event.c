@@ -9,6 +9,13 @@
  * ordered by sequence number within one answer, and moves the position behind
  * them.  No row can appear below a position that was given out.
  *
+ * xmin waits for transactions of all databases of the cluster; only those of this
+ * one write here.  So where it can be had, the bound is the oldest transaction of
+ * this database (final_below).  All below it, and below the first that had not
+ * been completed then, had ended before the snapshot was taken: an xid is in its
+ * PGPROC before the next one is given out, so who holds ProcArrayLock finds every
+ * xid below latestCompletedXid there, as GetSnapshotData does.
+ *
  * Readers wait on a condition variable that a commit with events wakes; without
  * shared memory (not preloaded) they poll.
  *
@@ -18,7 +25,9 @@
 
 #include "access/htup_details.h"
 #include "access/transam.h"
+#include "access/twophase.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -27,6 +36,7 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
+#include "storage/proc.h"
 #include "storage/shmem.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
@@ -129,16 +139,52 @@ coder_emit(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(seq);
 }
 
-static const Oid after_args[] = {XID8OID, INT4OID};
+/*
+ * The first transaction that may still append events, or one before it; false
+ * where only a snapshot's xmin tells: on a standby, under a snapshot that is older
+ * than this call, and where there may be prepared transactions, whose PGPROCs keep
+ * their xid when they are over.
+ */
+static bool
+final_below(FullTransactionId *bound)
+{
+	FullTransactionId next;
 
-/* The first final rows from $1 on, and xmin.  The index gives them in this order: it is read no further than $2 rows. */
+	if (RecoveryInProgress() || IsolationUsesXactSnapshot() || max_prepared_xacts > 0)
+		return false;
+	LWLockAcquire(ProcArrayLock, LW_SHARED);
+	next = CODER_TRANSAM->latestCompletedXid;
+	FullTransactionIdAdvance(&next);
+	*bound = next;
+	for (uint32 i = 0; i < ProcGlobal->allProcCount; i++)
+	{
+		PGPROC *proc = &ProcGlobal->allProcs[i];
+		TransactionId xid = ((volatile PGPROC *) proc)->xid;
+		FullTransactionId full;
+
+		if (!TransactionIdIsNormal(xid) || proc->databaseId != MyDatabaseId ||
+			!TransactionIdPrecedes(xid, XidFromFullTransactionId(next)))
+			continue;
+		full = FullTransactionIdFromU64(U64FromFullTransactionId(next) -
+										(uint32) (XidFromFullTransactionId(next) - xid));
+		if (FullTransactionIdPrecedes(full, *bound))
+			*bound = full;
+	}
+	LWLockRelease(ProcArrayLock);
+	return true;
+}
+
+static const Oid after_args[] = {XID8OID, INT4OID, XID8OID};
+
+/* The first final rows from $1 on, and their bound, which is $3 or xmin.  The index gives them in this order: it is read no
+ * further than $2 rows. */
 static CoderPlan after_plan = {
-	"SELECT e.xid, e.seq, e.channel, e.payload, (SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()))"
+	"SELECT e.xid, e.seq, e.channel, e.payload, (SELECT COALESCE($3, pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())))"
 	"  FROM coder.events e"
 	" WHERE e.xid OPERATOR(pg_catalog.>=) $1"
-	"   AND e.xid OPERATOR(pg_catalog.<) (SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()))"
+	"   AND e.xid OPERATOR(pg_catalog.<) (SELECT COALESCE($3, pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())))"
 	" ORDER BY e.xid, e.seq LIMIT $2",
-	2,
+	3,
 	after_args,
 	NULL};
 
@@ -213,14 +259,16 @@ put_answer(Answer *answer, FullTransactionId next, Tuplestorestate *store, Tuple
 static int
 read_events(Datum position, Tuplestorestate *store, TupleDesc desc)
 {
-	Datum args[2] = {position, Int32GetDatum(BATCH + 1)};
+	Datum args[3] = {position, Int32GetDatum(BATCH + 1)};
 	Answer answer = {0, NULL};
-	FullTransactionId next;
+	FullTransactionId next = InvalidFullTransactionId;
+	bool known = final_below(&next); /* before the snapshot is taken */
 	bool isnull;
 	int n;
 
+	args[2] = FullTransactionIdGetDatum(next);
 	SPI_connect();
-	coder_execute(&after_plan, args, NULL, false, 0);
+	coder_execute(&after_plan, args, known ? "   " : "  n", false, 0);
 	n = (int) SPI_processed;
 	if (n > BATCH)
 	{

@@ -205,7 +205,8 @@ BEGIN
 	-- Only who has written has a transaction's number; who owns the tables is the server.
 	FOR v IN SELECT a.pid, a.usename, a.xact_start FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
 			  WHERE a.datname = current_database() AND a.backend_type = 'client backend' AND a.backend_xid IS NOT NULL
-				AND a.xact_start < clock_timestamp() - v_limit AND NOT r.rolsuper AND pg_has_role(r.oid, 'coder_user', 'MEMBER')
+				AND a.xact_start < clock_timestamp() - v_limit AND NOT r.rolsuper
+				AND (pg_has_role(r.oid, 'coder_user', 'MEMBER') OR a.state LIKE 'idle in transaction%')
 				AND NOT pg_has_role(r.oid, (SELECT c.relowner FROM pg_class c WHERE c.oid = 'coder.users'::regclass), 'USAGE') LOOP
 		IF pg_terminate_backend(v.pid) THEN
 			RAISE LOG 'a transaction of role "%" was ended: it had changed something, and was open since %', v.usename, v.xact_start;
@@ -216,7 +217,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION coder.end_long_transactions() IS
-	'Ends sessions of people (coder_user) whose transaction has written and is older than the setting sql_transaction_limit (60 s; 0: never): what they lock, and the order of events, make others wait. How many.';
+	'Ends sessions of people (coder_user), and of others in this database who do nothing, whose transaction has written and is older than the setting sql_transaction_limit (60 s; 0: never): what they lock, and the order of events, make others wait. How many.';
 
 CREATE OR REPLACE FUNCTION coder.tick(at timestamptz) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$

@@ -61,6 +61,27 @@ $two->query_safe('COMMIT');
 is(after(0), 'lower', 'and the lower number of the younger one is not lost');
 is(after(0), '', 'none of it comes again');
 
+# A transaction of another database writes no events here, and holds up none; one of this database may still.
+$node->safe_psql('postgres', 'CREATE DATABASE elsewhere');
+my $far = $node->background_psql('elsewhere');
+$far->query_safe('BEGIN; SELECT pg_current_xact_id()');
+$two->query_safe("SELECT coder.emit('a', 'past')");
+is(after(0), 'past', 'a transaction of another database is not waited for');
+$one->query_safe('BEGIN; SELECT pg_current_xact_id()');
+$two->query_safe("SELECT coder.emit('a', 'behind')");
+is(after(0), '', 'one of this database is');
+$one->query_safe("SELECT coder.emit('a', 'before'); COMMIT");
+is(after(0), 'behind before', 'since it may still have something to tell');
+my $near = $node->background_psql('postgres');
+$near->query_safe("BEGIN; SAVEPOINT a; SELECT pg_current_xact_id(); ROLLBACK TO a; SAVEPOINT b; CREATE TEMP TABLE t ()");
+$two->query_safe("SELECT coder.emit('a', 'sub')");
+is(after(0), '', 'with savepoints, too');
+$near->query_safe("SELECT coder.emit('a', 'own'); RELEASE b; COMMIT");
+is(after(0), 'sub own', 'whole and in order');
+$near->quit;
+$far->query_safe('COMMIT');
+$far->quit;
+
 # A reader that begins while a transaction with events is running gets them.
 $one->query_safe("BEGIN; SELECT coder.emit('a', 'running')");
 start_here();
