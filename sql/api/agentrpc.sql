@@ -205,6 +205,8 @@ COMMENT ON FUNCTION coder.bump_activity(coder.workspaces, timestamptz) IS
 CREATE OR REPLACE FUNCTION coder.rpc_update_stats(c coder.agent_context, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+	-- A sample need not outlive a crash of PostgreSQL in the same half second: the next one comes soon.
+	PERFORM set_config('synchronous_commit', 'off', true);
 	IF coalesce(jsonb_typeof(request -> 'stats'), 'null') = 'object'
 		AND coder.sample_add(c.workspace, (c.agent).id, request -> 'stats', false, clock_timestamp()) THEN
 		PERFORM coder.agent_event(c, 'stats_update');

@@ -213,40 +213,37 @@ $$;
 COMMENT ON FUNCTION coder.rollup_usage(timestamptz) IS
 	'Counts the minutes of use in each half hour, of each template and user, from the samples since the hour before the newest; how many rows changed. Part of coder.tick().';
 
-CREATE OR REPLACE FUNCTION coder.insights_usage(since timestamptz, until timestamptz, of uuid[])
-RETURNS TABLE (start_time timestamptz, user_id uuid, kind text, mins integer, templates uuid[])
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-	RETURN QUERY
-	SELECT t.start_time, t.user_id, k.kind, least(30, sum(k.mins))::integer, array_agg(DISTINCT t.template_id)
-	  FROM coder.template_usage_stats t,
-		   LATERAL (VALUES ('', t.usage_mins), ('vscode', t.vscode_mins), ('jetbrains', t.jetbrains_mins),
-				('reconnecting-pty', t.reconnecting_pty_mins), ('ssh', t.ssh_mins), ('sftp', t.sftp_mins)) k (kind, mins)
-	 WHERE t.start_time >= since AND t.start_time < until AND (of IS NULL OR t.template_id = ANY (of)) AND (k.kind = '' OR k.mins > 0)
-	 GROUP BY 1, 2, 3;
-END
-$$;
-COMMENT ON FUNCTION coder.insights_usage(timestamptz, timestamptz, uuid[]) IS
-	'Minutes of each user in each half hour over some templates (NULL: all), never above 30; kind: a built-in app, empty for all together.';
-
 CREATE OR REPLACE FUNCTION coder.insights_builtin(since timestamptz, until timestamptz, of uuid[]) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	v_apps jsonb;
 BEGIN
-	WITH u AS MATERIALIZED (
-		SELECT y.kind, y.mins, y.templates FROM coder.insights_usage(since, until, of) y WHERE y.kind <> ''
+	WITH half AS (
+		-- A half hour of a user has thirty minutes, in however many templates.
+		SELECT least(30, sum(t.vscode_mins)) AS vscode, least(30, sum(t.jetbrains_mins)) AS jetbrains, least(30, sum(t.reconnecting_pty_mins)) AS pty,
+			   least(30, sum(t.ssh_mins)) AS ssh, least(30, sum(t.sftp_mins)) AS sftp
+		  FROM coder.template_usage_stats t
+		 WHERE t.start_time >= since AND t.start_time < until AND (of IS NULL OR t.template_id = ANY (of))
+		 GROUP BY t.start_time, t.user_id
 	), sums AS (
-		SELECT u.kind, 60 * sum(u.mins) AS seconds FROM u GROUP BY u.kind
+		SELECT sum(h.vscode) AS vscode, sum(h.jetbrains) AS jetbrains, sum(h.pty) AS pty, sum(h.ssh) AS ssh, sum(h.sftp) AS sftp FROM half h
+	), template AS (
+		SELECT t.template_id AS id, sum(t.vscode_mins) AS vscode, sum(t.jetbrains_mins) AS jetbrains, sum(t.reconnecting_pty_mins) AS pty,
+			   sum(t.ssh_mins) AS ssh, sum(t.sftp_mins) AS sftp
+		  FROM coder.template_usage_stats t
+		 WHERE t.start_time >= since AND t.start_time < until AND (of IS NULL OR t.template_id = ANY (of))
+		 GROUP BY t.template_id
 	), seen AS (
-		SELECT x.kind, jsonb_agg(x.t ORDER BY x.t) AS ids FROM (SELECT DISTINCT u.kind, t FROM u, unnest(u.templates) t) x GROUP BY x.kind
+		SELECT jsonb_agg(x.id ORDER BY x.id) FILTER (WHERE x.vscode > 0) AS vscode, jsonb_agg(x.id ORDER BY x.id) FILTER (WHERE x.jetbrains > 0) AS jetbrains,
+			   jsonb_agg(x.id ORDER BY x.id) FILTER (WHERE x.pty > 0) AS pty, jsonb_agg(x.id ORDER BY x.id) FILTER (WHERE x.ssh > 0) AS ssh,
+			   jsonb_agg(x.id ORDER BY x.id) FILTER (WHERE x.sftp > 0) AS sftp FROM template x
 	)
-	SELECT jsonb_agg(jsonb_build_object('template_ids', coalesce(seen.ids, '[]'), 'type', 'builtin', 'display_name', b.name, 'slug', b.slug,
-			'icon', b.icon, 'seconds', coalesce(sums.seconds, 0), 'times_used', 0) ORDER BY b.n) INTO v_apps
-	  FROM (VALUES (1, 'vscode', 'Visual Studio Code', '/icon/code.svg'), (2, 'jetbrains', 'JetBrains', '/icon/intellij.svg'),
-				(3, 'reconnecting-pty', 'Web Terminal', '/icon/terminal.svg'), (4, 'ssh', 'SSH', '/icon/terminal.svg'),
-				(5, 'sftp', 'SFTP', '/icon/terminal.svg')) b (n, slug, name, icon)
-	  LEFT JOIN sums ON sums.kind = b.slug LEFT JOIN seen ON seen.kind = b.slug;
+	SELECT jsonb_agg(jsonb_build_object('template_ids', coalesce(b.ids, '[]'), 'type', 'builtin', 'display_name', b.name, 'slug', b.slug,
+			'icon', b.icon, 'seconds', 60 * coalesce(b.mins, 0), 'times_used', 0) ORDER BY b.n) INTO v_apps
+	  FROM sums, seen, LATERAL (VALUES (1, 'vscode', 'Visual Studio Code', '/icon/code.svg', sums.vscode, seen.vscode),
+				(2, 'jetbrains', 'JetBrains', '/icon/intellij.svg', sums.jetbrains, seen.jetbrains),
+				(3, 'reconnecting-pty', 'Web Terminal', '/icon/terminal.svg', sums.pty, seen.pty), (4, 'ssh', 'SSH', '/icon/terminal.svg', sums.ssh, seen.ssh),
+				(5, 'sftp', 'SFTP', '/icon/terminal.svg', sums.sftp, seen.sftp)) b (n, slug, name, icon, mins, ids);
 	RETURN v_apps;
 END
 $$;
@@ -376,8 +373,9 @@ BEGIN
 	END IF;
 	v_of := coder.insights_templates_of(req);
 	IF v_sections = '{}' OR 'report' = ANY (v_sections) THEN
-		SELECT count(DISTINCT u.user_id) AS users, coalesce(jsonb_agg(DISTINCT t ORDER BY t), '[]') AS templates INTO v_whole
-		  FROM coder.insights_usage(r.start_time, r.end_time, v_of) u, unnest(u.templates) t;
+		SELECT count(DISTINCT t.user_id) AS users, coalesce(jsonb_agg(DISTINCT t.template_id ORDER BY t.template_id), '[]') AS templates INTO v_whole
+		  FROM coder.template_usage_stats t
+		 WHERE t.start_time >= r.start_time AND t.start_time < r.end_time AND (v_of IS NULL OR t.template_id = ANY (v_of));
 		v_answer := jsonb_build_object('report', jsonb_build_object('start_time', coder.ts_at(r.start_time, r.shift),
 			'end_time', coder.ts_at(r.end_time, r.shift), 'template_ids', v_whole.templates, 'active_users', v_whole.users,
 			'apps_usage', coder.insights_builtin(r.start_time, r.end_time, v_of) || coder.insights_apps(r.start_time, r.end_time, v_of),
@@ -403,12 +401,16 @@ BEGIN
 	SELECT * INTO r FROM coder.insights_range(req);
 	v_of := coder.insights_templates_of(req);
 	SELECT coalesce(jsonb_agg(jsonb_build_object('template_ids', x.templates, 'user_id', x.user_id, 'username', u.username,
-			'avatar_url', u.avatar_url, 'seconds', x.seconds) ORDER BY u.username COLLATE "C"), '[]') INTO v_users
-	  FROM (SELECT y.user_id, 60 * sum(y.mins) AS seconds,
-				   (SELECT jsonb_agg(DISTINCT t ORDER BY t) FROM coder.template_usage_stats z, LATERAL (SELECT z.template_id AS t) s
-					 WHERE z.user_id = y.user_id AND z.start_time >= r.start_time AND z.start_time < r.end_time
-					   AND (v_of IS NULL OR z.template_id = ANY (v_of))) AS templates
-			  FROM coder.insights_usage(r.start_time, r.end_time, v_of) y WHERE y.kind = '' GROUP BY y.user_id) x
+			'avatar_url', u.avatar_url, 'seconds', s.seconds) ORDER BY u.username COLLATE "C"), '[]') INTO v_users
+	  FROM (SELECT y.user_id, 60 * sum(y.mins) AS seconds
+			  FROM (SELECT t.user_id, least(30, sum(t.usage_mins)) AS mins FROM coder.template_usage_stats t
+					 WHERE t.start_time >= r.start_time AND t.start_time < r.end_time AND (v_of IS NULL OR t.template_id = ANY (v_of))
+					 GROUP BY t.start_time, t.user_id) y
+			 GROUP BY y.user_id) s
+	  JOIN (SELECT d.user_id, jsonb_agg(d.template_id ORDER BY d.template_id) AS templates
+			  FROM (SELECT DISTINCT t.user_id, t.template_id FROM coder.template_usage_stats t
+					 WHERE t.start_time >= r.start_time AND t.start_time < r.end_time AND (v_of IS NULL OR t.template_id = ANY (v_of))) d
+			 GROUP BY d.user_id) x USING (user_id)
 	  JOIN coder.users u ON u.id = x.user_id;
 	RETURN coder.reply(200, jsonb_build_object('report', jsonb_build_object('start_time', coder.ts_at(r.start_time, r.shift),
 		'end_time', coder.ts_at(r.end_time, r.shift), 'template_ids', coalesce((SELECT jsonb_agg(DISTINCT t ORDER BY t)
