@@ -122,3 +122,33 @@ test("who disconnects is asked to sign in again; a server that is deleted is gon
   await row("Our Tracker").waitFor({ state: "detached" });
   assert.deepEqual(problems, []);
 });
+
+test("a browser is told when a turn is over, and says so where it cannot be", async () => {
+  await page().context().grantPermissions(["notifications"], { origin: base });
+  // The push service of a browser without a display: there is none, so the page's is replaced.
+  await page().addInitScript(() => {
+    const keys = { auth: "BTBZMqHH6r4Tts7J_aSIgg", p256dh: "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4" };
+    PushManager.prototype.getSubscription = async () => null;
+    PushManager.prototype.subscribe = async function (options) {
+      window.subscribedWith = options.applicationServerKey.length;
+      const endpoint = "https://127.0.0.1/push";
+      return { endpoint, toJSON: () => ({ endpoint, keys }), unsubscribe: async () => (window.unsubscribed = true) };
+    };
+  });
+  await page().goto(`${base}/agents/settings/messages`);
+  await button("Turn on in this browser").click();
+  await page().getByRole("alert").filter({ hasText: "Invalid webpush endpoint" }).waitFor();
+  assert.equal(await page().evaluate(() => window.subscribedWith), 65, "with the server's key");
+  assert.equal(await page().evaluate(() => window.unsubscribed), true, "what the server did not take is undone");
+  // The worker shows what comes, as the server sends it.
+  const devtools = await page().context().newCDPSession(page());
+  const registered = new Promise((resolve) => devtools.on("ServiceWorker.workerRegistrationUpdated", (e) => e.registrations[0] && resolve(e.registrations[0].registrationId)));
+  await devtools.send("ServiceWorker.enable");
+  const data = JSON.stringify({ title: "A chat", body: "All done.", tag: "t1", data: { url: "https://evil.example/agents/1" } });
+  await devtools.send("ServiceWorker.deliverPushMessage", { origin: base, registrationId: await registered, data });
+  const shown = () =>
+    page().evaluate(async () => (await (await navigator.serviceWorker.ready).getNotifications()).map((n) => ({ title: n.title, body: n.body, path: n.data.path })));
+  for (let i = 0; i < 50 && (await shown()).length === 0; i++) await new Promise((resolve) => setTimeout(resolve, 100));
+  assert.deepEqual(await shown(), [{ title: "A chat", body: "All done.", path: "/" }], "and leads nowhere else");
+  assert.deepEqual(problems, []);
+});

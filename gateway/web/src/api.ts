@@ -62,7 +62,7 @@ export const api = {
   post: <T>(path: string, body: unknown = {}) => request<T>("POST", path, ...json(body)),
   put: <T>(path: string, body: unknown = {}) => request<T>("PUT", path, ...json(body)),
   patch: <T>(path: string, body: unknown = {}) => request<T>("PATCH", path, ...json(body)),
-  delete: <T>(path: string) => request<T>("DELETE", path),
+  delete: <T>(path: string, body?: unknown) => (body === undefined ? request<T>("DELETE", path) : request<T>("DELETE", path, ...json(body))),
   uploadFile: <T>(path: string, file: File) => request<T>("POST", path, file, file.type, { "Content-Disposition": `attachment; filename="${asciiName(file.name)}"` }),
   upload: (archive: Uint8Array<ArrayBuffer>) =>
     request<{ hash: string }>("POST", "/api/v2/files", new Blob([archive]), "application/x-tar"),

@@ -11,6 +11,7 @@ import { useApi } from "../live";
 import { useSession } from "../session";
 import type { Group, Template } from "../types";
 import { McpServers, OwnMcpServers } from "./mcpservers";
+import { Pushes } from "./pushes";
 import { ActionButton, Choices, ConfirmButton, Dialog, Empty, ErrorBox, Field, Form, ListState, Loading, Select, Table, useTitle } from "../ui";
 
 const CONFIG = `${CHATS}/config`;
@@ -758,6 +759,7 @@ const PAGES: [name: string, text: string, Page: ComponentType, needs?: string][]
   ["prompt", "Instructions", OwnPrompt],
   ["keys", "Keys", OwnKeys],
   ["tools", "Tools", OwnMcpServers],
+  ["messages", "Messages", Pushes],
   ["compaction", "Compaction", Compaction],
   ["cost", "Cost", OwnCost],
   ["providers", "Providers", Providers, "manageChats"],
