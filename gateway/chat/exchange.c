@@ -13,10 +13,11 @@
 #include "gateway.h"
 
 #define MAX_ERROR_BODY 65536
-#define STALL_SECONDS 300L
 #define CONNECT_MS 10000L
 #define BUFFER 4096L /* libcurl has one a transfer; pieces of an answer are smaller */
 #define UPLOAD_BUFFER 16384L
+
+long exchange_silence_s = 300;
 
 void
 exchange_stop(Exchange *x)
@@ -322,7 +323,7 @@ open_transfer(Exchange *x, CURLM *multi, const char *ca_file, const ExchangeAsk 
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
 	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, ask->limit_ms);
 	curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
-	curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, STALL_SECONDS);
+	curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, exchange_silence_s);
 	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, BUFFER);
 	curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_BUFFER);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);

@@ -22,6 +22,9 @@ typedef struct Transfer
 	void (*done)(struct Transfer *transfer, CURL *easy, CURLcode code);
 } Transfer;
 
+/* For so long a provider may say nothing in the middle of an answer. */
+extern long exchange_silence_s;
+
 /* All borrowed, until exchange_begin returns. */
 typedef struct ExchangeAsk
 {

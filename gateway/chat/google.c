@@ -280,7 +280,7 @@ take_call(Stream *stream, const json_t *part)
 		return;
 	if (json_is_string(signature))
 		stream_note(&call->metadata, "google", "thought_signature", json_incref(signature));
-	args = json_dumps(json_object_get(function, "args"), JSON_COMPACT);
+	args = json_dumps(json_object_get(function, "args"), JSON_COMPACT | JSON_ENCODE_ANY);
 	if (args != NULL)
 		stream_call_args(stream, call, args, strlen(args));
 	free(args);
@@ -348,6 +348,23 @@ take_end(Stream *stream, const char *reason)
 		stream->end = strcmp(reason, "MAX_TOKENS") == 0 ? STREAM_LENGTH : STREAM_STOP;
 }
 
+/* The HTTP status that the name of an error stands for. */
+static int
+status_of(const char *name)
+{
+	static const struct
+	{
+		const char *name;
+		int status;
+	} statuses[] = {{"INVALID_ARGUMENT", 400}, {"UNAUTHENTICATED", 401}, {"PERMISSION_DENIED", 403}, {"NOT_FOUND", 404},
+					{"RESOURCE_EXHAUSTED", 429}, {"INTERNAL", 500}, {"UNAVAILABLE", 503}, {"DEADLINE_EXCEEDED", 504}};
+
+	for (size_t i = 0; name != NULL && i < sizeof(statuses) / sizeof(statuses[0]); i++)
+		if (strcmp(name, statuses[i].name) == 0)
+			return statuses[i].status;
+	return 0;
+}
+
 static void
 take_event(Stream *stream, const char *name, const char *data, size_t len)
 {
@@ -369,7 +386,7 @@ take_event(Stream *stream, const char *name, const char *data, size_t len)
 	{
 		char *text = provider_error_text(data, len);
 
-		stream_fail(stream, json_is_integer(code) ? (int) json_integer_value(code) : 0, text);
+		stream_fail(stream, json_is_integer(code) ? (int) json_integer_value(code) : status_of(json_string_value(json_object_get(error, "status"))), text);
 		free(text);
 	}
 	if (json_is_string(json_object_get(json_object_get(root, "promptFeedback"), "blockReason")))

@@ -293,6 +293,16 @@ new_worker(char id[37])
 			 b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
 }
 
+/* A number of seconds from the environment, where it is one of 1 to a day. */
+static long
+seconds_of(const char *name, long def)
+{
+	const char *text = getenv(name);
+	long seconds = text != NULL ? atol(text) : 0;
+
+	return seconds >= 1 && seconds <= 86400 ? seconds : def;
+}
+
 static bool
 parse_options(int argc, char **argv, const char **conninfo)
 {
@@ -376,6 +386,8 @@ chat_main(int argc, char **argv)
 	new_worker(turn_env.worker);
 	turn_env.now_ms = now_ms;
 	turn_env.ca_file = getenv("CODER_OUTBOUND_CA_FILE");
+	turn_env.first_part_ms = 1000 * seconds_of("CODER_CHAT_FIRST_PART_SECONDS", 60);
+	exchange_silence_s = seconds_of("CODER_CHAT_SILENCE_SECONDS", 300);
 	turn_env.multi = curl_multi_init();
 	turn_env.config = config_new(load_config, NULL);
 	curl_multi_setopt(turn_env.multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long) MAX_TURNS);

@@ -1098,7 +1098,7 @@ ask(Turn *t)
 	wanted.chain = t->steps == 0 && t->attempt == 0 && !t->unchained && t->summaries == 0;
 	t->state = TURN_ASKING;
 	t->step_began = turn_env.now_ms();
-	t->first_part_by = t->step_began + TURN_FIRST_PART_MS;
+	t->first_part_by = t->step_began + turn_env.first_part_ms;
 	if (!exchange_begin(&t->exchange, turn_env.multi, turn_env.ca_file, &wanted, on_part, on_answered, t, &error))
 		fail_plainly(t, error);
 }

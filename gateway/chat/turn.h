@@ -17,7 +17,6 @@
 #include "config.h"
 
 #define TURN_MAX_STEPS 1200
-#define TURN_FIRST_PART_MS 60000
 
 /* Of the whole process; set before the first turn. */
 typedef struct TurnEnv
@@ -26,6 +25,7 @@ typedef struct TurnEnv
 	ConfigCache *config;
 	char worker[37];
 	const char *ca_file; /* NULL: the system's */
+	int64_t first_part_ms; /* in which a model must begin to answer */
 	int64_t (*now_ms)(void);
 } TurnEnv;
 

@@ -801,6 +801,8 @@ test_google_answer(void **state)
 	assert_string_not_equal(heard.stream.calls[0].id, heard.stream.calls[1].id);
 	heard_free(&heard);
 	assert_fails(&provider_google, EVENT("{\"error\":{\"code\":503,\"message\":\"busy\",\"status\":\"UNAVAILABLE\"}}"), 503, "busy");
+	assert_fails(&provider_google, EVENT("{\"error\":{\"message\":\"no\",\"status\":\"RESOURCE_EXHAUSTED\"}}"), 429, "no");
+	assert_fails(&provider_google, EVENT("{\"error\":{\"message\":\"no\",\"status\":\"OTHER\"}}"), 0, "no");
 	assert_fails(&provider_google, EVENT("{\"promptFeedback\":{\"blockReason\":\"SAFETY\"}}"), 400, "the prompt was blocked");
 	assert_stands(&provider_google);
 }

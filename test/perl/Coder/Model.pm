@@ -9,7 +9,7 @@
 # Cut off is the first answer of "cut" (in a token of JSON), "cutchar" (in a character) and "cutcall" (in a call's
 # arguments).  "bytes" comes byte by byte, "badchar" with what is no UTF-8, "huge:KIB" with a piece of that size, "many:N"
 # with so many pieces, "badargs" with a call whose arguments are no object, "silent" with nothing between beginning and
-# end; "nobody" has no body at all, "html" is a page.
+# end; "nobody" has no body at all, "html" is a page.  With "once" some do so the first time only.
 #
 # "forgotten" does not know the answer that it is to go on from.
 #
@@ -54,15 +54,23 @@ sub start
 
 sub url { return "http://127.0.0.1:$_[0]{port}/v1" }
 
-# What was asked so far: [{authorization and other keys, path, said, body}, ...], without titles; and those.
-sub requests { return [grep { !wants_title($_->{body}) } @{ all_requests($_[0]) }] }
-sub title_requests { return [grep { wants_title($_->{body}) } @{ all_requests($_[0]) }] }
+# What was asked so far: [{authorization and other keys, path, chat, said, at, body}, ...], without titles; and those.
+sub requests { return [grep { !$_->{title} } @{ all_requests($_[0]) }] }
+sub title_requests { return [grep { $_->{title} } @{ all_requests($_[0]) }] }
 
 sub all_requests
 {
 	my ($self) = @_;
 	open my $in, '<', $self->{log}->filename or die;
-	return [map { JSON::PP::decode_json($_) } <$in>];
+	return [map { my ($head, $body) = split /\t/; { %{ JSON::PP::decode_json($head) }, body => JSON::PP::decode_json($body) } } <$in>];
+}
+
+# The same without bodies, which take their time.
+sub heads
+{
+	my ($self) = @_;
+	open my $in, '<', $self->{log}->filename or die;
+	return [grep { !$_->{title} } map { JSON::PP::decode_json((split /\t/)[0]) } <$in>];
 }
 
 sub wants_title
@@ -81,7 +89,7 @@ sub last_said
 	my $parts = $last->{content} // $last->{parts} // $last->{output};
 	$parts = [{ text => $parts }] unless ref $parts;
 	my $tool = ($last->{role} // 'tool') eq 'tool' || grep { ($_->{type} // '') eq 'tool_result' || $_->{functionResponse} } @$parts;
-	return ($tool ? 'tool' : $last->{role}, join ' ', map { $_->{text} // $_->{content} // '' } @$parts);
+	return ($tool ? 'tool' : $last->{role}, join ' ', map { $_->{text} // $_->{content} // ($_->{functionResponse} ? JSON::PP::encode_json($_->{functionResponse}{response}) : '') } @$parts);
 }
 
 # How each format says a piece of text, a call with its arguments as text, and the end with the usage.
@@ -146,7 +154,7 @@ sub format_of
 	{
 		my $parts = sub { $event->({ responseId => 'g1', candidates => [{ content => { role => 'model', parts => [$_[0]] } }] }) };
 		return {
-			error => sub { $event->({ error => { code => $_[0], message => 'asked to fail', status => 'X' } }) },
+			error => sub { $event->({ error => { code => 0 + $_[0], message => 'asked to fail', status => 'X' } }) },
 			search => sub { $event->({ candidates => [{ content => { parts => [] }, groundingMetadata => { groundingChunks => [{ web => { uri => 'https://found.example/', title => 'Found' } }] } }] }) },
 			think => sub { $parts->({ text => 'hm', thought => JSON::PP::true }) },
 			text => sub { $parts->({ text => $_[0] }) },
@@ -197,9 +205,9 @@ sub signed_well
 
 sub note_request
 {
-	my ($file, $request) = @_;
+	my ($file, $request, $body) = @_;
 	open my $out, '>>', $file or die;
-	syswrite $out, JSON::PP->new->utf8->canonical->encode($request) . "\n";
+	syswrite $out, JSON::PP->new->utf8->canonical->encode($request) . "\t$body\n";
 }
 
 sub send_json
@@ -208,6 +216,9 @@ sub send_json
 	my $text = JSON::PP::encode_json($value);
 	print $client "HTTP/1.1 $status X\r\nContent-Type: application/json\r\n" . ($more // '') . "Content-Length: " . length($text) . "\r\nConnection: close\r\n\r\n$text";
 }
+
+# Says nothing until the client has gone.
+sub silent { my ($client) = @_; my $byte; 1 while sysread $client, $byte, 1; return }
 
 sub serve
 {
@@ -220,8 +231,10 @@ sub serve
 	my ($path) = $head =~ /^POST (\S+)/;
 	my $asked = JSON::PP::decode_json($body);
 	my ($role, $content) = last_said($asked);
-	my $times = $content !~ /once:|mid:|^cut/ ? 0 : grep { $_->{said} eq $content } @{ all_requests({ log => bless [$file], 'Coder::Model::File' }) };
-	note_request($file, { map({ $_ => $head =~ /^$_: (.*?)\r$/mi ? $1 : undef } qw(authorization api-key x-api-key x-goog-api-key)), path => $path, said => $content, body => $asked });
+	my $chat = $head =~ /^x-coder-chat-id: (\S+)/mi ? $1 : '';
+	my $times = $content !~ /once|mid:|^cut/ ? 0 : wants_title($asked) ? 1 : grep { $_->{said} eq $content && $_->{chat} eq $chat } @{ heads({ log => bless [$file], 'Coder::Model::File' }) };
+	note_request($file, { map({ $_ => $head =~ /^$_: (.*?)\r$/mi ? $1 : undef } qw(authorization api-key x-api-key x-goog-api-key)), chat => $chat,
+		path => $path, said => $content, at => Time::HiRes::time(), wants_title($asked) ? (title => 1) : () }, $body);
 
 	return send_json($client, 403, { message => 'The request signature does not match.' }) if $head =~ /^authorization: AWS4/mi && !signed_well($head, $path, $body);
 	my ($code) = $role eq 'user' ? $content =~ /fail:(\d+)/ : ();
@@ -230,9 +243,10 @@ sub serve
 	my ($key) = $head =~ /^(?:authorization: Bearer|api-key:|x-api-key:|x-goog-api-key:) ?(.*?)\r$/mi;
 	my $message = 'asked to fail' . ($content =~ /\bleak\b/ ? ": $key is not accepted" : '');
 	return send_json($client, $code, { error => { message => $message, type => 'test' } }, $content =~ /\bafter:(\d+)/ ? "Retry-After: $1\r\n" : '') if $code;
-	sleep 3600 if $content =~ /^hang/;
-	return print $client "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" if $content =~ /^nobody/;
-	return print $client "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<html>login first</html>\n\n" if $content =~ /^html/;
+	my $now = $content !~ /\bonce\b/ || !$times;
+	return silent($client) if $content =~ /^hang/ && $now;
+	return print $client "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" if $content =~ /^nobody/ && $now;
+	return print $client "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<html>login first</html>\n\n" if $content =~ /^html/ && $now;
 	$client->autoflush(1);
 	print $client "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
 	my ($slow) = $content =~ /slow:(\d+)/;
@@ -270,7 +284,7 @@ sub serve
 			return $cut_at->("\xe2\x82\xac", $plain) if $bad;
 			return print $client $plain ? 'data: {"choi' : substr frame([':message-type', 'event', ':event-type', 'chunk'], '{}'), 0, 30 if $content =~ /^cut / && !$times;
 			$format->{error}->($1), return if $content =~ /mid:(\d+)/ && !$times;
-			sleep 3600 if $content =~ /^stall/;
+			return silent($client) if $content =~ /^stall/ && $now;
 		}
 	}
 	$format->{end}->(scalar @call);
