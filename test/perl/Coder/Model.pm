@@ -62,7 +62,7 @@ sub all_requests
 {
 	my ($self) = @_;
 	open my $in, '<', $self->{log}->filename or die;
-	return [map { my ($head, $body) = split /\t/; { %{ JSON::PP::decode_json($head) }, body => JSON::PP::decode_json($body) } } <$in>];
+	return [map { my ($head, $body) = split /\t/; +{ %{ JSON::PP::decode_json($head) }, body => JSON::PP::decode_json($body) } } <$in>];
 }
 
 # The same without bodies, which take their time.
