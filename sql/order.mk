@@ -102,6 +102,7 @@ SQL_API = \
 	api/chatmessage.sql \
 	api/chatstream.sql \
 	api/chatcost.sql \
+	api/chatdebug.sql \
 	api/chatrun.sql \
 	api/chattool.sql \
 	api/chatcontext.sql \

@@ -40,6 +40,8 @@ void
 exchange_free(Exchange *x)
 {
 	exchange_stop(x);
+	free(x->why);
+	x->why = NULL;
 	if (!x->stream_open)
 		return;
 	sse_free(&x->sse);
@@ -127,11 +129,16 @@ transfer_failure(Exchange *x, CURLcode code, long status)
 	{
 		text = provider_error_text(x->error_body != NULL ? x->error_body : "", x->error_len);
 		failure = failure_of((int) status, text);
-		free(text);
+		free(x->why);
+		x->why = text;
 		return failure;
 	}
 	if (x->stream.error != NULL)
+	{
+		free(x->why);
+		x->why = strdup(x->stream.error);
 		return failure_of(x->stream.error_status, x->stream.error);
+	}
 	if (x->stream.too_long || x->sse.broken || x->frames.broken)
 		return (Failure){FAILURE_GENERIC, false, 0};
 	if (code == CURLE_OPERATION_TIMEDOUT)

@@ -56,6 +56,7 @@ typedef struct Exchange
 	char *error_body;
 	size_t error_len;
 	int64_t retry_after_ms; /* as the provider asked */
+	char *why;				/* what the provider said of its failure; it may name the key */
 	bool chained;			/* it went on from the provider's last answer */
 	char context[CHAIN_CONTEXT]; /* of the question, where the provider keeps its answers; else "" */
 	ExchangeDone done;

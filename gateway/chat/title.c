@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "db.h"
+#include "debug.h"
 #include "exchange.h"
 #include "title.h"
 #include "turn.h"
@@ -28,6 +29,7 @@ struct Title
 	Grant grant;
 	DbCall *call;
 	Exchange exchange;
+	Debug debug;
 };
 
 /* Cheap models that are good enough; used where their provider is on and has a key. */
@@ -71,6 +73,7 @@ title_end(Title *title)
 	grant_cancel(title->wait);
 	db_forget(title->call);
 	exchange_free(&title->exchange);
+	debug_free(&title->debug);
 	grant_free(&title->grant);
 	json_decref(title->task);
 	free(title);
@@ -97,32 +100,19 @@ title_new(json_t *task)
 	try_next(title);
 }
 
-/* Stores what came of it: a title, or why there is none. */
+/* Stores what came of it: a title, or why there is none; and what it took. */
 static void
 store(Title *title, const char *text, const char *error)
 {
-	const char *request = task_string(title, "request");
-	char *model = NULL;
-	char *usage = NULL;
+	json_t *u = title->exchange.stream_open ? stream_usage_json(&title->exchange.stream) : NULL;
+	char *model = title->grant.model != NULL ? json_dumps(title->grant.model, JSON_COMPACT) : NULL;
+	char *usage = u != NULL ? json_dumps(u, JSON_COMPACT) : NULL;
+	const char *const params[] = {json_string_value(json_object_get(title->chat, "id")), task_string(title, "request"), task_string(title, "old"),
+								  model, text, usage, error};
 
-	if (request != NULL)
-	{
-		json_t *u = title->exchange.stream_open ? stream_usage_json(&title->exchange.stream) : NULL;
-		const char *params[5] = {request, NULL, text, NULL, error};
-
-		model = title->grant.model != NULL ? json_dumps(title->grant.model, JSON_COMPACT) : NULL;
-		usage = u != NULL ? json_dumps(u, JSON_COMPACT) : NULL;
-		params[1] = model;
-		params[3] = usage;
-		db_call("SELECT coder.chat_title_done($1, $2::jsonb, $3, $4::jsonb, $5)", 5, params, NULL, NULL);
-		json_decref(u);
-	}
-	else if (text != NULL)
-	{
-		const char *params[] = {json_string_value(json_object_get(title->chat, "id")), task_string(title, "old"), text};
-
-		db_call("SELECT coder.chat_retitle($1, $2, $3)", 3, params, NULL, NULL);
-	}
+	db_call("SELECT coder.chat_title_done($1, $2, $3, $4::jsonb, $5, $6::jsonb, $7)", 7, params, NULL, NULL);
+	debug_end(&title->debug, text != NULL ? "completed" : "error");
+	json_decref(u);
 	free(model);
 	free(usage);
 	title_end(title);
@@ -168,6 +158,9 @@ on_answered(void *arg, const Failure *failure)
 	json_t *found;
 
 	if (failure != NULL)
+		debug_failed(&title->debug, &title->grant, failure, title->exchange.why, 0);
+	debug_step(&title->debug, &title->exchange.stream, failure != NULL ? "error" : "completed");
+	if (failure != NULL)
 	{
 		try_next(title);
 		return;
@@ -210,6 +203,9 @@ on_grant(void *arg, Grant grant, const char *error)
 					  "required", "title");
 	ask.history = history;
 	ask.tools = tools;
+	if (json_is_true(json_object_get(title->task, "debug")) && title->debug.run == NULL)
+		debug_begin(&title->debug, title->chat, &title->grant, "title_generation");
+	debug_asked(&title->debug, &title->grant, history, tools, "generate");
 	ok = exchange_begin(&title->exchange, turn_env.multi, turn_env.ca_file, &ask, on_part, on_answered, title, &why);
 	json_decref(history);
 	json_decref(tools);

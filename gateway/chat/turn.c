@@ -17,6 +17,7 @@
 
 #include "agenttool.h"
 #include "db.h"
+#include "debug.h"
 #include "exchange.h"
 #include "failure.h"
 #include "gateway.h"
@@ -79,6 +80,8 @@ struct Turn
 	int steps;
 	int summaries;
 	bool ends; /* after the summary */
+	Debug debug;
+	Debug summing; /* the same of a summary */
 	bool unchained; /* the provider does not know its last answer any more */
 	int attempt; /* retries of this step so far */
 	int64_t retry_at;
@@ -157,6 +160,8 @@ turn_end(Turn *t)
 	json_decref(t->history);
 	json_decref(t->tools);
 	json_decref(t->said);
+	debug_free(&t->debug);
+	debug_free(&t->summing);
 	free(t);
 }
 
@@ -281,6 +286,8 @@ finish(Turn *t, const char *status, const char *error)
 	close_context(t);
 	close_tools(t);
 	exchange_free(&t->exchange);
+	debug_end(&t->summing, "interrupted");
+	debug_end(&t->debug, error != NULL ? "error" : "completed");
 	say_now(t);
 	call_db(t, "SELECT coder.chat_end($1, $2, $3::coder.chat_status, $4)", 4, params, on_finished);
 }
@@ -841,6 +848,10 @@ on_summary(void *arg, const Failure *failure)
 	json_t *messages;
 	char *text;
 
+	if (failure != NULL)
+		debug_failed(&t->summing, &t->grant, failure, t->exchange.why, 0);
+	debug_step(&t->summing, &t->exchange.stream, failure != NULL ? "error" : "completed");
+	debug_end(&t->summing, failure != NULL ? "error" : "completed");
 	text = failure == NULL ? stream_said(&t->exchange.stream) : NULL;
 	if (text == NULL || *text == '\0')
 	{
@@ -901,6 +912,9 @@ sum_up(Turn *t, bool ends)
 	t->ends = ends;
 	json_array_append_new(history, json_pack("{s:s, s:[{s:s, s:s}]}", "role", "user", "content", "type", "text", "text", summary_instruction));
 	wanted.history = history;
+	if (t->debug.run != NULL)
+		debug_begin(&t->summing, t->chat, &t->grant, "compaction");
+	debug_asked(&t->summing, &t->grant, history, NULL, "generate");
 	ok = exchange_begin(&t->exchange, turn_env.multi, turn_env.ca_file, &wanted, drop_part, on_summary, t, &error);
 	json_decref(history);
 	if (!ok)
@@ -922,6 +936,7 @@ on_step_stored(void *arg, PGresult *result)
 		turn_end(t);
 		return;
 	}
+	debug_stored(&t->debug, PQgetvalue(result, 0, 0));
 	for (int i = 0; i < t->n_running; i++)
 		dynamic |= t->running[i].is_dynamic;
 	if (!t->interrupted && t->n_running == 0 && t->exchange.stream.end != STREAM_PAUSED && is_nearly_full(t))
@@ -1099,6 +1114,9 @@ ask(Turn *t)
 	t->state = TURN_ASKING;
 	t->step_began = turn_env.now_ms();
 	t->first_part_by = t->step_began + turn_env.first_part_ms;
+	if (json_is_true(json_object_get(t->taken, "debug")) && t->debug.run == NULL)
+		debug_begin(&t->debug, t->chat, &t->grant, "chat_turn");
+	debug_asked(&t->debug, &t->grant, t->history, t->tools, "stream");
 	if (!exchange_begin(&t->exchange, turn_env.multi, turn_env.ca_file, &wanted, on_part, on_answered, t, &error))
 		fail_plainly(t, error);
 }
@@ -1115,6 +1133,7 @@ ask_failed(Turn *t, Failure failure)
 
 	if (t->exchange.chained && (failure.status == 400 || failure.status == 404))
 	{
+		debug_failed(&t->debug, &t->grant, &failure, t->exchange.why, 0);
 		exchange_free(&t->exchange);
 		t->unchained = true;
 		ask(t);
@@ -1123,11 +1142,13 @@ ask_failed(Turn *t, Failure failure)
 	if (!failure.retryable || t->attempt + 1 >= FAILURE_MAX_ATTEMPTS)
 	{
 		failure_message(&failure, provider, message, sizeof(message));
+		debug_failed(&t->debug, &t->grant, &failure, t->exchange.why, 0);
 		fail(t, &failure, message);
 		return;
 	}
 	t->attempt++;
 	delay = failure_delay_ms(t->attempt, t->exchange.retry_after_ms);
+	debug_failed(&t->debug, &t->grant, &failure, t->exchange.why, delay);
 	failure_retry_message(&failure, provider, message, sizeof(message));
 	{
 		time_t when = time(NULL) + (time_t) (delay / 1000);
@@ -1157,6 +1178,7 @@ on_answered(void *arg, const Failure *failure)
 		return;
 	}
 	t->attempt = 0;
+	debug_step(&t->debug, &t->exchange.stream, "completed");
 	if (t->exchange.stream.n_calls > 0)
 		run_tools(t);
 	else
@@ -1191,6 +1213,7 @@ interrupt(Turn *t)
 		return;
 	}
 	exchange_stop(&t->exchange);
+	debug_interrupted(&t->debug, t->exchange.stream_open ? &t->exchange.stream : NULL);
 	if (t->exchange.stream_open && have_tools(t))
 	{
 		for (int i = 0; i < t->n_running; i++)

@@ -114,6 +114,7 @@ BEGIN
 		PERFORM coder.raise(400, 'Only user messages can be edited.');
 	END IF;
 	UPDATE coder.chat_messages x SET deleted = true WHERE x.chat_id = c.id AND x.id >= wanted AND NOT x.deleted;
+	DELETE FROM coder.chat_debug_runs d WHERE d.chat_id = c.id AND d.history_tip_message_id >= wanted;
 	DELETE FROM coder.chat_queued_messages q WHERE q.chat_id = c.id;
 	INSERT INTO coder.chat_messages (chat_id, role, content, visibility, model_config_id, created_by)
 	VALUES (c.id, 'user', content, old.visibility, old.model_config_id, coder.subject_id()) RETURNING * INTO m;

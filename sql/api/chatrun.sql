@@ -4,12 +4,14 @@
 -- is fresh; every function that writes for a worker locks the chat's row and does nothing where it is another's by now.
 
 -- Up to n chats that wait for a runner, oldest first, which become this worker's.  Each is an object: chat (the row) and
--- owner (id, username, name, email), compaction_threshold (the owner's own for the model, or null).
+-- owner (id, username, name, email), compaction_threshold (the owner's own for the model, or null), debug (is it written down?).
 CREATE OR REPLACE FUNCTION coder.chat_acquire(worker uuid, n int4)
 RETURNS SETOF jsonb LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+	forced CONSTANT bool := coder.chat_debug_forced();
+	allowed CONSTANT bool := coder.chat_debug_allowed();
 	c coder.chats;
 BEGIN
 	FOR c IN UPDATE coder.chats x SET status = 'running', worker_id = worker, started_at = clock_timestamp(), heartbeat_at = clock_timestamp(),
@@ -21,7 +23,8 @@ BEGIN
 		RETURN NEXT jsonb_build_object('chat', to_jsonb(c), 'owner', (SELECT jsonb_build_object('id', u.id, 'username', u.username,
 			'name', u.name, 'email', u.email) FROM coder.users u WHERE u.id = c.owner_id),
 			'compaction_threshold', (SELECT x.value::int4 FROM coder.user_configs x WHERE x.user_id = c.owner_id
-				AND x.key = 'chat_compaction_threshold_pct:' || c.last_model_config_id AND x.value ~ '^[0-9]{1,3}$'));
+				AND x.key = 'chat_compaction_threshold_pct:' || c.last_model_config_id AND x.value ~ '^[0-9]{1,3}$'),
+			'debug', forced OR allowed AND coder.chat_debug_wanted(c.owner_id));
 	END LOOP;
 END
 $$;
@@ -351,6 +354,7 @@ BEGIN
 	DELETE FROM coder.chat_title_requests r WHERE r.created_at < at - interval '1 hour';
 	DELETE FROM coder.chat_config_changes c WHERE c.at < clock_timestamp() - interval '1 hour';
 	DELETE FROM coder.chat_agent_tickets t WHERE t.expires_at < at;
+	PERFORM coder.chat_debug_purge(at);
 	DELETE FROM coder.chat_git_jobs j WHERE j.expires_at < at;
 	IF days = 0 THEN
 		RETURN 0;
@@ -387,7 +391,7 @@ BEGIN
 END
 $$;
 
--- What the first title of a chat is to be made of: {"old", "text"}; NULL where it does not want one: somebody has named it,
+-- What the first title of a chat is to be made of: {"old", "text", "debug"}; NULL where it does not want one: somebody has named it,
 -- or more has been said than one message of the user.
 CREATE OR REPLACE FUNCTION coder.chat_title_task(chat uuid)
 RETURNS jsonb LANGUAGE plpgsql STABLE
@@ -398,12 +402,13 @@ DECLARE
 		WHERE m.chat_id = chat AND m.role <> 'system' AND NOT m.deleted AND m.visibility <> 'model' AND NOT coder.chat_is_context(m.content)
 		ORDER BY m.id LIMIT 2);
 	old text;
+	owner uuid;
 BEGIN
-	SELECT c.title INTO old FROM coder.chats c WHERE c.id = chat;
+	SELECT c.title, c.owner_id INTO old, owner FROM coder.chats c WHERE c.id = chat;
 	IF cardinality(said) <> 1 OR said[1] IS NULL OR old <> coder.chat_first_title(said[1]) OR coder.chat_words(said[1]) = '' THEN
 		RETURN NULL;
 	END IF;
-	RETURN jsonb_build_object('old', old, 'text', left(coder.chat_words(said[1]), 6000));
+	RETURN jsonb_build_object('old', old, 'text', left(coder.chat_words(said[1]), 6000), 'debug', coder.chat_debug_on(owner));
 END
 $$;
 
@@ -467,18 +472,40 @@ BEGIN
 			WHERE r.id IN (SELECT x.id FROM coder.chat_title_requests x WHERE x.worker_id IS NULL AND x.done_at IS NULL
 				AND x.created_at > clock_timestamp() - interval '1 minute' ORDER BY x.created_at LIMIT 20 FOR UPDATE SKIP LOCKED)
 			RETURNING r.id, r.chat_id)
-		SELECT jsonb_build_object('request', m.id, 'chat', to_jsonb(c), 'text', coder.chat_title_text(c.id))
+		SELECT jsonb_build_object('request', m.id, 'chat', to_jsonb(c), 'text', coder.chat_title_text(c.id), 'debug', coder.chat_debug_on(c.owner_id))
 		  FROM mine m JOIN coder.chats c ON c.id = m.chat_id;
 END
 $$;
 
--- A title that was asked for is made (new_title), or cannot be (error).  What it cost is a message that nobody sees.
-CREATE OR REPLACE FUNCTION coder.chat_title_done(request uuid, model jsonb, new_title text, usage jsonb, error text)
+-- What a title took is a message that nobody sees.  The prices are those of the model that was asked (provider and model),
+-- where it is configured.
+CREATE OR REPLACE FUNCTION coder.chat_book_title(c coder.chats, asked jsonb, usage jsonb)
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	chat CONSTANT uuid := (SELECT r.chat_id FROM coder.chat_title_requests r WHERE r.id = request);
+	config coder.chat_model_configs;
+BEGIN
+	SELECT x.* INTO config FROM coder.chat_model_configs x
+	 WHERE x.id = (asked->>'id')::uuid OR asked->>'id' IS NULL AND x.provider = asked->>'provider' AND x.model = asked->>'model' AND NOT x.deleted
+	 ORDER BY x.created_at LIMIT 1;
+	INSERT INTO coder.chat_messages (chat_id, model_config_id, role, content, visibility, deleted, input_tokens, output_tokens, total_tokens,
+		reasoning_tokens, cache_creation_tokens, cache_read_tokens, total_cost_micros)
+	VALUES (c.id, coalesce(config.id, c.last_model_config_id), 'assistant', '[]', 'model', true,
+		nullif((usage->>'input_tokens')::bigint, 0), nullif((usage->>'output_tokens')::bigint, 0),
+		nullif((usage->>'total_tokens')::bigint, 0), nullif((usage->>'reasoning_tokens')::bigint, 0),
+		nullif((usage->>'cache_creation_tokens')::bigint, 0), nullif((usage->>'cache_read_tokens')::bigint, 0),
+		coder.chat_message_cost(coalesce(config.options, '{}'), usage));
+END
+$$;
+
+-- A title is made (new_title), or cannot be (error): one that was asked for (request), or the first one, which has to take the
+-- place of old (coder.chat_retitle).  What it took is booked.
+CREATE OR REPLACE FUNCTION coder.chat_title_done(chat uuid, request uuid, old text, model jsonb, new_title text, usage jsonb, error text)
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
 	clean CONSTANT text := coder.chat_clean_title(new_title);
 	c coder.chats;
 BEGIN
@@ -486,17 +513,17 @@ BEGIN
 	IF NOT FOUND THEN
 		RETURN;
 	END IF;
-	UPDATE coder.chat_title_requests r SET done_at = clock_timestamp(), error = CASE WHEN clean IS NULL THEN coalesce($5, 'the model gave no title') END
-	 WHERE r.id = request;
-	IF usage IS NOT NULL THEN
-		INSERT INTO coder.chat_messages (chat_id, model_config_id, role, content, visibility, deleted, input_tokens, output_tokens, total_tokens,
-			reasoning_tokens, cache_creation_tokens, cache_read_tokens, total_cost_micros)
-		VALUES (chat, coalesce((model->>'id')::uuid, c.last_model_config_id), 'assistant', '[]', 'model', true,
-			nullif((usage->>'input_tokens')::bigint, 0), nullif((usage->>'output_tokens')::bigint, 0),
-			nullif((usage->>'total_tokens')::bigint, 0), nullif((usage->>'reasoning_tokens')::bigint, 0),
-			nullif((usage->>'cache_creation_tokens')::bigint, 0), nullif((usage->>'cache_read_tokens')::bigint, 0),
-			coder.chat_message_cost(coalesce(model->'options', '{}'), usage));
+	IF (usage->>'total_tokens')::bigint > 0 THEN
+		PERFORM coder.chat_book_title(c, model, usage);
 	END IF;
+	IF request IS NULL THEN
+		IF new_title IS NOT NULL THEN
+			PERFORM coder.chat_retitle(chat, old, new_title);
+		END IF;
+		RETURN;
+	END IF;
+	UPDATE coder.chat_title_requests r SET done_at = clock_timestamp(), error = CASE WHEN clean IS NULL THEN coalesce($7, 'the model gave no title') END
+	 WHERE r.id = request;
 	IF clean IS NOT NULL AND clean <> c.title THEN
 		UPDATE coder.chats x SET title = clean WHERE x.id = chat RETURNING x.* INTO c;
 		PERFORM coder.chat_tell_owner(c, 'title_change');

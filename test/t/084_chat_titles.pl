@@ -51,7 +51,7 @@ my ($status, $body) = $owner->post("$chats/$chat->{id}/title/regenerate");
 is($status, 200, 'a new title') or diag explain $body;
 is($body->{title}, 'About and', 'made of what was said last');
 like($model->title_requests->[-1]{body}{messages}[-1]{content}, qr/user: please repair the login page.*assistant: .*user: and the logout.*assistant: /s, 'the first words and the last');
-is($server->sql("SELECT total_cost_micros, deleted, role FROM coder.chat_messages WHERE chat_id = '$chat->{id}' AND deleted"), '20|t|assistant', 'it has its cost');
+is($server->sql("SELECT total_cost_micros, deleted, role FROM coder.chat_messages WHERE chat_id = '$chat->{id}' AND deleted"), "20|t|assistant\n20|t|assistant", 'it has its cost, as the first one has');
 is($server->sql("SELECT worker_id IS NULL FROM coder.chats WHERE id = '$chat->{id}'"), 't', 'nothing is locked afterwards');
 
 # under way already; stale after a minute
