@@ -23,7 +23,9 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "access/transam.h"
 #include "access/twophase.h"
 #include "access/xact.h"
@@ -38,7 +40,13 @@
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "storage/shmem.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
@@ -174,41 +182,105 @@ final_below(FullTransactionId *bound)
 	return true;
 }
 
-static const Oid after_args[] = {XID8OID, INT4OID, XID8OID};
-
-/* The first final rows from $1 on, and their bound, which is $3 or xmin.  The index gives them in this order: it is read no
- * further than $2 rows. */
-static CoderPlan after_plan = {
-	"SELECT e.xid, e.seq, e.channel, e.payload, (SELECT COALESCE($3, pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())))"
-	"  FROM coder.events e"
-	" WHERE e.xid OPERATOR(pg_catalog.>=) $1"
-	"   AND e.xid OPERATOR(pg_catalog.<) (SELECT COALESCE($3, pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())))"
-	" ORDER BY e.xid, e.seq LIMIT $2",
-	3,
-	after_args,
-	NULL};
-
-/* All rows of a transaction that has more than an answer's. */
-static CoderPlan whole_plan = {
-	"SELECT e.xid, e.seq, e.channel, e.payload, e.xid FROM coder.events e"
-	" WHERE e.xid OPERATOR(pg_catalog.=) $1 ORDER BY e.seq",
-	1,
-	after_args,
-	NULL};
-
-/* Is there a row behind $1 at all?  It is held back by a transaction that is running. */
-static CoderPlan held_plan = {
-	"SELECT FROM coder.events e WHERE e.xid OPERATOR(pg_catalog.>=) $1 LIMIT 1",
-	1,
-	after_args,
-	NULL};
-
-static FullTransactionId
-xid_of(int row)
+/* What one look has found: rows in the order of their transactions, then of seq. */
+typedef struct Look
 {
+	int n;
+	int room;
+	Datum (*rows)[4]; /* next, seq, channel, payload */
+	FullTransactionId last;
+	bool held; /* there is a row behind a transaction that is running */
+} Look;
+
+/* The same by a snapshot: transactions of all databases below this one have ended. */
+static FullTransactionId
+xmin_of(Snapshot snapshot)
+{
+	FullTransactionId next = ReadNextFullTransactionId();
+	uint32 epoch = EpochFromFullTransactionId(next);
+
+	if (snapshot->xmin > XidFromFullTransactionId(next))
+		epoch--;
+	return FullTransactionIdFromEpochAndXid(epoch, snapshot->xmin);
+}
+
+/* What is read here is read past the planner, so its check is made here. */
+static Relation
+open_events(void)
+{
+	Oid relid = get_relname_relid("events", coder_namespace());
+
+	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK ||
+		check_enable_rls(relid, InvalidOid, true) == RLS_ENABLED)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, "events");
+	return table_open(relid, AccessShareLock);
+}
+
+static void
+add_row(Look *look, HeapTuple tuple, TupleDesc desc)
+{
+	static const char *const columns[] = {"xid", "seq", "channel", "payload"};
+	HeapTuple copy = heap_copytuple(tuple);
 	bool isnull;
 
-	return DatumGetFullTransactionId(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, &isnull));
+	if (look->n == look->room)
+	{
+		look->room = Max(64, 2 * look->room);
+		look->rows = look->rows == NULL ? palloc(sizeof(*look->rows) * look->room)
+										: repalloc_huge(look->rows, sizeof(*look->rows) * look->room);
+	}
+	for (int i = 0; i < (int) lengthof(columns); i++)
+		look->rows[look->n][i] = heap_getattr(copy, SPI_fnumber(desc, columns[i]), desc, &isnull);
+	look->last = DatumGetFullTransactionId(look->rows[look->n][0]);
+	look->n++;
+}
+
+/*
+ * Reads final rows from a position on, by the primary key and without a plan:
+ * one that was made while the table was small would read all of it.  The
+ * transaction in which the limit falls comes whole.  Where the next answer begins.
+ */
+static FullTransactionId
+look_from(Datum position, Look *look)
+{
+	Relation events = open_events();
+	Relation index = index_open(RelationGetPrimaryKeyIndex(events), AccessShareLock);
+	TupleDesc desc = RelationGetDescr(events);
+	AttrNumber column = SPI_fnumber(desc, "xid");
+	FullTransactionId bound;
+	FullTransactionId next;
+	bool known = final_below(&bound); /* before the snapshot is taken */
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+	bool isnull;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (!known)
+		bound = xmin_of(GetActiveSnapshot());
+	next = bound;
+	ScanKeyInit(&key, column, BTGreaterEqualStrategyNumber, F_XID8GE, position);
+	scan = systable_beginscan_ordered(events, index, GetActiveSnapshot(), 1, &key);
+	while ((tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
+	{
+		FullTransactionId xid = DatumGetFullTransactionId(heap_getattr(tuple, column, desc, &isnull));
+
+		look->held = !FullTransactionIdPrecedes(xid, bound);
+		if (look->held)
+			break;
+		if (look->n >= BATCH && !FullTransactionIdEquals(xid, look->last))
+		{
+			next = look->last;
+			FullTransactionIdAdvance(&next);
+			break;
+		}
+		add_row(look, tuple, desc);
+	}
+	systable_endscan_ordered(scan);
+	PopActiveSnapshot();
+	index_close(index, AccessShareLock);
+	table_close(events, AccessShareLock);
+	return next;
 }
 
 static int
@@ -220,88 +292,20 @@ compare_seq(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* An answer as it is made: rows in the order of the table's index, then of seq. */
-typedef struct Answer
-{
-	int n;
-	Datum (*rows)[5];
-} Answer;
-
-/* The first n rows of the last query; their values stay in SPI's memory. */
+/* Puts what is final from a position on into the store, by sequence number. */
 static void
-add_rows(Answer *answer, int n)
+read_events(Datum position, Look *look, Tuplestorestate *store, TupleDesc desc)
 {
-	bool nulls[5];
+	bool nulls[4] = {false};
+	FullTransactionId next = look_from(position, look);
 
-	answer->rows = answer->rows == NULL ? palloc(sizeof(*answer->rows) * (n + 1))
-										: repalloc(answer->rows, sizeof(*answer->rows) * (answer->n + n + 1));
-	for (int i = 0; i < n; i++)
-		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, answer->rows[answer->n++], nulls);
-}
-
-static void
-put_answer(Answer *answer, FullTransactionId next, Tuplestorestate *store, TupleDesc desc)
-{
-	bool nulls[5] = {false};
-
-	qsort(answer->rows, answer->n, sizeof(*answer->rows), compare_seq);
-	for (int i = 0; i < answer->n; i++)
+	if (look->n > 1)
+		qsort(look->rows, look->n, sizeof(*look->rows), compare_seq);
+	for (int i = 0; i < look->n; i++)
 	{
-		answer->rows[i][0] = FullTransactionIdGetDatum(next);
-		tuplestore_putvalues(store, desc, answer->rows[i], nulls);
+		look->rows[i][0] = FullTransactionIdGetDatum(next);
+		tuplestore_putvalues(store, desc, look->rows[i], nulls);
 	}
-}
-
-/*
- * Puts the final rows from a position on into the store; their count.  The
- * transaction in which the limit falls comes whole.
- */
-static int
-read_events(Datum position, Tuplestorestate *store, TupleDesc desc)
-{
-	Datum args[3] = {position, Int32GetDatum(BATCH + 1)};
-	Answer answer = {0, NULL};
-	FullTransactionId next = InvalidFullTransactionId;
-	bool known = final_below(&next); /* before the snapshot is taken */
-	bool isnull;
-	int n;
-
-	args[2] = FullTransactionIdGetDatum(next);
-	SPI_connect();
-	coder_execute(&after_plan, args, known ? "   " : "  n", false, 0);
-	n = (int) SPI_processed;
-	if (n > BATCH)
-	{
-		next = xid_of(BATCH - 1);
-		while (n > 0 && !FullTransactionIdPrecedes(xid_of(n - 1), next))
-			n--;
-		add_rows(&answer, n);
-		args[0] = FullTransactionIdGetDatum(next);
-		coder_execute(&whole_plan, args, NULL, false, 0);
-		n = (int) SPI_processed;
-		FullTransactionIdAdvance(&next);
-	}
-	else if (n > 0)
-		next = DatumGetFullTransactionId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 5, &isnull));
-	if (n > 0)
-	{
-		add_rows(&answer, n);
-		put_answer(&answer, next, store, desc);
-	}
-	SPI_finish();
-	return answer.n;
-}
-
-static bool
-is_held(Datum position)
-{
-	bool held;
-
-	SPI_connect();
-	coder_execute(&held_plan, &position, NULL, false, 1);
-	held = SPI_processed > 0;
-	SPI_finish();
-	return held;
 }
 
 /* Waits for a commit with events; true when ms have passed. */
@@ -356,14 +360,17 @@ coder_events_after(PG_FUNCTION_ARGS)
 	pace(answered);
 	if (shared != NULL)
 		ConditionVariablePrepareToSleep(&shared->committed);
-	while (read_events(position, rsinfo->setResult, rsinfo->setDesc) == 0)
+	while (true)
 	{
-		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+		Look look = {0};
+		long left;
 
-		if (left <= 0)
+		read_events(position, &look, rsinfo->setResult, rsinfo->setDesc);
+		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+		if (look.n > 0 || left <= 0)
 			break;
 		/* A transaction in the way may end without an event of its own. */
-		wait_commit(is_held(position) ? Min(left, POLL_MS) : left);
+		wait_commit(look.held ? Min(left, POLL_MS) : left);
 	}
 	if (shared != NULL)
 		ConditionVariableCancelSleep();
