@@ -55,6 +55,7 @@
 
 #include "coder.h"
 #include "compat.h"
+#include "stat.h"
 
 #define BATCH 1000 /* rows of one answer, unless one transaction has more */
 #define PACE_MS 4	   /* from an answer to the next, of one reader */
@@ -144,6 +145,8 @@ coder_emit(PG_FUNCTION_ARGS)
 	seq = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	SPI_finish();
 	emitted = true;
+	coder_stat_local[STAT_EVENT]++;
+	coder_stat_local[STAT_EVENT_BYTES] += VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(1));
 	PG_RETURN_INT64(seq);
 }
 

@@ -71,6 +71,8 @@ static const char *const stat_names[STAT_COUNT] = {
 	[STAT_ALLOWED] = "allowed",
 	[STAT_DENIED] = "denied",
 	[STAT_REQUEST] = "request",
+	[STAT_EVENT] = "event",
+	[STAT_EVENT_BYTES] = "event_bytes",
 };
 
 PG_FUNCTION_INFO_V1(coder_stat_counters);
@@ -119,8 +121,8 @@ stats(void)
 	return shared;
 }
 
-static void
-flush(void)
+void
+coder_stat_flush(void)
 {
 	StatShared *to = stats();
 
@@ -136,7 +138,7 @@ flush(void)
 static void
 on_backend_exit(int code, Datum arg)
 {
-	flush();
+	coder_stat_flush();
 }
 
 void
@@ -154,7 +156,7 @@ coder_stat_flush_sometimes(void)
 	}
 	requests = 0;
 	flushed_at = now;
-	flush();
+	coder_stat_flush();
 }
 
 /* The timer of a name, made if there is room; NULL: there is none. */
@@ -224,7 +226,7 @@ coder_stat_counters(PG_FUNCTION_ARGS)
 	ReturnSetInfo *set = (ReturnSetInfo *) fcinfo->resultinfo;
 	StatShared *from = stats();
 
-	flush();
+	coder_stat_flush();
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < STAT_COUNT; i++)
 	{

@@ -22,6 +22,8 @@ typedef enum CoderStat
 	STAT_ALLOWED,		/* decisions of rbac */
 	STAT_DENIED,
 	STAT_REQUEST,		/* calls of handle */
+	STAT_EVENT,			/* calls of emit, some of whose transactions may have failed */
+	STAT_EVENT_BYTES,
 	STAT_COUNT
 } CoderStat;
 
@@ -35,7 +37,9 @@ coder_stat_add(CoderStat stat)
 
 extern void coder_stat_shmem_request(void);
 extern void coder_stat_shmem_startup(void);
-/* Gives away what was counted, now and then; called at the start of each request. */
+/* Gives away what was counted. */
+extern void coder_stat_flush(void);
+/* The same, now and then; called at the start of each request. */
 extern void coder_stat_flush_sometimes(void);
 /* Something periodic took so long and did so much; failed: it did nothing. */
 extern void coder_stat_time(const char *name, double seconds, int64 items, bool failed);

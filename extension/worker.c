@@ -195,6 +195,7 @@ coder_worker_main(Datum arg)
 		run_timed("people", "coder.end_long_transactions");
 		run_timed("round", "coder.tick");
 		run_timed("events", "coder.events_purge");
+		coder_stat_flush();
 	}
 }
 

@@ -64,6 +64,7 @@ typedef struct GwOptions
 	bool verbose;
 	bool prometheus_enable;
 	bool prometheus_collect_agent_stats;
+	bool prometheus_collect_db_metrics;
 	bool telemetry_enable;
 	char *prometheus_address;
 	char *prometheus_aggregate_by;

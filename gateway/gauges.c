@@ -190,6 +190,28 @@ total(const GwDbTimes *times, int ok)
 	return n;
 }
 
+/* By the statement alone, whatever became of it. */
+static void
+print_queries(FILE *out, const Sum *sums, int n)
+{
+	static const char name[] = "coderd_db_query_latencies_seconds";
+
+	gw_metrics_head(out, name, "histogram", "Statements of this gateway by name, from their sending to their answer.");
+	for (int i = 0; i < n; i++)
+	{
+		const GwDbTimes *times = &sums[i].times;
+		unsigned long long buckets[GW_DB_BUCKETS + 1];
+		char labels[128];
+
+		if (total(times, 0) + total(times, 1) == 0)
+			continue;
+		for (int b = 0; b <= GW_DB_BUCKETS; b++)
+			buckets[b] = times->buckets[0][b] + times->buckets[1][b];
+		snprintf(labels, sizeof(labels), "query=\"%s\"", sums[i].name);
+		gw_metrics_histogram(out, name, labels, gw_db_bounds, GW_DB_BUCKETS, buckets, (double) (times->micros[0] + times->micros[1]) / 1e6);
+	}
+}
+
 static void
 print_statements(FILE *out)
 {
@@ -224,6 +246,8 @@ print_statements(FILE *out)
 			if (again > 0)
 				fprintf(out, "%s{success=\"%s\",retries=\"1\",tx_id=\"%s\"} %llu\n", count, ok ? "true" : "false", sums[i].name, again);
 		}
+	if (gw_server.options.prometheus_collect_db_metrics)
+		print_queries(out, sums, n);
 	free(sums);
 }
 

@@ -226,6 +226,18 @@ gw_metrics_histogram(FILE *out, const char *name, const char *labels, const doub
 		fprintf(out, "%s_sum %.6f\n%s_count %llu\n", name, sum_of, name, seen);
 }
 
+/* Each request is one statement, but for those that were refused before. */
+static void
+print_queries(FILE *out, const GwRoute *route, int id)
+{
+	unsigned long long n = 0;
+
+	for (size_t c = 0; c < (size_t) N_CODES && route != NULL; c++)
+		n += sum(id, offsetof(RouteCount, code) + c * sizeof(atomic_ullong));
+	if (n > 0)
+		fprintf(out, "coderd_db_query_counts_total{route=\"%s\",method=\"%s\",query=\"call\"} %llu\n", route->pattern, route->method, n);
+}
+
 static void
 print_latencies(FILE *out, const GwRoute *route, int id)
 {
@@ -417,6 +429,11 @@ gw_metrics_text(const GwLoop *loop, size_t *len)
 	print_routes(out, loop->routes, print_websockets);
 	gw_metrics_head(out, "coderd_api_websocket_durations_seconds", "histogram", "How long WebSockets were open, by route.");
 	print_routes(out, loop->routes, print_websocket_times);
+	if (gw_server.options.prometheus_collect_db_metrics)
+	{
+		gw_metrics_head(out, "coderd_db_query_counts_total", "counter", "Requests to routes that ask the database, each one statement.");
+		print_routes(out, loop->routes, print_queries);
+	}
 	gw_metrics_gauges(out);
 	fclose(out);
 	return text;

@@ -116,6 +116,8 @@ static const Option options_table[] = {
 	 "metrics of agents: of their samples, and what they count themselves"},
 	{"prometheus-aggregate-agent-stats-by", "CODER_PROMETHEUS_AGGREGATE_AGENT_STATS_BY", OPT_TEXT, AT(prometheus_aggregate_by), NULL, false,
 	 "labels by which they are kept apart: of agent_name,template_name,username,workspace_name"},
+	{"prometheus-collect-db-metrics", "CODER_PROMETHEUS_COLLECT_DB_METRICS", OPT_BOOL, AT(prometheus_collect_db_metrics), "false", false,
+	 "times of statements by name, and statements by route"},
 	{"telemetry", "CODER_TELEMETRY_ENABLE", OPT_BOOL, AT(telemetry_enable), "false", false, "send telemetry to the telemetry URL"},
 	{"telemetry-url", "CODER_TELEMETRY_URL", OPT_TEXT, AT(telemetry_url), NULL, false, "where telemetry is sent; nowhere without it"},
 	{"verbose", "CODER_VERBOSE", OPT_BOOL, AT(verbose), "false", false, "log more"},

@@ -112,6 +112,10 @@ BEGIN
 		'SELECT split_part(c.name, ''_'', 1) AS cache, split_part(c.name, ''_'', 2) AS result, c.count FROM coder.stat_counters() c WHERE c.name ~ ''_(hit|miss)$''', at);
 	RETURN NEXT coder.metric('coder_cache_invalidations_total', 'counter', 'Messages to backends that rights changed.',
 		'SELECT c.count FROM coder.stat_counters() c WHERE c.name = ''invalidation''', at);
+	RETURN NEXT coder.metric('coder_pubsub_publishes_total', 'counter', 'Events that were sent; those of transactions that failed are among them.',
+		'SELECT ''true'' AS success, c.count FROM coder.stat_counters() c WHERE c.name = ''event''', at);
+	RETURN NEXT coder.metric('coder_pubsub_published_bytes_total', 'counter', 'Bytes of events that were sent.',
+		'SELECT c.count FROM coder.stat_counters() c WHERE c.name = ''event_bytes''', at);
 	RETURN NEXT coder.metric('coder_requests_handled_total', 'counter', 'Requests that backends answered.',
 		'SELECT c.count FROM coder.stat_counters() c WHERE c.name = ''request''', at);
 	RETURN NEXT coder.metric('coder_tick_steps_total', 'counter', 'Rounds of the background worker and their steps, by how they ended.',

@@ -12,7 +12,8 @@ my ($prometheus) = grep { -x } map { "$_/prometheus" } split /:/, $ENV{PATH};
 plan skip_all => 'prometheus (Debian package) is not installed' unless $prometheus;
 
 my ($port, $own) = map { Coder::Gateway::free_port() } 1 .. 2;
-my $gateway = Coder::Gateway->start(env => { CODER_PROMETHEUS_ENABLE => 'true', CODER_PROMETHEUS_ADDRESS => "127.0.0.1:$port" });
+my $gateway = Coder::Gateway->start(env => { CODER_PROMETHEUS_ENABLE => 'true', CODER_PROMETHEUS_ADDRESS => "127.0.0.1:$port",
+	CODER_PROMETHEUS_COLLECT_DB_METRICS => 'true', CODER_PROMETHEUS_COLLECT_AGENT_STATS => 'true' });
 my $owner = $gateway->first_user;
 my $socket = "host=$gateway->{dir}/config/postgres/run user=coder dbname=coder";
 my $psql = Coder::Gateway::bindir() . '/psql';
@@ -101,6 +102,8 @@ cmp_ok(value('sum(coderd_db_tx_executions_count{success="true"})'), '>', 10, 'st
 $owner->get('/api/v2/users/me') for 1 .. 40;
 ok($gateway->wait_for(15, sub { value('sum(coder_cache_lookups_total{cache="subject"})') > 10 }), 'lookups of subjects');
 cmp_ok(value('coderd_lifecycle_autobuild_execution_duration_seconds_count'), '>', 2, 'ticks');
+cmp_ok(value('sum(coderd_db_query_latencies_seconds_count)'), '>', 10, 'by name');
+cmp_ok(value('coderd_db_query_counts_total{route="/api/v2/workspaces",method="GET"}'), '>=', 5, 'and by route');
 cmp_ok(value('process_cpu_seconds_total'), '>', 0, 'the process');
 
 # One that is killed is called gone within its timeout and one interval (the answer of the database is kept for ten seconds).
