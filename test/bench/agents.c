@@ -21,7 +21,7 @@
 #include "net/net.h"
 #include "wire/rpc.h"
 
-#define CONNECTING 32 /* at once */
+#define CONNECTING 8 /* at once */
 #define TICK_MS 2
 #define NS 1000000000ll
 
