@@ -1,11 +1,12 @@
 /*
  * agents.c -- reports of boundaries from many agents, each with a connection of its own, through a gateway.
  *
- *	agents URL TOKENS SECONDS RATE
+ *	agents URL TOKENS SECONDS RATE ...
  *
- * TOKENS: a file with a token a line.  Every agent connects; then RATE reports a
- * second come from them in turn, whether earlier ones are answered or not.  One
- * line: agents, reports sent, acknowledged, failed, a second, p50 and p99 in ms.
+ * TOKENS: a file with a token a line.  Every agent connects; then, for each RATE,
+ * so many reports a second come from them in turn, whether earlier ones are
+ * answered or not.  A line each: agents, reports sent, acknowledged, failed, a
+ * second, p50 and p99 in ms.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -43,7 +44,9 @@ static Loop *loop;
 static const char *url;
 static BenchAgent *agents;
 static size_t nagents, next_connect, connecting, opened, closed, next_report;
-static double rate, seconds;
+static char **rates;
+static double seconds;
+static bool bad;
 static int64_t began;
 static size_t sent, acknowledged, failed, measured;
 static double *latencies;
@@ -176,39 +179,50 @@ send_one(void)
 	}
 }
 
-static void
-on_tick(void *arg)
-{
-	double since;
-
-	(void) arg;
-	if (opened + closed < nagents)
-	{
-		loop_timer_start(&tick, 20);
-		return;
-	}
-	if (began == 0)
-	{
-		began = loop_clock();
-		fprintf(stderr, "%zu agents are connected\n", opened);
-	}
-	since = (double) (loop_clock() - began) / NS;
-	if (closed == nagents || since > seconds + 5 || (since > seconds && acknowledged + failed == sent))
-	{
-		loop_stop(loop);
-		return;
-	}
-	while (since < seconds && (double) sent < since * rate)
-		send_one();
-	loop_timer_start(&tick, TICK_MS);
-}
-
 static int
 compare(const void *a, const void *b)
 {
 	double x = *(const double *) a, y = *(const double *) b;
 
 	return x < y ? -1 : x > y;
+}
+
+/* The line of a rate; then the next. */
+static void
+end_rate(void)
+{
+	qsort(latencies, measured, sizeof(double), compare);
+	printf("%zu agents, %zu sent, %zu acknowledged, %zu failed, %.0f/s, p50 %.1f ms, p99 %.1f ms\n",
+		   opened - closed, sent, acknowledged, failed, (double) acknowledged / seconds,
+		   measured > 0 ? latencies[measured / 2] : 0, measured > 0 ? latencies[measured * 99 / 100] : 0);
+	fflush(stdout);
+	bad = bad || failed > 0 || acknowledged != sent;
+	sent = acknowledged = failed = measured = 0;
+	began = 0;
+	if (*++rates == NULL)
+		loop_stop(loop);
+}
+
+static void
+on_tick(void *arg)
+{
+	double since, rate;
+
+	(void) arg;
+	loop_timer_start(&tick, opened + closed < nagents ? 20 : TICK_MS);
+	if (opened + closed < nagents)
+		return;
+	if (began == 0)
+		began = loop_clock();
+	rate = *rates != NULL ? atof(*rates) : 0;
+	since = (double) (loop_clock() - began) / NS;
+	if (opened <= closed)
+		loop_stop(loop);
+	else if (since > seconds + 5 || (since > seconds && acknowledged + failed == sent))
+		end_rate();
+	else
+		while (since < seconds && (double) sent < since * rate)
+			send_one();
 }
 
 static void
@@ -240,11 +254,11 @@ main(int argc, char **argv)
 	char line[128];
 	FILE *file;
 
-	if (argc != 5 || (file = fopen(argv[2], "r")) == NULL)
+	if (argc < 5 || (file = fopen(argv[2], "r")) == NULL)
 		return 2;
 	url = argv[1];
 	seconds = atof(argv[3]);
-	rate = atof(argv[4]);
+	rates = argv + 4;
 	getrlimit(RLIMIT_NOFILE, &limit);
 	limit.rlim_cur = limit.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &limit);
@@ -253,7 +267,7 @@ main(int argc, char **argv)
 	while (nagents < 100000 && fgets(line, sizeof(line), file) != NULL)
 		snprintf(agents[nagents++].token, sizeof(agents->token), "%.*s", (int) strcspn(line, "\n"), line);
 	fclose(file);
-	room = (size_t) (seconds * rate) + 1000;
+	room = (size_t) (seconds * 100000);
 	latencies = calloc(room, sizeof(double));
 	make_report();
 	loop = loop_create();
@@ -261,9 +275,5 @@ main(int argc, char **argv)
 	loop_timer_start(&tick, TICK_MS);
 	connect_more();
 	loop_run(loop);
-	qsort(latencies, measured, sizeof(double), compare);
-	printf("%zu agents, %zu sent, %zu acknowledged, %zu failed, %.0f/s, p50 %.1f ms, p99 %.1f ms\n",
-		   opened, sent, acknowledged, failed, (double) acknowledged / seconds,
-		   measured > 0 ? latencies[measured / 2] : 0, measured > 0 ? latencies[measured * 99 / 100] : 0);
-	return failed > 0 || acknowledged != sent;
+	return bad || *rates != NULL;
 }
