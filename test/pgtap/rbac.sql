@@ -284,8 +284,8 @@ SELECT is((api('GET', '/api/v2/users/admin/access?action=read&resource_type=user
 SELECT is((api('GET', '/api/v2/users/bob/access?action=read&resource_type=nope', NULL, token_of('bob'))).status, 400, 'a type must exist');
 SELECT is((api('GET', '/api/v2/users/bob/access?action=read&resource_type=user&resource_id=' || u.id, NULL, token_of('bob'))).status, 404,
 	'nor of rows one may not read') FROM coder.users u WHERE u.username = 'admin';
-SELECT is((api('GET', '/api/v2/debug/tailnet', NULL, token_of('bob'))).status, 403, 'what is not built refuses those who may not ask');
-SELECT is((api('GET', '/api/v2/debug/tailnet', NULL, token_of('admin'))).status, 501, 'and tells the others');
+SELECT is((api('GET', '/api/v2/debug/pprof', NULL, token_of('bob'))).status, 403, 'what is not built refuses those who may not ask');
+SELECT is((api('GET', '/api/v2/debug/pprof', NULL, token_of('admin'))).status, 501, 'and tells the others');
 SELECT is((api('POST', '/api/v2/authcheck', jsonb_build_object('checks', jsonb_build_object(
 		'me', '{"object": {"resource_type": "user", "owner_id": "me"}, "action": "read"}'::jsonb,
 		'any', '{"object": {"resource_type": "template", "any_org": true}, "action": "create"}'::jsonb,

@@ -260,8 +260,9 @@ SELECT throws_ok($$SELECT coder.agent_rpc(pg_temp.agent(), 'UpdateLifecycle', '{
 SELECT lives_ok($$SELECT coder.agent_rpc(pg_temp.agent(), 'UpdateStartup', '{"startup": {"version": "v2.31.0", "expanded_directory": "/", "subsystems": []}}')$$, 'startup');
 SELECT throws_ok($$SELECT coder.agent_rpc(pg_temp.agent(), 'UpdateStartup', '{"startup": {"version": "2.31"}}')$$, 'ZC400', NULL, 'a version without v');
 SELECT is(coder.agent_rpc(pg_temp.agent(), 'UpdateStats', '{}') ->> 'report_interval', '30000000000', 'stats: the interval');
-SELECT lives_ok($$SELECT coder.agent_rpc(pg_temp.agent(), 'UpdateStats', '{"stats": {"connection_count": 1, "rx_bytes": 5, "connections_by_proto": {"TCP": 1}}}')$$, 'stats: a sample');
+SELECT lives_ok($$SELECT coder.agent_rpc(pg_temp.agent(), 'UpdateStats', '{"stats": {"connection_count": 1, "session_count_ssh": 1, "rx_bytes": 5, "connections_by_proto": {"TCP": 1}}}')$$, 'stats: a sample');
 SELECT is((SELECT rx_bytes FROM coder.workspace_agent_stats)::integer, 5, 'is stored');
+SELECT is(coder.rollup_usage(clock_timestamp()), 1, 'and counted by the half hour');
 SELECT is((SELECT js #>> '{entries,60,amount}' FROM pg_temp.http('admin', 'GET', '/api/v2/insights/daus?tz_offset=0')), '1', 'its user was active today');
 SELECT is((SELECT js #>> '{validations,1,field}' FROM pg_temp.http('admin', 'GET', '/api/v2/insights/user-latency')), 'end_time', 'a report needs its times');
 SELECT is((SELECT status FROM pg_temp.http('admin', 'GET', '/api/v2/insights/user-latency?start_time=2020-99-01T00:00:00Z&end_time=2020-01-01T00:00:00Z')), 400, 'a time that is none');
