@@ -13,6 +13,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+static const CliCommand own_commands[];
 static const CliCommand *const tables[] = {cli_login_commands,
 										   cli_workspace_commands,
 										   cli_template_commands,
@@ -23,7 +24,10 @@ static const CliCommand *const tables[] = {cli_login_commands,
 										   cli_stat_commands,
 										   cli_netcheck_commands,
 										   cli_support_commands,
-										   cli_inside_commands};
+										   cli_inside_commands,
+										   cli_schedule_commands,
+										   cli_manage_commands,
+										   own_commands};
 #define NTABLES (sizeof(tables) / sizeof(tables[0]))
 
 static const CliFlag global_flags[] = {
@@ -262,6 +266,73 @@ print_commands(const char *prefix)
 		}
 	return n;
 }
+
+/* Prints the next word of every command's path that begins with prefix (whole words, or empty), once each. */
+static void
+print_words(const char *prefix)
+{
+	size_t len = strlen(prefix);
+	char last[64] = "";
+
+	for (size_t t = 0; t < NTABLES; t++)
+		for (const CliCommand *c = tables[t]; c->path != NULL; c++)
+		{
+			const char *word = c->path + (len > 0 ? len + 1 : 0);
+			size_t n;
+
+			if (len > 0 && (strncmp(c->path, prefix, len) != 0 || c->path[len] != ' '))
+				continue;
+			n = strcspn(word, " ");
+			if (n >= sizeof(last) || (strlen(last) == n && strncmp(last, word, n) == 0))
+				continue;
+			snprintf(last, sizeof(last), "%.*s", (int) n, word);
+			printf(" %s", last);
+		}
+}
+
+/* A script that completes the words of commands: of the first, and of those that have a second. */
+static int
+run_completion(Cli *cli)
+{
+	const char *shell = cli_flag(cli, "shell");
+	char last[64] = "";
+
+	if (shell == NULL)
+		shell = getenv("SHELL") != NULL && strstr(getenv("SHELL"), "zsh") != NULL ? "zsh" : "bash";
+	if (strcmp(shell, "bash") != 0 && strcmp(shell, "zsh") != 0)
+		cli_fail("unknown shell \"%s\": bash or zsh", shell);
+	if (strcmp(shell, "zsh") == 0)
+		puts("autoload -U +X bashcompinit && bashcompinit");
+	fputs("_coder() {\n\tlocal words=\"", stdout);
+	print_words("");
+	fputs("\"\n\tif [ \"$COMP_CWORD\" -ge 2 ]; then\n\t\tcase ${COMP_WORDS[1]} in\n", stdout);
+	for (size_t t = 0; t < NTABLES; t++)
+		for (const CliCommand *c = tables[t]; c->path != NULL; c++)
+		{
+			size_t n = strcspn(c->path, " ");
+
+			if (c->path[n] == '\0' || n >= sizeof(last) || (strlen(last) == n && strncmp(last, c->path, n) == 0))
+				continue;
+			snprintf(last, sizeof(last), "%.*s", (int) n, c->path);
+			printf("\t\t%s) words=\"", last);
+			print_words(last);
+			puts("\" ;;");
+		}
+	puts("\t\t*) words= ;;\n\t\tesac\n\tfi\n\t[ \"$COMP_CWORD\" -le 2 ] && COMPREPLY=($(compgen -W \"$words\" -- \"${COMP_WORDS[COMP_CWORD]}\"))\n}\n"
+		 "complete -o default -F _coder coder");
+	return 0;
+}
+
+static const CliFlag completion_flags[] = {
+	{"shell", 's', "bash|zsh", NULL, "For which shell."},
+	{NULL, 0, NULL, NULL, NULL},
+};
+static const char *const completion_examples[] = {"source <(coder completion --shell bash)", NULL};
+
+static const CliCommand own_commands[] = {
+	{"completion", "", "Print a script that completes commands in a shell", completion_flags, 0, 0, run_completion, completion_examples},
+	{NULL, NULL, NULL, NULL, 0, 0, NULL, NULL},
+};
 
 static int
 print_overview(void)

@@ -69,6 +69,8 @@ extern const CliCommand cli_boundary_commands[];
 extern const CliCommand cli_stat_commands[];
 extern const CliCommand cli_netcheck_commands[];
 extern const CliCommand cli_support_commands[];
+extern const CliCommand cli_schedule_commands[];
+extern const CliCommand cli_manage_commands[];
 extern const CliCommand cli_inside_commands[];
 
 /* Runs the command that argv names; returns the exit status of the process. */

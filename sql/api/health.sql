@@ -200,7 +200,10 @@ BEGIN
 		warnings := warnings || '[{"code": "EDERP03", "message": "There is no relay in the relay map: nothing but direct connections can work."}]';
 	END IF;
 	RETURN coder.health_section('DERP', error, warnings)
-		|| jsonb_build_object('regions', coalesce(regions, '{}'), 'netcheck', coder.health_netcheck(nodes), 'netcheck_logs', '[]'::jsonb);
+		|| jsonb_build_object('regions', coalesce(regions, '{}'), 'netcheck', coder.health_netcheck(nodes),
+			'netcheck_logs', coalesce((SELECT jsonb_agg(format('%s of region %s: %s', e->>'kind', e->>'region',
+				coalesce('answered after ' || coder.duration_of_ns((e#>>'{answer,latency_ns}')::bigint), e#>>'{answer,error}', 'no answer')))
+				FROM jsonb_array_elements(nodes) e), '[]'));
 END
 $$;
 
