@@ -46,6 +46,18 @@ SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org
 SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', '[{"type": "video"}]'::jsonb)), '400 Invalid input part.', 'nothing else');
 SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', said('a'), 'workspace_id', gen_random_uuid())),
 	'400 Workspace not found or you do not have access to this resource', 'a workspace that is none');
+INSERT INTO coder.templates (id, organization_id, name, provisioner, active_version_id, created_by)
+SELECT '00000000-0000-4000-8000-0000000000d1', :'other', 't', 'terraform', '00000000-0000-4000-8000-0000000000d2', id FROM coder.users WHERE username = 'ada';
+INSERT INTO coder.workspaces (id, owner_id, organization_id, template_id, name)
+SELECT '00000000-0000-4000-8000-0000000000d3', id, :'other', '00000000-0000-4000-8000-0000000000d1', 'w' FROM coder.users WHERE username = 'ada';
+SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', said('a'), 'workspace_id', '00000000-0000-4000-8000-0000000000d3')),
+	'400 Workspace not found or you do not have access to this resource', 'a workspace of somebody else');
+SELECT is(go('x', 'ada', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', said('a'), 'workspace_id', '00000000-0000-4000-8000-0000000000d3')),
+	'400 Workspace does not belong to the specified organization.', 'a workspace of another organization');
+UPDATE coder.users SET rbac_roles = rbac_roles || '{a-role-that-is-gone}' WHERE username = 'eve';
+SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'other', 'content', said('a'))), '403 You are not a member of the specified organization.', 'a role that is gone gives nothing');
+SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', '[]'::jsonb)), '400 Content is required.', 'and takes nothing');
+UPDATE coder.users SET rbac_roles = array_remove(rbac_roles, 'a-role-that-is-gone') WHERE username = 'eve';
 SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', said('a'))), '400 No default chat model config is configured.', 'no model yet');
 SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', said('a'), 'model_config_id', '00000000-0000-0000-0000-000000000000')), '400 Invalid model config ID.', 'the nil model');
 
