@@ -479,7 +479,7 @@ take_event(Stream *stream, const char *name, const char *data, size_t len)
 		stream_fail(stream, 0, "the answer holds what is no JSON");
 		return;
 	}
-	if (json_is_object(json_object_get(root, "error")))
+	if (json_is_object(json_object_get(root, "error")) || json_is_string(json_object_get(root, "error")))
 	{
 		char *text = provider_error_text(data, len);
 		const json_t *code = json_object_get(json_object_get(root, "error"), "code");

@@ -96,18 +96,18 @@ on_body(char *data, size_t size, size_t n, void *arg)
 	return len;
 }
 
-/* "Retry-After: 5" or "retry-after-ms: 500" */
 static size_t
 on_header(char *data, size_t size, size_t n, void *arg)
 {
 	Exchange *x = arg;
 	char line[128];
+	int64_t wait;
 
-	snprintf(line, sizeof(line), "%.*s", (int) (size * n), data);
-	if (strncasecmp(line, "retry-after-ms:", 15) == 0)
-		x->retry_after_ms = atol(line + 15);
-	else if (strncasecmp(line, "retry-after:", 12) == 0 && x->retry_after_ms == 0)
-		x->retry_after_ms = atol(line + 12) * 1000;
+	snprintf(line, sizeof(line), "%.*s", size * n < sizeof(line) ? (int) (size * n) : (int) sizeof(line) - 1, data);
+	wait = failure_retry_after_ms(line, time(NULL));
+	/* The one in milliseconds is more exact. */
+	if (wait > 0 && (x->retry_after_ms == 0 || strncasecmp(line, "retry-after-ms", 14) == 0))
+		x->retry_after_ms = wait;
 	return size * n;
 }
 

@@ -168,6 +168,37 @@ failure_retry_message(const Failure *failure, const char *provider, char *buf, i
 		snprintf(buf, size, "%s %s.", p, sentence(failure->kind));
 }
 
+/* A number of units of so many ms at the beginning of text. */
+static int64_t
+wait_of(const char *text, int64_t unit)
+{
+	int64_t ms = 0;
+
+	while (*text == ' ' || *text == '\t')
+		text++;
+	for (; isdigit((unsigned char) *text) && ms < FAILURE_MAX_WAIT_MS; text++)
+		ms = 10 * ms + (*text - '0') * unit;
+	return ms < FAILURE_MAX_WAIT_MS ? ms : FAILURE_MAX_WAIT_MS;
+}
+
+int64_t
+failure_retry_after_ms(const char *line, time_t now)
+{
+	struct tm tm = {0};
+	int64_t wait;
+
+	if (strncasecmp(line, "retry-after-ms:", 15) == 0)
+		return wait_of(line + 15, 1);
+	if (strncasecmp(line, "retry-after:", 12) != 0)
+		return 0;
+	if (strptime(line + 12, " %a, %d %b %Y %H:%M:%S GMT", &tm) == NULL)
+		return wait_of(line + 12, 1000);
+	wait = (int64_t) timegm(&tm) - (int64_t) now;
+	if (wait <= 0)
+		return 0;
+	return wait < FAILURE_MAX_WAIT_MS / 1000 ? wait * 1000 : FAILURE_MAX_WAIT_MS;
+}
+
 int64_t
 failure_delay_ms(int attempt, int64_t retry_after_ms)
 {

@@ -8,8 +8,10 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 #define FAILURE_MAX_ATTEMPTS 25
+#define FAILURE_MAX_WAIT_MS 3600000
 
 typedef enum FailureKind
 {
@@ -40,6 +42,12 @@ void failure_message(const Failure *failure, const char *provider, char *buf, in
 
 /* The same while it is tried again: without status and advice. */
 void failure_retry_message(const Failure *failure, const char *provider, char *buf, int size);
+
+/*
+ * What a header's line asks to wait: "Retry-After: 5", a date there, or "retry-after-ms: 500"; 0: it is another, or asks nothing
+ * that can be understood.  Never more than FAILURE_MAX_WAIT_MS.
+ */
+int64_t failure_retry_after_ms(const char *line, time_t now);
 
 /* How long to wait before attempt number attempt (1: the first retry); retry_after_ms: as the provider asked, or 0. */
 int64_t failure_delay_ms(int attempt, int64_t retry_after_ms);

@@ -135,6 +135,26 @@ test_messages(void **state)
 }
 
 static void
+test_retry_after(void **state)
+{
+	/* Sun, 06 Nov 1994 08:49:37 GMT */
+	static const time_t now = 784111777;
+	static const struct
+	{
+		const char *line;
+		int64_t ms;
+	} cases[] = {{"Retry-After: 5\r\n", 5000}, {"retry-after:7", 7000}, {"Retry-After-Ms: 1500", 1500}, {"Retry-After: 0", 0}, {"Retry-After: -5", 0},
+				 {"Retry-After:", 0}, {"Retry-After: soon", 0}, {"Retry-After: 99999999999999999999999999", FAILURE_MAX_WAIT_MS},
+				 {"retry-after-ms: 99999999999999999999999999", FAILURE_MAX_WAIT_MS}, {"Retry-After: Sun, 06 Nov 1994 08:49:47 GMT", 10000},
+				 {"Retry-After: Sun, 06 Nov 1994 08:49:07 GMT", 0}, {"Retry-After: Sun, 06 Nov 2094 08:49:37 GMT", FAILURE_MAX_WAIT_MS},
+				 {"X-Retry-After: 5", 0}, {"", 0}};
+
+	(void) state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		assert_int_equal(failure_retry_after_ms(cases[i].line, now), cases[i].ms);
+}
+
+static void
 test_delays(void **state)
 {
 	static const int64_t delays[] = {1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000};
@@ -164,6 +184,7 @@ main(void)
 		cmocka_unit_test(test_classes),
 		cmocka_unit_test(test_messages),
 		cmocka_unit_test(test_delays),
+		cmocka_unit_test(test_retry_after),
 		cmocka_unit_test(test_names),
 	};
 

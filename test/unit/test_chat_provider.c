@@ -623,6 +623,7 @@ test_completions_answer(void **state)
 	assert_truncations(&provider_chat_completions, text, sizeof(text) - 2);
 	assert_truncations(&provider_chat_completions, calls, sizeof(calls) - 2);
 	assert_fails(&provider_chat_completions, EVENT("{\"error\":{\"message\":\"slow down\",\"type\":\"t\",\"code\":429}}"), 429, "slow down (t)");
+	assert_fails(&provider_chat_completions, EVENT("{\"error\":\"overloaded\"}"), 0, "overloaded");
 	assert_stands(&provider_chat_completions);
 }
 
