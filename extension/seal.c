@@ -3,7 +3,7 @@
  *
  * A gateway hands them over when it connects: coder.secrets is base64url of
  * {"keys": [base64, ...], "secrets": {name: text}}, shown to nobody and stored
- * nowhere.  The first key seals; all of them open.  A sealed value is base64 of
+ * nowhere.  What a person at an SQL prompt sets there counts for nothing.  The first key seals; all of them open.  A sealed value is base64 of
  * nonce, ciphertext and tag (XChaCha20-Poly1305), and its column's partner
  * <column>_key_id names the key; NULL there means plain text.
  *
@@ -17,6 +17,7 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "storage/proc.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -146,6 +147,13 @@ keep_secrets(Jsonb *all)
 	memcpy(secrets, object, VARSIZE(object));
 }
 
+/* A session of somebody who is not the server. */
+static bool
+is_person(void)
+{
+	return coder_role_has("coder_user", GetSessionUserId());
+}
+
 /* What the setting holds now. */
 static void
 load_secrets(void)
@@ -163,7 +171,7 @@ load_secrets(void)
 		pfree(secrets);
 	secrets = NULL;
 	secrets_stale = false;
-	if (secrets_setting == NULL || *secrets_setting == '\0')
+	if (secrets_setting == NULL || *secrets_setting == '\0' || is_person())
 		return;
 	cap = strlen(secrets_setting);
 	json = palloc(cap + 1);
@@ -361,6 +369,28 @@ find_sealed(const text *value)
 	return NULL;
 }
 
+static CoderPlan sealing_plan = {
+	"SELECT FROM coder.dbcrypt_keys k WHERE k.active_key_digest IS NOT NULL LIMIT 1", 0, NULL, NULL};
+
+/* A person has no keys: what the deployment seals is not to be stored in plain text through them. */
+static void
+check_plain(void)
+{
+	bool sealing;
+
+	if (n_seal_keys > 0 || !is_person())
+		return;
+	SPI_connect();
+	coder_execute(&sealing_plan, NULL, NULL, true, 1);
+	sealing = SPI_processed > 0;
+	SPI_finish();
+	if (sealing)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("secrets are sealed here, and this session has no key"),
+				 errhint("Use the pages, or the API.")));
+}
+
 /* One column of the new row: sealed if it is new plain text; the row as it is then. */
 static HeapTuple
 seal_column(const TriggerData *trigger, HeapTuple tuple, const char *name)
@@ -384,6 +414,8 @@ seal_column(const TriggerData *trigger, HeapTuple tuple, const char *name)
 		return tuple;
 	nulls[0] = value == NULL;
 	values[0] = PointerGetDatum(value);
+	if (value != NULL && VARSIZE_ANY_EXHDR(value) > 0)
+		check_plain();
 	nulls[1] = value == NULL || VARSIZE_ANY_EXHDR(value) == 0 || n_seal_keys == 0;
 	values[1] = (Datum) 0;
 	if (!nulls[1] && old != NULL && find_sealed(value) != NULL)

@@ -73,6 +73,10 @@ BEGIN
 	END;
 	size := ((get_byte(answer, 4) * 256 + get_byte(answer, 5)) * 256 + get_byte(answer, 6)) * 256 + get_byte(answer, 7);
 	headers := convert_from(substr(answer, 9, size), 'UTF8');
+	-- The plan would have the server's words for others: secrets of its clients, tokens.
+	IF get_byte(answer, 0) * 256 + get_byte(answer, 1) = 102 THEN
+		RAISE feature_not_supported USING MESSAGE = format('%s %s asks other servers', upper(method), v_path), HINT = 'Use the pages, or the API.';
+	END IF;
 	IF get_byte(answer, 0) * 256 + get_byte(answer, 1) = 101 OR headers ~* 'content-type' THEN
 		RAISE feature_not_supported USING MESSAGE = format('%s %s answers a stream or a file', method, path);
 	END IF;

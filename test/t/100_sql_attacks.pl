@@ -2,6 +2,7 @@
 # passwords, settings, savepoints, read-only transactions.
 use strict; use warnings FATAL => 'all';
 use Coder::Documents;
+use MIME::Base64 qw(encode_base64 encode_base64url);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -105,6 +106,21 @@ is(ask($ann, "SELECT coder.api('$_->[0]', '$_->[1]', '{}')"), '0A000', "$_->[0] 
 	['PUT', '/api/v2/users/me/password'], ['POST', '/api/v2/users/me/convert-login'];
 is(ask($ann, q{SELECT coder.api('GET', '/api/v2/workspaceagents/me/gitsshkey')}), '0A000', 'nor is anybody an agent');
 like(ask($ann, q{SELECT coder.api('GET', '/api/v2/users/me')->>'username'}), qr/^bob$/, 'other requests are made');
+
+# ---- keys and secrets of the server ----
+sub secrets { my ($key) = @_; return encode_base64url('{"keys": ["' . encode_base64($key x 32, '') . '"], "secrets": {"x_client_secret": "own"}}') }
+is(ask($ann, "SET coder.secrets = '" . secrets('e') . "'; SELECT coder.api('PUT', '/api/v2/users/me/gitsshkey')->>'user_id' IS NOT NULL"), 't', 'whoever brings a key of their own');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM coder.sealed_values() v WHERE v.key_id IS NOT NULL}), 0, 'seals nothing with it, which nobody could open');
+$server = session('postgres');
+ask($server, "SET coder.secrets = '" . secrets('s') . "'; SELECT coder.keys_start()");
+is(ask($ann, "SELECT coder.api('PUT', '/api/v2/users/me/gitsshkey')"), '55000', 'and stores nothing in plain text where the server seals');
+$server->quit;
+$node->safe_psql('postgres', q{DELETE FROM coder.dbcrypt_keys;
+	CREATE FUNCTION coder.t_fetch(req coder.request) RETURNS coder.response LANGUAGE plpgsql AS $$ BEGIN
+		RETURN coder.fetch('t_fetch', 'null', coder.fetch_form('https://idp.example/token', '{"client_secret": "hush"}')); END $$;
+	INSERT INTO coder.routes (area, method, pattern, function) VALUES ('t', 'GET', '/api/v2/t/fetch', 't_fetch')});
+is(ask($ann, q{SELECT coder.api('GET', '/api/v2/t/fetch')}), '0A000', 'what the server would say to others is not shown');
+like(ask($ann, q{SELECT coder.schedule_next('CRON_TZ=UTC 30 9 * * 1-5', '2026-01-01')}), qr/^2026-01-01 09:30/, 'schedules are read');
 
 # ---- settings that say a dump is restored ----
 my $ada = token('ada');
