@@ -58,8 +58,14 @@ CREATE OR REPLACE FUNCTION coder.chat_skill_body(value text)
 RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	lines CONSTANT text[] := string_to_array(ltrim(value, U&'\FEFF'), E'\n');
+	fence int4;
 BEGIN
-	RETURN coder.chat_clean_context(regexp_replace(value, '^\uFEFF?[ \t]*---[ \t]*\r?\n(?:.*?\n)??[ \t]*---[ \t]*(?:\r?\n|$)', ''));
+	IF btrim(lines[1], E' \t\r') = '---' THEN
+		SELECT min(l.n) INTO fence FROM unnest(lines) WITH ORDINALITY l (line, n) WHERE l.n > 1 AND btrim(l.line, E' \t\r') = '---';
+	END IF;
+	RETURN coder.chat_clean_context(array_to_string(lines[coalesce(fence, 0) + 1:], E'\n'));
 END
 $$;
 
@@ -112,7 +118,7 @@ BEGIN
 			SELECT p.v AS part, row_number() OVER w AS newest, min(m.id) OVER o AS first_id, min(p.n) OVER o AS first_n
 			  FROM coder.chat_messages m, jsonb_array_elements(m.content) WITH ORDINALITY p (v, n)
 			 WHERE m.chat_id = c.id AND m.role = 'user' AND NOT m.deleted AND coder.chat_is_context(m.content)
-			   AND p.v->>'context_file_agent_id' = (SELECT x.content->0->>'context_file_agent_id' FROM coder.chat_messages x
+			   AND p.v->>'context_file_agent_id' IS NOT DISTINCT FROM (SELECT x.content->0->>'context_file_agent_id' FROM coder.chat_messages x
 				WHERE x.chat_id = c.id AND x.role = 'user' AND NOT x.deleted AND coder.chat_is_context(x.content) ORDER BY x.id DESC LIMIT 1)
 			WINDOW w AS (PARTITION BY p.v->>'type', coalesce(p.v->>'skill_name', p.v->>'context_file_path') ORDER BY m.id DESC, p.n DESC),
 				o AS (PARTITION BY p.v->>'type', coalesce(p.v->>'skill_name', p.v->>'context_file_path'))) x WHERE x.newest = 1), '[]');
