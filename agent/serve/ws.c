@@ -108,7 +108,8 @@ reserve(ServeWs *ws, size_t more)
 
 	if (ws->out_len - ws->out_done + more > MAX_UNSENT)
 		return false;
-	memmove(ws->out, ws->out + ws->out_done, ws->out_len - ws->out_done);
+	if (ws->out_done > 0)
+		memmove(ws->out, ws->out + ws->out_done, ws->out_len - ws->out_done);
 	ws->out_len -= ws->out_done;
 	ws->out_done = 0;
 	while (room < ws->out_len + more)
