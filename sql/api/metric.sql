@@ -146,3 +146,21 @@ AS 'MODULE_PATHNAME', 'coder_metrics'
 LANGUAGE C STABLE PARALLEL UNSAFE ROWS 100;
 COMMENT ON FUNCTION coder.metrics(timestamptz) IS
 	'What the database knows at a time in Prometheus'' text format, a piece of the text a row, all of one snapshot: however slowly it is fetched, it says the same. Each table is read once.';
+
+CREATE OR REPLACE FUNCTION coder.debug_metrics(req coder.request) RETURNS coder.response
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v coder.response;
+BEGIN
+	PERFORM coder.require('read', 'debug_info');
+	v := coder.reply(200, (SELECT string_agg(m, '') FROM (SELECT coder.metrics()) x (m)));
+	v.headers := E'Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n';
+	RETURN v;
+END
+$$;
+COMMENT ON FUNCTION coder.debug_metrics(coder.request) IS
+	'GET /debug/metrics: what the database knows, as Prometheus would get it; what the gateway counts itself is at the Prometheus address and /metrics.';
+
+DELETE FROM coder.routes WHERE area = 'metric';
+INSERT INTO coder.routes (area, method, pattern, function, pool, read_only) VALUES
+	('metric', 'GET', '/api/v2/debug/metrics', 'debug_metrics', 'slow', false);

@@ -160,6 +160,9 @@ CREATE TEMP TABLE whole AS SELECT string_agg(m, '') AS m FROM coder.metrics() m;
 SELECT ok(m ~ E'^(# HELP [a-z_]+ [^\n]+\n# TYPE [a-z_]+ (gauge|counter|histogram)\n([a-z_]+(\\{[^\n]*\\})? [^ \n]+\n)*)+$', 'each family has its head and nothing but lines') FROM whole;
 SELECT is((SELECT count(*) - count(DISTINCT l) FROM whole, regexp_split_to_table(m, E'\n') l WHERE l LIKE '# TYPE %'), 0::bigint, 'no family comes twice');
 SELECT is((SELECT count(*) - count(DISTINCT substring(l FROM '^.* ')) FROM whole, regexp_split_to_table(m, E'\n') l WHERE l <> '' AND l !~ '^#'), 0::bigint, 'nor does a series');
+SELECT ok((SELECT status = 200 AND headers ~* 'text/plain' AND convert_from(raw_, 'UTF8') ~ E'# TYPE coderd_agents_up gauge\n' AND convert_from(raw_, 'UTF8') ~ E'\n# TYPE coder_db_size_bytes gauge\n'
+	FROM api('GET', '/api/v2/debug/metrics', NULL, :'token')), 'GET /debug/metrics');
+SELECT is((SELECT status FROM api('GET', '/api/v2/debug/metrics', NULL, token_of('nobody'))), 403, 'for those who may read debug information');
 SELECT coder.tick_due('tick', '0', now() - interval '15 s');
 SELECT coder.tick(now());
 SELECT is((SELECT count(*) FROM pg_temp.lines(now(), 'coder_tick_seconds ')), 1::bigint, 'the tick says how long it took');
