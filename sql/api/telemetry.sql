@@ -137,7 +137,7 @@ CREATE OR REPLACE FUNCTION coder.telemetry_failed(why text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	-- A minute, two, four, … half an hour.
-	UPDATE coder.telemetry_state s SET claimed_until = '-infinity', attempts = s.attempts + 1, failed_at = clock_timestamp(), error = left(why, 200),
+	UPDATE coder.telemetry_state s SET claimed_until = '0001-01-01 00:00:00+00', attempts = s.attempts + 1, failed_at = clock_timestamp(), error = left(why, 200),
 		   next_at = clock_timestamp() + least(interval '30 minutes', coder.setting_seconds('telemetry_retry', 60) * interval '1 second' * 2 ^ least(s.attempts, 10));
 END
 $$;
@@ -170,7 +170,7 @@ BEGIN
 		SELECT 'boundary_usage_summary', p.closed_at FROM coder.boundary_usage_periods p WHERE p.period = v_period
 		ON CONFLICT DO NOTHING;
 	END IF;
-	UPDATE coder.telemetry_state s SET claimed_until = '-infinity', attempts = 0, sent = s.sent + 1, sent_at = clock_timestamp(), error = NULL,
+	UPDATE coder.telemetry_state s SET claimed_until = '0001-01-01 00:00:00+00', attempts = 0, sent = s.sent + 1, sent_at = clock_timestamp(), error = NULL,
 		   next_at = clock_timestamp() + coder.setting_seconds('telemetry_interval', 1800) * interval '1 second';
 	RETURN NULL;
 END

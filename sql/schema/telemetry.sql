@@ -26,8 +26,8 @@ COMMENT ON TABLE coder.telemetry_locks IS 'Periods whose summary was accepted by
 CREATE TABLE coder.telemetry_state
 (
 	one				boolean NOT NULL PRIMARY KEY DEFAULT true CHECK (one),
-	next_at				timestamptz NOT NULL DEFAULT '-infinity',
-	claimed_until		timestamptz NOT NULL DEFAULT '-infinity',
+	next_at				timestamptz NOT NULL DEFAULT '0001-01-01 00:00:00+00',
+	claimed_until		timestamptz NOT NULL DEFAULT '0001-01-01 00:00:00+00',
 	attempts			integer NOT NULL DEFAULT 0,
 	sent				bigint NOT NULL DEFAULT 0,
 	sent_at				timestamptz,

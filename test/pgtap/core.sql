@@ -19,7 +19,7 @@ SELECT is_empty(
 	$$SELECT c.relname FROM pg_extension e, pg_class c
 	   WHERE e.extname = 'coder' AND c.relnamespace = 'coder'::regnamespace AND c.relkind = 'r'
 	     AND c.relname NOT IN ('routes', 'auth_epoch', 'events', 'template_examples', 'audit_tables', 'audit_columns', 'audit_settings',
-		'deployment_options', 'deployment_option_groups', 'user_totals', 'member_totals', 'chat_config_changes', 'replicas') AND c.relpersistence = 'p'
+		'deployment_options', 'deployment_option_groups', 'user_totals', 'member_totals', 'telemetry_state', 'chat_config_changes', 'replicas') AND c.relpersistence = 'p'
 	     AND c.oid <> ALL (coalesce(e.extconfig, '{}'))$$,
 	'pg_dump saves every table but those that an install makes, or that hold nothing to keep');
 SELECT is_empty(
