@@ -16,6 +16,16 @@ BEGIN
 END
 $$;
 
+-- Scheme, host and port of a URL, in lower case; '' where it is none.
+CREATE OR REPLACE FUNCTION coder.url_origin(url text)
+RETURNS text LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coalesce(lower(substring(url FROM '^[A-Za-z]+://[^/?#]*')), '');
+END
+$$;
+
 -- May metadata of the MCP server at base name this URL?  No userinfo, nothing that parsers read differently, and no way
 -- back from TLS to plain text.
 CREATE OR REPLACE FUNCTION coder.mcp_url_ok(url text, base text)

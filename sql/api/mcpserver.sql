@@ -178,6 +178,7 @@ DECLARE
 	one CONSTANT bool := req.params ? 'mcpServer';
 	body jsonb;
 	m coder.mcp_server_configs;
+	before coder.mcp_server_configs;
 	broken text;
 BEGIN
 	PERFORM coder.chat_gate();
@@ -191,17 +192,23 @@ BEGIN
 	END IF;
 	body := coder.body(req);
 	IF one THEN
-		m := coder.mcp_server_apply(coder.param_mcp_server(req), body);
+		before := coder.param_mcp_server(req);
+		m := coder.mcp_server_apply(before, body);
 		m.updated_at := now();
 		m.updated_by := coder.subject_id();
 		UPDATE coder.mcp_server_configs x SET (display_name, slug, description, icon_url, transport, url, auth_type, oauth2_client_id,
 			oauth2_client_secret, oauth2_client_secret_key_id, oauth2_auth_url, oauth2_token_url, oauth2_scopes, api_key_header, api_key_value,
 			api_key_value_key_id, custom_headers, custom_headers_key_id, tool_allow_list, tool_deny_list, availability, enabled, model_intent,
-			updated_at, updated_by) = (m.display_name, m.slug, m.description, m.icon_url, m.transport, m.url, m.auth_type, m.oauth2_client_id,
+			updated_at, updated_by, oauth2_discovered, oauth2_revocation_url, oauth2_resource, oauth2_basic) = (m.display_name, m.slug, m.description, m.icon_url, m.transport, m.url, m.auth_type, m.oauth2_client_id,
 			m.oauth2_client_secret, m.oauth2_client_secret_key_id, m.oauth2_auth_url, m.oauth2_token_url, m.oauth2_scopes, m.api_key_header,
 			m.api_key_value, m.api_key_value_key_id, m.custom_headers, m.custom_headers_key_id, m.tool_allow_list, m.tool_deny_list,
-			m.availability, m.enabled, m.model_intent, m.updated_at, m.updated_by)
+			m.availability, m.enabled, m.model_intent, m.updated_at, m.updated_by, m.oauth2_discovered, m.oauth2_revocation_url, m.oauth2_resource, m.oauth2_basic)
 		 WHERE x.id = m.id RETURNING x.* INTO m;
+		-- What users have signed in to is not sent to another server.
+		IF m.auth_type <> before.auth_type OR coder.url_origin(m.url) IS DISTINCT FROM coder.url_origin(before.url)
+			OR coder.url_origin(m.oauth2_token_url) IS DISTINCT FROM coder.url_origin(before.oauth2_token_url) THEN
+			DELETE FROM coder.mcp_server_user_tokens t WHERE t.mcp_server_config_id = m.id;
+		END IF;
 		RETURN coder.reply(200, coder.mcp_server_json(m));
 	END IF;
 	body := coder.body(req, 'display_name', 'slug', 'transport', 'url', 'auth_type', 'availability');

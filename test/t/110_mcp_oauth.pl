@@ -155,6 +155,15 @@ ok(!$owner->get("$path/$made->{id}")->{auth_connected}, 'it is');
 is(($owner->request('DELETE', "$at/disconnect"))[0], 204, 'twice is no error');
 is(($owner->request('DELETE', "$path/nonsense/oauth2/disconnect"))[1]{message}, 'Invalid MCP server config ID.', 'an id that is none');
 
+# an administrator's address counts as it is, also where metadata might not name it
+$owner->patch("$path/$made->{id}", { oauth2_token_url => "http://localhost:$mcp->{port}/token" });
+is((connect_user())[0], 200, 'a token endpoint that an administrator has set');
+$owner->patch("$path/$made->{id}", { display_name => 'Renamed' });
+ok($owner->get("$path/$made->{id}")->{auth_connected}, 'a change of its name signs nobody out');
+$owner->patch("$path/$made->{id}", { url => "http://localhost:$mcp->{port}/mcp" });
+ok(!$owner->get("$path/$made->{id}")->{auth_connected}, 'another address does: no token goes to another server');
+is($server->sql('SELECT count(*) FROM coder.mcp_server_user_tokens'), 0, 'it is gone');
+
 # by hand, with a client's secret that is wanted in a header
 ($status, my $manual) = add(oauth2_client_id => 'me:1', oauth2_client_secret => 'hush', oauth2_auth_url => $mcp->url . '/authorize', oauth2_token_url => $mcp->url . '/token', oauth2_scopes => ' a  b ');
 is("$status $manual->{has_oauth2_secret}", '201 1', 'a server set up by hand');

@@ -14,7 +14,7 @@
 
 #include "../../gateway/chat/config.c"
 
-#define KINDS 4
+#define KINDS 5
 #define MAX_LOADS 64
 
 typedef struct Caller
@@ -41,7 +41,7 @@ static struct
 	const char *store[KINDS]; /* what a read answers; NULL: an error */
 } t;
 
-static const char *const keys[KINDS] = {"", "m1", "", "u1"};
+static const char *const keys[KINDS] = {"", "m1", "", "u1", "s1"};
 
 static bool
 on_load(void *arg, ConfigFill *fill, ConfigKind kind, const char *key)
@@ -116,6 +116,7 @@ begin(void **state)
 	t.store[CONFIG_MODEL] = "{\"m\":1}";
 	t.store[CONFIG_DEFAULT_MODEL] = "{\"d\":1}";
 	t.store[CONFIG_PROMPT] = "\"p\"";
+	t.store[CONFIG_MCP_SERVER] = "{\"s\":1}";
 	return 0;
 }
 
@@ -134,6 +135,8 @@ invalidate(ConfigKind kind)
 		config_invalidate_providers(t.cache);
 	else if (kind == CONFIG_PROMPT)
 		config_invalidate_prompt(t.cache, keys[kind]);
+	else if (kind == CONFIG_MCP_SERVER)
+		config_invalidate_mcp_server(t.cache, keys[kind]);
 	else
 		config_invalidate_model(t.cache, "m1");
 }
@@ -156,7 +159,7 @@ test_read_once(void **state)
 static void
 test_time_is_over(void **state)
 {
-	static const int64_t lives[KINDS] = {10000, 10000, 10000, 5000};
+	static const int64_t lives[KINDS] = {10000, 10000, 10000, 5000, 10000};
 
 	(void) state;
 	for (int kind = 0; kind < KINDS; kind++)
@@ -176,11 +179,12 @@ test_time_is_over(void **state)
 static void
 test_invalidation(void **state)
 {
-	static const bool dropped[3][KINDS] = {{true, true, true, false}, {false, true, true, false}, {false, false, false, true}};
-	static const ConfigKind changes[3] = {CONFIG_PROVIDERS, CONFIG_MODEL, CONFIG_PROMPT};
+	static const bool dropped[4][KINDS] = {
+		{true, true, true, false, false}, {false, true, true, false, false}, {false, false, false, true, false}, {false, false, false, false, true}};
+	static const ConfigKind changes[4] = {CONFIG_PROVIDERS, CONFIG_MODEL, CONFIG_PROMPT, CONFIG_MCP_SERVER};
 
 	(void) state;
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 4; i++)
 	{
 		for (int kind = 0; kind < KINDS; kind++)
 			get(kind, keys[kind]);
@@ -544,6 +548,24 @@ test_confirmed(void **state)
 		assert_get(kind, t.store[kind], 2 * KINDS + 2 + kind);
 }
 
+/* An MCP server that changes, and all of them. */
+static void
+test_mcp_servers(void **state)
+{
+	(void) state;
+	get(CONFIG_MCP_SERVER, "s1");
+	get(CONFIG_MCP_SERVER, "s2");
+	config_notified(t.cache, "{\"kind\": \"mcp_server\", \"entity_id\": \"s1\"}");
+	get(CONFIG_MCP_SERVER, "s2");
+	assert_int_equal(t.n_loads, 2);
+	get(CONFIG_MCP_SERVER, "s1");
+	assert_int_equal(t.n_loads, 3);
+	config_notified(t.cache, "{\"kind\": \"mcp_servers\", \"entity_id\": \"s1\"}");
+	get(CONFIG_MCP_SERVER, "s1");
+	get(CONFIG_MCP_SERVER, "s2");
+	assert_int_equal(t.n_loads, 5);
+}
+
 int
 main(void)
 {
@@ -565,6 +587,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_brings_providers, begin, end),
 		cmocka_unit_test_setup_teardown(test_told_of_changes, begin, end),
 		cmocka_unit_test_setup_teardown(test_confirmed, begin, end),
+		cmocka_unit_test_setup_teardown(test_mcp_servers, begin, end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
