@@ -3,7 +3,7 @@
 #
 # The model is a process of this script; it answers at once, or, asked for "slow", a word a second for 20 s, or, asked for
 # "stamp", the time ten times a second.  The cluster is the embedded one: synchronous commit, fsync on.
-# CREATIONS (4800), CLIENTS (480), STREAMS (1000), WATCHED (50).
+# CREATIONS (4800), CLIENTS (480), STREAMS (1000), WATCHED (50), TALKS (300).
 #
 # SPDX-License-Identifier: MIT
 use strict;
@@ -22,6 +22,7 @@ my $creations = $ENV{CREATIONS} // 4800;
 my $clients = $ENV{CLIENTS} // 480;
 my $streams = $ENV{STREAMS} // 1000;
 my $watched = $ENV{WATCHED} // 50;
+my $talks = $ENV{TALKS} // 300;
 my $pieces = 20;
 my $stamps = 60;
 my $dir = tempdir('coder-bench-XXXXXX', TMPDIR => 1, CLEANUP => 1);
@@ -232,6 +233,50 @@ for my $change ("UPDATE coder.chat_providers SET base_url = base_url", "UPDATE c
 	wait_until_done();
 	row('reads of configuration, a change of ' . ($change =~ /coder\.(\w+)/)[0], $server->sql("SELECT coalesce(sum(calls), 0) FROM pg_stat_statements WHERE query ~ 'coder[.]chat_run_'"));
 }
+
+# What conversations read of the configuration --------------------------------------
+
+# A message to each of these chats, by wrk.
+sub say_to
+{
+	my ($ids, $connections, $text) = @_;
+	open my $lua, '>', "$dir/say.lua" or die;
+	printf $lua <<'END', $server->{token}, JSON::PP::encode_json({ content => [{ type => 'text', text => $text }] }), join(', ', map { "'$_'" } @$ids), $chats;
+wrk.method = "POST"
+wrk.headers["Coder-Session-Token"] = "%s"
+wrk.headers["Content-Type"] = "application/json"
+wrk.body = [[%s]]
+local ids = { %s }
+local sent, left = 0, #ids
+function request()
+	sent = sent + 1
+	return wrk.format(nil, "%s/" .. ids[(sent - 1) %% #ids + 1] .. "/messages")
+end
+function response(status)
+	left = left - 1
+	if left == 0 then os.execute("(sleep 0.02; kill -INT $PPID) &") end
+end
+END
+	close $lua;
+	my $out = `wrk -t1 -c$connections -d60s --timeout 60s -s $dir/say.lua $server->{url}$chats 2>&1`;
+	die "wrk: $out" if $?;
+	return;
+}
+
+$server->sql('DELETE FROM coder.chats');
+$server->sql('SELECT pg_stat_statements_reset()');
+my $began = time;
+create($talks, 10, 'hello');
+wait_until_done();
+my @talking = split /\n/, $server->sql('SELECT id FROM coder.chats');
+for my $round (1 .. 9)
+{
+	say_to(\@talking, 10, "and $round");
+	wait_until_done();
+}
+my $answers = $server->sql("SELECT count(*) FROM coder.chat_messages WHERE role = 'assistant' AND NOT deleted");
+row(sprintf('reads of configuration, %d turns of %d chats in %d s', $answers, scalar @talking, time - $began),
+	$server->sql("SELECT coalesce(sum(calls), 0) FROM pg_stat_statements WHERE query ~ 'coder[.]chat_run_'"));
 
 # From the model to a page -------------------------------------------------------
 
