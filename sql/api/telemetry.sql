@@ -122,6 +122,7 @@ BEGIN
 	IF coder.telemetry_url() IS NULL THEN
 		RETURN NULL;
 	END IF;
+	INSERT INTO coder.telemetry_state DEFAULT VALUES ON CONFLICT DO NOTHING;
 	UPDATE coder.telemetry_state s SET claimed_until = clock_timestamp() + interval '2 minutes'
 	 WHERE s.one IN (SELECT x.one FROM coder.telemetry_state x WHERE x.next_at <= clock_timestamp() AND x.claimed_until <= clock_timestamp() FOR UPDATE SKIP LOCKED);
 	IF NOT FOUND THEN

@@ -34,9 +34,9 @@ CREATE TABLE coder.telemetry_state
 	failed_at			timestamptz,
 	error				text
 );
-INSERT INTO coder.telemetry_state DEFAULT VALUES;
 COMMENT ON TABLE coder.telemetry_state IS
-	'One row: when telemetry is sent next, how often it failed since it was last sent, and why; no gateway sends while another''s claim holds.';
+	'One row, once it is on: when telemetry is sent next, how often it failed since it was last sent, and why; no gateway sends while another''s claim holds.';
 
 SELECT pg_catalog.pg_extension_config_dump('coder.telemetry_items', '');
 SELECT pg_catalog.pg_extension_config_dump('coder.telemetry_locks', '');
+SELECT pg_catalog.pg_extension_config_dump('coder.telemetry_state', '');
