@@ -21,7 +21,7 @@
 
 #define UNDER_WAY 2				/* statements of a loop */
 #define GROUP 128				/* reports of a statement */
-#define GROUP_BYTES ((size_t) 512 << 10)
+#define GROUP_BYTES ((size_t) 1 << 20)
 
 struct GwReport
 {
