@@ -142,20 +142,39 @@ work_ahead(const DbConn *conn, uint64_t now)
 	return estimate > stuck ? estimate : stuck;
 }
 
+/* Opens one more connection of a pool, where there is one that has never been needed. */
+static void
+open_one(GwDb *db, GwDbPool pool)
+{
+	for (int i = 0; i < db->n_conns[pool]; i++)
+	{
+		DbConn *conn = &db->conns[pool][i];
+
+		if (conn->pg != NULL || conn->backoff_ms != 0)
+			continue;
+		conn->backoff_ms = BACKOFF_MIN_MS;
+		gw_conn_connect(conn);
+		return;
+	}
+}
+
 /*
  * A connection for a statement, or NULL.  Each wake-up of a backend should serve
  * many short statements, so a fast connection is filled before the next one is
- * used, until what waits on it is worth more than a wake-up.
+ * used, until what waits on it is worth more than a wake-up.  What writes waits
+ * for the disk, so it may have more connections, whose commits share a sync.
  */
 static DbConn *
-pick(GwDb *db, GwDbPool pool)
+pick(GwDb *db, const GwQuery *query)
 {
+	GwDbPool pool = query->pool;
 	int cap = pool == GW_DB_FAST ? MAX_PIPELINE : 1;
+	int n = pool == GW_DB_FAST && query->reads ? db->n_readers : db->n_conns[pool];
 	uint64_t now = pool == GW_DB_FAST ? gw_micros() : 0;
 	uint64_t least = UINT64_MAX;
 	DbConn *best = NULL;
 
-	for (int i = 0; i < db->n_conns[pool]; i++)
+	for (int i = 0; i < n; i++)
 	{
 		DbConn *conn = &db->conns[pool][i];
 		uint64_t ahead;
@@ -171,6 +190,8 @@ pick(GwDb *db, GwDbPool pool)
 			best = conn;
 		}
 	}
+	if (pool == GW_DB_FAST && !query->reads && !db->closing)
+		open_one(db, pool);
 	return best;
 }
 
@@ -194,29 +215,18 @@ gw_db_dispatch(GwDb *db, GwDbPool pool)
 {
 	while (!h2o_linklist_is_empty(&db->pending[pool]))
 	{
-		DbConn *conn = pick(db, pool);
-		GwQuery *query;
+		GwQuery *query = H2O_STRUCT_FROM_MEMBER(GwQuery, link, db->pending[pool].next);
+		DbConn *conn = pick(db, query);
 
 		if (conn == NULL)
 			break;
-		query = H2O_STRUCT_FROM_MEMBER(GwQuery, link, db->pending[pool].next);
 		h2o_linklist_unlink(&query->link);
 		db->n_pending[pool]--;
 		conn_send(conn, query);
 	}
 	/* More slow work than connections: open one more, up to the limit. */
 	if (pool == GW_DB_SLOW && db->n_pending[pool] > 0 && !db->closing)
-		for (int i = 0; i < db->n_conns[pool]; i++)
-		{
-			DbConn *conn = &db->conns[pool][i];
-
-			if (conn->pg == NULL && conn->backoff_ms == 0)
-			{
-				conn->backoff_ms = BACKOFF_MIN_MS;
-				gw_conn_connect(conn);
-				break;
-			}
-		}
+		open_one(db, pool);
 }
 
 /* Queries that have waited too long for a connection. */
@@ -261,6 +271,7 @@ query_new(GwDb *db, GwDbPool pool, const GwStatement *statement, bool retry, GwD
 	query->db = db;
 	query->pool = pool;
 	query->statement = statement;
+	query->reads = retry;
 	query->retries = retry ? MAX_RETRIES : 0;
 	query->cb = cb;
 	query->arg = arg;
@@ -272,7 +283,7 @@ static void
 query_enqueue(GwQuery *query)
 {
 	GwDb *db = query->db;
-	DbConn *conn = h2o_linklist_is_empty(&db->pending[query->pool]) ? pick(db, query->pool) : NULL;
+	DbConn *conn = h2o_linklist_is_empty(&db->pending[query->pool]) ? pick(db, query) : NULL;
 
 	if (conn != NULL)
 		conn_send(conn, query);
@@ -541,14 +552,16 @@ gw_conn_readable(h2o_socket_t *sock, const char *err)
 /* The pools ------------------------------------------------------------------- */
 
 GwDb *
-gw_db_create(GwLoop *loop, const char *conninfo, int n_fast, int n_slow)
+gw_db_create(GwLoop *loop, const char *conninfo, int n_readers, int n_fast, int n_slow)
 {
 	GwDb *db = h2o_mem_alloc(sizeof(*db));
 	int n[2] = {n_fast, n_slow};
+	int at_once[2] = {n_readers, 1}; /* the others when they are needed */
 
 	memset(db, 0, sizeof(*db));
 	db->loop = loop;
 	db->conninfo = strdup(conninfo);
+	db->n_readers = n_readers;
 	for (int pool = 0; pool < 2; pool++)
 	{
 		h2o_linklist_init_anchor(&db->pending[pool]);
@@ -561,7 +574,7 @@ gw_db_create(GwLoop *loop, const char *conninfo, int n_fast, int n_slow)
 			conn->db = db;
 			conn->pool = (GwDbPool) pool;
 			h2o_linklist_init_anchor(&conn->queue);
-			if (pool == GW_DB_SLOW && i > 0)
+			if (i >= at_once[pool])
 				continue;
 			conn->backoff_ms = BACKOFF_MIN_MS;
 			gw_conn_connect(conn);

@@ -80,7 +80,8 @@ GwQuery *gw_db_send_copy(GwDb *db, GwDbPool pool, const GwStatement *statement, 
 /* The caller is gone: no callback.  Cancels in the slow pool; drops what was not sent. */
 void gw_db_detach(GwQuery *query);
 
-GwDb *gw_db_create(GwLoop *loop, const char *conninfo, int n_fast, int n_slow);
+/* n_readers of the fast connections are opened at once; the others when writes wait, and only for those. */
+GwDb *gw_db_create(GwLoop *loop, const char *conninfo, int n_readers, int n_fast, int n_slow);
 void gw_db_close(GwDb *db);
 /* Every connection is opened again, with the secrets of now, when it has done what it has begun. */
 void gw_db_renew(GwDb *db);

@@ -25,6 +25,7 @@ struct GwQuery
 	int formats[MAX_PARAMS];
 	GwDbPool pool;
 	bool text_result;
+	bool reads;		 /* and writes nothing */
 	int retries;	 /* how often it may still be sent again */
 	bool preparing;	 /* the Prepare's result comes first */
 	GwDbCallback cb; /* NULL: detached */
@@ -61,6 +62,7 @@ struct GwDb
 	GwLoop *loop;
 	char *conninfo;
 	int n_conns[2];
+	int n_readers; /* so many of the fast ones are for what only reads too */
 	DbConn *conns[2];
 	int slow_wanted; /* slow connections are opened when needed */
 	h2o_linklist_t pending[2];

@@ -40,7 +40,8 @@
 
 #define STOP_MS 10000 /* for requests and streams to end */
 #define MAX_BODY ((size_t) 110 * 1024 * 1024)
-#define FAST_CONNECTIONS 2 /* a loop */
+#define READ_CONNECTIONS 2 /* a loop */
+#define FAST_CONNECTIONS 4 /* the others for writes, when many come at once */
 #define SLOW_CONNECTIONS 4
 
 int provisioner_main(int argc, char **argv) __attribute__((weak));
@@ -172,7 +173,7 @@ make_loop(GwLoop *loop)
 	loop->routes = gw_routes_ref(starting.routes);
 	gw_metrics_init(loop);
 	gw_event_init(loop);
-	loop->db = gw_db_create(loop, gw_server.conninfo, FAST_CONNECTIONS, SLOW_CONNECTIONS);
+	loop->db = gw_db_create(loop, gw_server.conninfo, READ_CONNECTIONS, FAST_CONNECTIONS, SLOW_CONNECTIONS);
 	pthread_mutex_unlock(&starting.lock);
 }
 
