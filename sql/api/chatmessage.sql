@@ -110,10 +110,11 @@ BEGIN
 	SELECT x.* INTO old FROM coder.chat_messages x WHERE x.id = wanted AND NOT x.deleted;
 	IF old.id IS NULL OR old.chat_id <> c.id THEN
 		PERFORM coder.raise(404, 'Chat message not found.', 'Message does not belong to this chat.');
-	ELSIF old.role <> 'user' THEN
+	ELSIF old.role <> 'user' OR coder.chat_is_context(old.content) THEN
 		PERFORM coder.raise(400, 'Only user messages can be edited.');
 	END IF;
-	UPDATE coder.chat_messages x SET deleted = true WHERE x.chat_id = c.id AND x.id >= wanted AND NOT x.deleted;
+	-- What the workspace told was not said in answer to the message.
+	UPDATE coder.chat_messages x SET deleted = true WHERE x.chat_id = c.id AND x.id >= wanted AND NOT x.deleted AND NOT coder.chat_is_context(x.content);
 	DELETE FROM coder.chat_debug_runs d WHERE d.chat_id = c.id AND d.history_tip_message_id >= wanted;
 	DELETE FROM coder.chat_queued_messages q WHERE q.chat_id = c.id;
 	INSERT INTO coder.chat_messages (chat_id, role, content, visibility, model_config_id, created_by)

@@ -101,6 +101,13 @@ for my $path ('../../AGENTS.md', '/etc/passwd', 'scripts/../../x', '')
 ok($failed && $r->{error} =~ /No such file/, 'a file that there is not') or diag explain $r;
 is($server->sql("SELECT count(*) FROM coder.chat_messages WHERE chat_id = '$chat->{id}' AND coder.chat_is_context(content)"), 1, 'what is known is not read again');
 
+# an edit of what came before it
+my ($first) = grep { $_->{role} eq 'user' && $_->{content}[0]{type} eq 'text' } reverse messages($chat);
+$owner->request('PATCH', "$chats/$chat->{id}/messages/$first->{id}", { content => text('hello anew') });
+wait_done($chat);
+like(told(), qr/Use tabs/, 'what the workspace told outlives an edit');
+is(($owner->request('PATCH', "$chats/$chat->{id}/messages/$context->{id}", { content => text('x') }))[0], 400, 'and is not edited itself');
+
 # plans
 my $path = "$home/.coder/plans/PLAN-$chat->{id}.md";
 tool('write_file', { path => $path, content => "# Plan\n\nDo it.\n" });
