@@ -1,7 +1,7 @@
 /*
  * boundary.c -- what boundaries in the workspace decided: from their socket to the server.
  *
- * A frame waits in a queue of a hundred; one that does not fit is dropped and
+ * A frame waits in a queue of a hundred (and of 20,000 entries); one that does not fit is dropped and
  * counted.  Frames that wait are sent together as one batch, whose id lets it be
  * sent again after a connection was lost: the server counts it once.  A server
  * that does not say that it does so (Manifest.boundary_batches) gets each batch
@@ -24,6 +24,7 @@
 #include "run/agent.h"
 
 #define QUEUE_FRAMES 100
+#define QUEUE_ENTRIES 20000 /* a frame may have 16,000, of two bytes each */
 #define BATCH_BYTES ((size_t) 128 << 10) /* with its frame well within a stream's window */
 #define BATCH_ENTRIES 4096
 #define MAX_CLIENTS 256
@@ -61,6 +62,7 @@ struct BoundaryRelay
 	Frame *first;
 	Frame **last;
 	int nframes;
+	size_t nentries;
 	Frame *batch; /* what is being sent, NULL: nothing */
 	bool has_batch; /* it may have no frames, only drops to tell of */
 	bool asked; /* and waits for its answer */
@@ -101,7 +103,7 @@ on_logs(struct BoundaryRelay *relay, BoundaryLogs *logs, size_t bytes)
 	}
 	frame->logs = logs;
 	frame->bytes = bytes;
-	if (logs->n_logs == 0 || relay->nframes == QUEUE_FRAMES)
+	if (logs->n_logs == 0 || relay->nframes == QUEUE_FRAMES || relay->nentries + logs->n_logs > QUEUE_ENTRIES)
 	{
 		if (logs->n_logs > 0)
 			drop(relay, frame, &relay->counts.batches_full, &relay->counts.logs_full);
@@ -111,6 +113,7 @@ on_logs(struct BoundaryRelay *relay, BoundaryLogs *logs, size_t bytes)
 	*relay->last = frame;
 	relay->last = &frame->next;
 	relay->nframes++;
+	relay->nentries += logs->n_logs;
 }
 
 /* Takes the whole frames out of the buffer; false: the rest cannot be read. */
@@ -221,6 +224,7 @@ make_batch(struct BoundaryRelay *relay)
 		bytes += (*end)->bytes;
 		entries += (*end)->logs->n_logs;
 		relay->nframes--;
+		relay->nentries -= (*end)->logs->n_logs;
 		end = &(*end)->next;
 	}
 	relay->batch = bytes > 0 ? relay->first : NULL;

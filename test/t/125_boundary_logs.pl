@@ -146,6 +146,18 @@ is($allowed + $denied - 142 + $dropped - 8, 256 + 101 + 147, 'B24: what did not 
 cmp_ok($allowed, '>=', 356, 'the first hundred were kept');
 cmp_ok($dropped - 8, '>=', 147, 'the last were not');
 
+# Frames of the smallest entries there can be: the agent stays small.
+$gateway->stop('KILL');
+($allowed, $denied, $dropped) = (0, 0, 0);
+my $tiny = frame(1, "\x0a\x00" x 16000);
+$one->syswrite($tiny) for 1 .. 60;
+my ($rss) = (do { open my $status, '<', "/proc/$agent/status" or die; local $/; <$status> }) =~ /^VmRSS:\s+(\d+)/m;
+cmp_ok($rss, '<', 40000, "sixty frames of 16,000 entries: the agent has $rss kB");
+$gateway->up;
+my $ignored = sub { $gateway->sql('SELECT coalesce(sum(ignored_requests) + sum(dropped_requests), 0) FROM coder.boundary_usage_stats') };
+$gateway->wait_for(20, sub { $ignored->() >= 60 * 16000 });
+cmp_ok($ignored->(), '>=', 60 * 16000, 'those of no kind are counted as such, the rest as dropped');
+
 # The end of the agent: what waits is sent.
 my ($before) = split ' ', total();
 $one->syswrite(logs(1, 0)) for 1 .. 20;
