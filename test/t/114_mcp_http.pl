@@ -1,7 +1,9 @@
 # This deployment as an MCP server: the protocol, who may, tools as the token's user, a command in a workspace, bad messages.
 use strict;
 use warnings FATAL => 'all';
+use Coder::Browser;
 use Coder::Gateway;
+use Coder::Model;
 use Coder::Provisioning ();
 use File::Basename qw(dirname);
 use File::Temp qw(tempdir);
@@ -16,7 +18,7 @@ plan skip_all => "$agent is not built" unless -x $agent;
 
 my ($true, $false) = (JSON::PP::true, JSON::PP::false);
 my $dir = tempdir(CLEANUP => 1);
-my $server = Coder::Gateway->start(env => Coder::Provisioning::env($dir, CODER_EXPERIMENTS => 'oauth2,mcp-server-http', CODER_AGENT_BINARY => $agent));
+my $server = Coder::Gateway->start(env => Coder::Provisioning::env($dir, CODER_EXPERIMENTS => 'agents,oauth2,mcp-server-http', CODER_AGENT_BINARY => $agent));
 END { diag $server->log if $server && !Test::More->builder->is_passing }
 my $p = Coder::Provisioning->new($server);
 my $owner = $p->{client};
@@ -96,6 +98,26 @@ my ($build) = call($owner, 'coder_create_workspace_build', workspace_id => 'dev'
 is($build->{transition}, 'stop', 'the owner stops it');
 $server->wait_for(60, sub { (call($owner, 'coder_list_workspaces'))[0][0]{status} eq 'stopped' });
 like((call($owner, 'coder_workspace_bash', workspace => 'dev', command => 'id'))[0], qr/does not run/, 'in what is stopped nothing runs');
+
+# a chat of this deployment uses it as its own MCP server: registered, signed in to and called as any other
+my $model = Coder::Model->start;
+my ($chats, $servers) = ('/api/experimental/chats', '/api/experimental/mcp/servers');
+$owner->post("$chats/providers", { provider => 'openai-compat', api_key => 'k', base_url => $model->url });
+$owner->post("$chats/model-configs", { provider => 'openai-compat', model => 'm', context_limit => 100000 });
+($status, my $self) = $owner->post($servers, { display_name => 'Self', slug => 'self', transport => 'streamable_http', url => $server->url . $path, auth_type => 'oauth2',
+	availability => 'default_on', enabled => $true });
+is($status, 201, 'it registers at itself') or diag explain $self;
+my $browser = Coder::Browser->new(url => $server->url);
+$browser->{cookies}{ $server->url }{coder_session_token} = $owner->{token};
+my $consent = ($browser->get("$servers/$self->{id}/oauth2/connect"))[2]{location};
+my ($token) = $browser->get($consent) =~ /name="csrf_token" value="([^"]+)"/;
+$token =~ s/([^A-Za-z0-9])/sprintf '%%%02X', ord $1/ge;
+my $back = ($browser->request('POST', $consent, "csrf_token=$token", 'Content-Type' => 'application/x-www-form-urlencoded', Origin => $server->url))[2]{location};
+is(($browser->get($back))[0], 200, 'the user agrees, and is connected');
+my (undef, $chat) = $owner->post($chats, { organization_id => $p->{organization}, content => [ { type => 'text', text => 'tool:self__coder_get_authenticated_user {}' } ], mcp_server_ids => [ $self->{id} ] });
+$server->wait_for(30, sub { $owner->get("$chats/$chat->{id}")->{status} =~ /waiting|error/ });
+my ($part) = grep { $_->{type} eq 'tool-result' } map { @{ $_->{content} } } @{ $owner->get("$chats/$chat->{id}/messages")->{messages} };
+is($part->{result}{username}, 'admin', 'a chat\'s tool runs here as its owner') or diag explain $part;
 
 # the experiments
 $server->sql(q{SELECT coder.configure('{"experiments": "oauth2"}')});
