@@ -27,6 +27,7 @@
 #define PREFIX_SEGMENTS 4 /* /@user/workspace/apps/slug; none on a host of its own */
 #define MAX_UNSENT (256u << 10) /* to the browser; then the app waits */
 #define TICK_MS 2000
+#define MIN_USED_MS 500
 #define ANSWER_MS 120000 /* until the head of the answer */
 
 typedef struct App
@@ -51,6 +52,8 @@ typedef struct App
 	bool failed;
 	bool last; /* the end has been sent */
 	bool paused; /* the app is not read */
+	char *used; /* JSON that the database knows the use by; NULL: none */
+	int used_ms; /* how often it is told, while the two are joined */
 	char *out; /* being sent */
 	char *next;
 	size_t next_len;
@@ -160,6 +163,7 @@ free_app(App *app)
 	if (app->down != NULL)
 		h2o_socket_close(app->down);
 	proxy_response_free(&app->response);
+	free(app->used);
 	free(app->out);
 	free(app->next);
 	free(app);
@@ -285,6 +289,26 @@ keep_alive(int fd)
 }
 
 static void
+on_use_told(void *arg, GwDbStatus status, PGresult *result)
+{
+	(void) arg;
+	(void) status;
+	PQclear(result);
+}
+
+/* Who keeps an app open uses it. */
+static void
+on_use(void *arg)
+{
+	static const GwStatement statement = {"app_used_on", "SELECT coder.app_used_on($1::jsonb)", 1, NULL};
+	App *app = arg;
+	const char *values[] = {app->used};
+
+	gw_db_send_copy(app->loop->db, GW_DB_FAST, &statement, 1, values, false, on_use_told, NULL);
+	gw_timer_start(&app->tick, app->loop, app->used_ms, on_use, app);
+}
+
+static void
 on_upgraded(void *arg, h2o_socket_t *sock, size_t reqsize)
 {
 	App *app = arg;
@@ -300,6 +324,8 @@ on_upgraded(void *arg, h2o_socket_t *sock, size_t reqsize)
 	sock->data = app;
 	keep_alive(h2o_socket_get_fd(sock));
 	h2o_buffer_consume(&sock->input, reqsize);
+	if (app->used != NULL)
+		gw_timer_start(&app->tick, app->loop, app->used_ms, on_use, app);
 	for (int i = 0; i < 2; i++)
 	{
 		h2o_socket_t *from = i == 0 ? app->up : app->down;
@@ -774,6 +800,11 @@ open_app(h2o_req_t *req, json_t *plan, const uint8_t agent[static 16], uint16_t 
 	app->name = h2o_strdup(&req->pool, text_of(plan, "name"), SIZE_MAX).base;
 	if (*text_of(plan, "origin") != '\0')
 		app->origin = h2o_strdup(&req->pool, text_of(plan, "origin"), SIZE_MAX).base;
+	if (json_is_object(json_object_get(plan, "used")))
+		app->used = json_dumps(json_object_get(plan, "used"), JSON_COMPACT);
+	app->used_ms = (int) json_integer_value(json_object_get(plan, "used_ms"));
+	if (app->used_ms < MIN_USED_MS)
+		app->used_ms = MIN_USED_MS;
 	app->since = h2o_now(app->loop->ctx.loop);
 	proxy_response_init(&app->response, gw_iovec_is(req->method, "HEAD"), on_body, app);
 	make_head(app, text_of(plan, "path"), rest, text_of(plan, "remote"));

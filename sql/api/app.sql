@@ -194,6 +194,12 @@ BEGIN
 		coalesce((v_answer.body::jsonb ->> 'status')::integer, 200), req);
 	IF v_answer.body::jsonb ? 'agent_id' THEN
 		PERFORM coder.app_used(w, t.agent_id, slug, CASE WHEN host THEN 'subdomain' ELSE 'path' END);
+		-- What is joined to the app is used as long as it is open: the gateway says so each minute.
+		IF req.headers ? 'sec-websocket-version' AND coder.subject_id() IS NOT NULL THEN
+			v_answer.body := (v_answer.body::jsonb || jsonb_build_object('used_ms', coder.setting_seconds('app_use_interval', 60) * 1000,
+				'used', jsonb_build_object('user', coder.subject_id(), 'workspace', w.id, 'agent', t.agent_id, 'slug', slug,
+					'method', CASE WHEN host THEN 'subdomain' ELSE 'path' END)))::text;
+		END IF;
 	END IF;
 	RETURN v_answer;
 END

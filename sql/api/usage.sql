@@ -133,27 +133,47 @@ $$;
 COMMENT ON FUNCTION coder.insights_templates_of(coder.request) IS
 	'The templates that a report is of, NULL for all; errors: 400, and 404 where the subject may not see the insights of one.';
 
-CREATE OR REPLACE FUNCTION coder.app_used(w coder.workspaces, agent uuid, slug text, method text) RETURNS void
+CREATE OR REPLACE FUNCTION coder.app_minute(who uuid, workspace uuid, agent uuid, slug text, method text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	v_minute CONSTANT timestamptz := date_trunc('minute', clock_timestamp());
-	v_who CONSTANT uuid := coder.subject_id();
 	v_session CONSTANT uuid := md5(format('%s %s %s', method, slug, extract(epoch FROM v_minute)))::uuid;
 BEGIN
 	-- Nearly every request ends here, without a write.
-	IF v_who IS NULL OR current_setting('transaction_read_only')::boolean OR EXISTS (SELECT 1 FROM coder.workspace_app_stats s
-			WHERE s.user_id = v_who AND s.agent_id = agent AND s.session_id = v_session) THEN
+	IF who IS NULL OR current_setting('transaction_read_only')::boolean OR EXISTS (SELECT 1 FROM coder.workspace_app_stats s
+			WHERE s.user_id = who AND s.agent_id = agent AND s.session_id = v_session) THEN
 		RETURN;
 	END IF;
-	INSERT INTO coder.workspace_app_stats (user_id, workspace_id, agent_id, access_method, slug_or_port, session_id,
-		session_started_at, session_ended_at, requests)
-	VALUES (v_who, w.id, agent, method, slug, v_session, v_minute, v_minute + interval '1 minute', 1)
-	ON CONFLICT ON CONSTRAINT workspace_app_stats_user_id_agent_id_session_id_key DO NOTHING;
-	UPDATE coder.workspaces SET last_used_at = clock_timestamp() WHERE id = w.id AND last_used_at < v_minute;
+	IF coder.usage_collected() THEN
+		INSERT INTO coder.workspace_app_stats (user_id, workspace_id, agent_id, access_method, slug_or_port, session_id,
+			session_started_at, session_ended_at, requests)
+		VALUES (who, workspace, agent, method, slug, v_session, v_minute, v_minute + interval '1 minute', 1)
+		ON CONFLICT ON CONSTRAINT workspace_app_stats_user_id_agent_id_session_id_key DO NOTHING;
+	END IF;
+	UPDATE coder.workspaces SET last_used_at = clock_timestamp() WHERE id = workspace AND last_used_at < v_minute;
+END
+$$;
+COMMENT ON FUNCTION coder.app_minute(uuid, uuid, uuid, text, text) IS
+	'Somebody uses an app (method path or subdomain) or a terminal in this minute: a row for each such minute, and the workspace was used.';
+
+CREATE OR REPLACE FUNCTION coder.app_used(w coder.workspaces, agent uuid, slug text, method text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM coder.app_minute(coder.subject_id(), w.id, agent, slug, method);
 END
 $$;
 COMMENT ON FUNCTION coder.app_used(coder.workspaces, uuid, text, text) IS
 	'The subject opens an app (method path or subdomain) or a terminal: a row for each minute in which that happens, and the workspace was used.';
+
+CREATE OR REPLACE FUNCTION coder.app_used_on(used jsonb) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM set_config('synchronous_commit', 'off', true);
+	PERFORM coder.app_minute((used ->> 'user')::uuid, (used ->> 'workspace')::uuid, (used ->> 'agent')::uuid, used ->> 'slug', used ->> 'method');
+END
+$$;
+COMMENT ON FUNCTION coder.app_used_on(jsonb) IS
+	'The gateway: an app is kept open (a WebSocket); used is what coder.app_open_noted gave it.';
 
 CREATE OR REPLACE FUNCTION coder.rollup_usage(at timestamptz) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$

@@ -245,14 +245,23 @@ is(($nobody->get('/healthz'))[0], 200, 'a browser that leaves harms nobody');
 
 # WebSockets.
 
+$gateway->sql(q{SELECT coder.configure('{"app_use_interval": "1"}')});
 my $ws_client = Coder::WebSocket->open($gateway->{url}, "$base/shared/ws", token => $token) or diag $@;
 ok($ws_client, 'a WebSocket opens');
 is($ws_client->message, 'hello', 'the app speaks first');
 $ws_client->send_frame(1, 'echo this');
 is($ws_client->message, 'echo this', 'and answers');
+my $uses = "SELECT count(*) FROM coder.workspace_app_stats WHERE slug_or_port = 'shared' AND access_method = 'path'";
+ok($gateway->wait_for(10, sub { $gateway->sql($uses) > 0 }), 'opening it is use of the app');
+$gateway->sql("DELETE FROM coder.workspace_app_stats; UPDATE coder.workspaces SET last_used_at = '2020-01-01'");
+ok($gateway->wait_for(20, sub { $gateway->sql($uses) > 0 }), 'and so is keeping it open');
+is($gateway->sql("SELECT bool_and(last_used_at > now() - interval '1 minute') FROM coder.workspaces WHERE name = 'dev'"), 't', 'and of the workspace');
 $ws_client->send_frame(8, pack 'n', 1000);
 $ws_client->message;
 is($ws_client->{close}[0], 1000, 'it closes');
+undef $ws_client;
+ok($gateway->wait_for(30, sub { $gateway->sql('DELETE FROM coder.workspace_app_stats'); select undef, undef, undef, 2.5; $gateway->sql($uses) == 0 }), 'and nobody uses it any more');
+$gateway->sql(q{SELECT coder.configure('{"app_use_interval": null}')});
 
 # Who may see them.
 

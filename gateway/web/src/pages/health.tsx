@@ -40,7 +40,7 @@ function split(text: string): [string, string] {
 function Findings({ section }: { section: HealthSection }) {
   const found: [string, string, string][] = [
     ...(section.error ? [["bad", ...split(section.error)] as [string, string, string]] : []),
-    ...section.warnings.map((w): [string, string, string] => ["busy", w.code, w.message]),
+    ...section.warnings.map((w): [string, string, string] => [section.severity === "error" ? "bad" : "busy", w.code, w.message]),
   ];
   if (found.length === 0) return null;
   return (
