@@ -17,6 +17,8 @@
 #include "listen.h"
 #include "route.h"
 
+#define MIN_RELOAD_MS 100 /* between two readings of the table */
+
 static pthread_t thread;
 static int wake_fd = -1;
 static bool running;
@@ -102,7 +104,11 @@ listen_on(PGconn *pg)
 		struct pollfd fds[2] = {{.fd = PQsocket(pg), .events = POLLIN}, {.fd = wake_fd, .events = POLLIN}};
 
 		if (changed)
+		{
 			reload(pg);
+			/* Anybody who is connected to the database can NOTIFY, as often as they like. */
+			(void) poll(&fds[1], 1, MIN_RELOAD_MS);
+		}
 		changed = false;
 		if (poll(fds, 2, -1) < 0 && errno != EINTR)
 			break;

@@ -18,7 +18,8 @@ INSERT INTO coder.organizations (id, name, display_name) SELECT b, 'second', 'Se
 INSERT INTO coder.groups (id, name, organization_id) SELECT g, 'devs', a FROM place;
 
 CREATE TEMP TABLE askers (name text PRIMARY KEY, username text, site text[] NOT NULL DEFAULT '{}', in_a bool, role_a text, in_b bool DEFAULT false, role_b text,
-	status text DEFAULT 'active', scopes text[] DEFAULT '{coder:all}', list text[] DEFAULT '{*:*}', in_g bool DEFAULT false, token text);
+	status text DEFAULT 'active', scopes text[] DEFAULT '{coder:all}', list text[] DEFAULT '{*:*}', in_g bool DEFAULT false, token text,
+	agent text);	-- all or no_user_data: a token of an agent; gone: it was one
 INSERT INTO askers (name, username, site, in_a, role_a, in_b, role_b, status, in_g) VALUES
 	('owner', 'boss', '{owner}', true, NULL, false, NULL, 'active', false),
 	('owner of no organization', 'chief', '{owner}', false, NULL, false, NULL, 'active', false),
@@ -86,8 +87,26 @@ UPDATE askers s SET list = ARRAY(SELECT split_part(e, ':', 1) || ':' || coalesce
 	token = CASE WHEN s.status = 'suspended' THEN coder.api_key_create(pg_temp.uid(s.username), 'password', 86400) END;
 UPDATE askers s SET token = coder.api_key_create(pg_temp.uid(s.username), 'password', 86400, scopes => s.scopes, allow_list => s.list) WHERE token IS NULL;
 INSERT INTO names SELECT 'key', k.id FROM (SELECT split_part(coder.api_key_create(pg_temp.uid('member1'), 'token', 86400, 'tok'), '-', 1) AS id) k;
--- Who has no session at all: nobody, and an agent, whose token is for other routes.
-INSERT INTO askers (name, token) VALUES ('anonymous', NULL), ('agent', (SELECT auth_token::text FROM coder.workspace_agents LIMIT 1)),
+-- Agents of three workspaces: as it should be, one that sees nothing of its owner, of a build that is not the latest, of a
+-- workspace that is deleted, and of an owner who is suspended since (agents go on then).
+CREATE FUNCTION pg_temp.agent(workspace text) RETURNS text LANGUAGE sql AS $$
+	SELECT a.auth_token::text FROM coder.workspaces w JOIN coder.workspace_builds b ON b.workspace_id = w.id AND b.build_number = 1
+	  JOIN coder.workspace_resources r ON r.job_id = b.job_id JOIN coder.workspace_agents a ON a.resource_id = r.id WHERE w.name = workspace
+$$;
+UPDATE coder.workspace_agents SET api_key_scope = 'no_user_data' WHERE auth_token = pg_temp.agent('workspace-11')::uuid;
+UPDATE coder.workspaces SET deleted = true WHERE name = 'workspace-17';
+INSERT INTO coder.provisioner_jobs (id, organization_id, initiator_id, provisioner, storage_method, type, input, file_id, tags, started_at, completed_at)
+SELECT '00000000-0000-4000-8000-00000000f016', j.organization_id, j.initiator_id, j.provisioner, j.storage_method, j.type, j.input, j.file_id, j.tags, now(), now()
+  FROM coder.provisioner_jobs j JOIN coder.workspace_builds b ON b.job_id = j.id JOIN coder.workspaces w ON w.id = b.workspace_id WHERE w.name = 'workspace-16';
+INSERT INTO coder.workspace_builds (workspace_id, template_version_id, build_number, transition, initiator_id, job_id, reason)
+SELECT b.workspace_id, b.template_version_id, 2, 'start', b.initiator_id, '00000000-0000-4000-8000-00000000f016', 'initiator'
+  FROM coder.workspace_builds b JOIN coder.workspaces w ON w.id = b.workspace_id WHERE w.name = 'workspace-16';
+UPDATE coder.users SET status = 'suspended' WHERE username = 'member2';
+INSERT INTO askers (name, token, agent) VALUES ('agent', pg_temp.agent('workspace-15'), 'all'), ('agent without its owner''s data', pg_temp.agent('workspace-11'), 'no_user_data'),
+	('agent of a build before the last', pg_temp.agent('workspace-16'), 'gone'), ('agent of a deleted workspace', pg_temp.agent('workspace-17'), 'gone'),
+	('agent of a suspended owner', pg_temp.agent('workspace-20'), 'all'), ('agent nobody has', gen_random_uuid()::text, 'gone');
+-- Who has no session at all.
+INSERT INTO askers (name, token) VALUES ('anonymous', NULL),
 	('malformed token', 'no-token'), ('wrong secret', (SELECT left(token, 11) || repeat('x', 22) FROM askers WHERE name = 'owner'));
 
 -- ---- what a role grants: C R U D, RP/UP read/update_personal, asg/una assign/unassign, ins view_insights ----
@@ -170,7 +189,8 @@ END
 $$;
 
 -- ---- requests: what each needs, in order, as "answer where it is refused, action, type, object"; and its answer where it is not ----
-CREATE TEMP TABLE requests (n int GENERATED ALWAYS AS IDENTITY, method text, path text, body text, needs text[], done int);
+CREATE TEMP TABLE requests (n int GENERATED ALWAYS AS IDENTITY, method text, path text, body text, needs text[], done int,
+	agents text NOT NULL DEFAULT 'none');	-- none, too, only, owner (only those that see their owner's data)
 INSERT INTO requests (method, path, body, needs, done) VALUES
 	-- users
 	('GET', '/users/{victim}', NULL, '{404 read user victim}', 200),
@@ -252,14 +272,23 @@ INSERT INTO requests (method, path, body, needs, done) VALUES
 	('GET', '/users/roles', NULL, '{403 read assign_role site}', 200),
 	('POST', '/oauth2-provider/apps', '{"name": "app", "callback_url": "https://app.example.com/cb"}', '{40x create oauth2_app site}', 201);
 
+INSERT INTO requests (method, path, body, needs, done, agents) VALUES
+	('GET', '/appearance', NULL, '{}', 200, 'too'),
+	('GET', '/workspaceagents/me/gitsshkey', NULL, NULL, 200, 'owner'),
+	('POST', '/workspaceagents/me/log-source', '{"id": "00000000-0000-4000-8000-0000000000f1", "display_name": "x", "icon": ""}', NULL, 201, 'only');
+
 CREATE FUNCTION pg_temp.want(s askers, r requests) RETURNS text LANGUAGE plpgsql STABLE AS $$
 DECLARE
 	need text;
 	word text[];
 	o objects;
 BEGIN
-	IF s.username IS NULL OR s.status = 'suspended' THEN
+	IF s.agent IN ('all', 'no_user_data') THEN
+		RETURN CASE WHEN r.agents = 'none' THEN '401' WHEN r.agents = 'owner' AND s.agent = 'no_user_data' THEN '40x' ELSE r.done::text END;
+	ELSIF s.username IS NULL OR s.status = 'suspended' OR r.agents IN ('only', 'owner') THEN
 		RETURN '401';
+	ELSIF r.needs = '{}' THEN
+		RETURN r.done::text;
 	END IF;
 	FOREACH need IN ARRAY r.needs LOOP
 		word := string_to_array(need, ' ');
@@ -272,15 +301,24 @@ BEGIN
 END
 $$;
 
--- The answer to a request, whose doings are taken back.
+-- The answer to a request, whose doings are taken back.  Its route is looked for once.
+ALTER TABLE requests ADD route int, ADD params text[];
+UPDATE requests r SET (route, params) = (SELECT f.id, f.params FROM route_of(r.method, '/api/v2' || split_part(pg_temp.named(r.path), '?', 1)) f),
+	body = pg_temp.named(r.body);
 CREATE FUNCTION pg_temp.answer(s askers, r requests) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
-	a record;
+	a bytea;
 BEGIN
-	SELECT * INTO a FROM api(r.method, '/api/v2' || pg_temp.named(r.path), pg_temp.named(r.body)::jsonb, s.token);
-	RAISE SQLSTATE 'TBACK' USING MESSAGE = a.status || CASE WHEN a.status >= 400 THEN ' ' || coalesce(a.body_->>'message', '') ELSE '' END;
-EXCEPTION WHEN SQLSTATE 'TBACK' THEN
-	RETURN SQLERRM;
+	a := coder.handle(r.route, r.method, '/api/v2' || split_part(r.path, '?', 1), r.params, split_part(r.path, '?', 2), E'content-type: application/json\n',
+		convert_to(r.body, 'UTF8'), s.token, '127.0.0.1', gen_random_uuid(), NULL);
+	RAISE SQLSTATE 'TBACK' USING MESSAGE = get_byte(a, 0) * 256 + get_byte(a, 1);
+EXCEPTION WHEN OTHERS THEN
+	IF SQLSTATE = 'TBACK' THEN
+		RETURN SQLERRM;
+	ELSIF SQLSTATE ~ '^ZC' THEN
+		RETURN substr(SQLSTATE, 3) || ' ' || SQLERRM;
+	END IF;
+	RAISE;
 END
 $$;
 
