@@ -30,7 +30,8 @@
 #define MAX_SUMMARIES 3 /* a turn */
 #define DEFAULT_THRESHOLD 70
 #define SUMMARY_MS 90000L
-#define SAY_MS 20 /* parts are gathered for so long */
+#define SAY_MS 4	  /* from one statement with parts to the next, at least */
+#define SAY_MOST_MS 20 /* where many chats speak, so that one statement has the parts of many */
 
 typedef enum TurnState
 {
@@ -106,6 +107,7 @@ static const char summary_instruction[] =
 
 static Turn *turns;
 static int n_turns;
+static int64_t last_said; /* by all together */
 
 static void ask(Turn *t);
 static void load_history(Turn *t);
@@ -218,6 +220,17 @@ say_now(Turn *only)
 	json_decref(all);
 }
 
+/* When what comes now is to be sent: at once, unless the last has only just been. */
+static int64_t
+say_time(void)
+{
+	int64_t pace = SAY_MS + n_turns / 20;
+	int64_t next = last_said + (pace < SAY_MOST_MS ? pace : SAY_MOST_MS);
+	int64_t now = turn_env.now_ms();
+
+	return next > now ? next : now;
+}
+
 /* Two deltas of one kind in a row are one. */
 static bool
 merge(json_t *said, const json_t *part)
@@ -240,7 +253,7 @@ say(Turn *t, json_t *event)
 	if (t->said == NULL)
 	{
 		t->said = json_array();
-		t->say_at = turn_env.now_ms() + SAY_MS;
+		t->say_at = say_time();
 	}
 	json_array_append_new(t->said, event);
 }
@@ -1316,7 +1329,10 @@ turn_tick(int64_t most)
 	for (Turn *t = turns; t != NULL; t = t->next)
 		due |= t->said != NULL && t->say_at <= now;
 	if (due)
+	{
 		say_now(NULL);
+		last_said = now;
+	}
 	for (Turn *t = turns; t != NULL; t = next)
 	{
 		next = t->next;
