@@ -156,7 +156,7 @@ accept_one(GwAccept *accept, h2o_socket_t *sock)
 	uint32_t address = hash_address(sock);
 	Tracked *tracked;
 
-	if (atomic_load(&per_address[address]) >= gw_server.options.max_connections_per_ip)
+	if (!gw_server.options.disable_rate_limits && atomic_load(&per_address[address]) >= gw_server.options.max_connections_per_ip)
 	{
 		h2o_socket_close(sock);
 		return;

@@ -89,7 +89,7 @@ static const Option options_table[] = {
 	{"api-rate-limit", "CODER_API_RATE_LIMIT", OPT_INT, AT(api_rate_limit), "512", false,
 	 "requests a minute for each user and path; 0 = no limit"},
 	{"dangerous-disable-rate-limits", "CODER_DANGEROUS_DISABLE_RATE_LIMITS", OPT_BOOL,
-	 AT(disable_rate_limits), "false", false, "turn every rate limit off"},
+	 AT(disable_rate_limits), "false", false, "turn every rate limit off, and that of connections of one address"},
 	{"dangerous-allow-cors-requests", "CODER_DANGEROUS_ALLOW_CORS_REQUESTS", OPT_BOOL, AT(allow_all_cors),
 	 "false", false, "allow requests from any origin"},
 	{"provisioner-daemons", "CODER_PROVISIONER_DAEMONS", OPT_INT, AT(provisioner_daemons), "3", false,

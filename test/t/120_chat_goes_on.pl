@@ -3,11 +3,13 @@ use strict;
 use warnings FATAL => 'all';
 use Coder::Gateway;
 use Coder::Model;
+use IO::Socket::INET;
 use JSON::PP ();
 use Test::More;
 
 my $model = Coder::Model->start;
-my $server = Coder::Gateway->start(env => { CODER_EXPERIMENTS => 'agents', CODER_DANGEROUS_DISABLE_RATE_LIMITS => 'true' });
+# one client may have as many streams as it likes where no limits are wanted
+my $server = Coder::Gateway->start(args => ['--max-connections-per-address', 12], env => { CODER_EXPERIMENTS => 'agents', CODER_DANGEROUS_DISABLE_RATE_LIMITS => 'true' });
 my $owner = $server->first_user;
 my $chats = '/api/experimental/chats';
 my $org = $owner->get('/api/v2/organizations')->[0]{id};
@@ -101,4 +103,8 @@ unlike($json->encode(asked('search eleven')->[0]), qr/signed/, 'another provider
 $owner->post("$chats/$id/messages", { content => text('twelve'), model_config_id => $claude });
 is(settled($id)->{status}, 'waiting', 'and back');
 like($json->encode(asked('twelve')->[0]{messages}), qr/"signature":"signed".*eleven.*twelve/, 'the first one gets its own again');
+
+my @held = map { IO::Socket::INET->new(PeerAddr => $server->url =~ s{^http://}{}r) } 1 .. 40;
+print { $_ } "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" for @held;
+is(scalar(grep { defined && readline($_) =~ /200/ } @held), 40, 'connections of one address are not counted without limits');
 done_testing();
