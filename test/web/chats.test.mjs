@@ -319,9 +319,12 @@ test("a chat is labelled, pinned, found, unread and archived", async () => {
   await list.getByLabel("Search chats").fill("MILK");
   await entry("lesson").waitFor({ state: "detached" });
   await entry("remember the milk").waitFor();
+  await list.getByLabel("Search chats").fill("");
+  await entry("lesson").waitFor();
   await list.getByLabel("Search chats").fill("for:home");
+  // A label finds its chats only; the list before it is asked for may be seen meanwhile.
+  await entry("lesson").waitFor({ state: "detached" });
   await entry("remember the milk").waitFor();
-  assert.equal(await entry("lesson").count(), 0, "a label finds its chats only");
   await list.getByLabel("Search chats").fill("");
 
   // Elsewhere it is answered, while another chat is open here.
