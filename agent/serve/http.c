@@ -318,6 +318,8 @@ answer(Request *request)
 		http_reply_message(request, 405, "Method not allowed.");
 	else if (strncmp(path, processes, sizeof(processes) - 1) == 0 && processes_one(request, method, path + sizeof(processes) - 1))
 		;
+	else if (strncmp(path, "/api/v0/desktop/", 16) == 0)
+		http_reply_message(request, 501, "There is no desktop in this workspace.");
 	else if (strncmp(path, "/api/v0/", 8) == 0 || strncmp(path, "/debug/", 7) == 0)
 		http_reply_message(request, 501, "This agent does not offer this.");
 	else

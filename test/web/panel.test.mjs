@@ -5,6 +5,7 @@
 //
 // SPDX-License-Identifier: MIT
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { test } from "node:test";
 import { OWNER, base, browser } from "./browser.mjs";
 
@@ -25,6 +26,8 @@ async function call(method, path, body) {
   assert.ok(answer.ok, `${method} ${path}: ${answer.status}`);
   return answer.json();
 }
+
+const sql = (statement) => execFileSync(process.env.CODER_PSQL, ["-qAtX", "-v", "ON_ERROR_STOP=1", "-c", statement, process.env.CODER_DATABASE], { encoding: "utf8" });
 
 let home;
 /** Has the model call a tool, and waits until it has answered. */
@@ -122,6 +125,19 @@ test("a terminal beside the transcript, which the panel brings back", async () =
   await shows("again-42");
   await button("Close the panel").click();
   await panel().waitFor({ state: "detached" });
+});
+
+test("the branch's pull request, as the git server has it", async () => {
+  const chat = page().url().split("/").pop();
+  sql(`INSERT INTO coder.external_auth_links (provider_id, user_id, oauth_access_token, oauth_refresh_token, oauth_expiry) SELECT 'hub', c.owner_id, 'good', '', '0001-01-01' FROM coder.chats c WHERE c.id = '${chat}';
+    INSERT INTO coder.chat_diff_statuses (chat_id, git_branch, git_remote_origin) VALUES ('${chat}', 'feature', 'https://hub.example/maps/app.git'); SELECT coder.emit('chat:git')`);
+  await page().locator(".chat-head").getByRole("link", { name: "#7" }).waitFor();
+  await page().locator(".chat-link.current").getByText("+1 −0").waitFor();
+  await button("Panel").click();
+  await panel().getByRole("heading", { name: "#7 Add maps open" }).waitFor();
+  await file("map.txt").locator(".new", { hasText: "+ there" }).waitFor();
+  await picture("chat-pull-request");
+  await button("Close the panel").click();
 });
 
 test("on a phone the panel takes the place of the transcript", async () => {
