@@ -6,6 +6,7 @@ use strict;
 use warnings FATAL => 'all';
 use Coder::Gateway;
 use Coder::Provisioning ();
+use Coder::Reports qw(workspaces);
 use Coder::WebSocket;
 use File::Temp qw(tempdir);
 use PostgreSQL::Test::Cluster;
@@ -44,6 +45,18 @@ unless ($none)
 	ok($gateway->wait_for(60, sub { join('|', $p->run_coder(qw(ssh dev -- echo there))) eq "there\n|0" }), 'a workspace has a shell');
 }
 
+# An agent that reports what its boundary did, each batch until it is acknowledged.
+my ($token) = workspaces($gateway, 2, $servers);
+my $reporter = fork // die "fork: $!";
+if ($reporter == 0)
+{
+	my ($n, undef, $tried) = Coder::Reports::sender($gateway, $token, 20, 1, 1);
+	open my $out, '>', "$dir/reported" or die;
+	print $out "$n $tried";
+	close $out;
+	POSIX::_exit(0);
+}
+
 # Users until the file says stop: a line for each answer.
 my $said = "$dir/said";
 my ($organization) = map { $_->{id} } @{ ($owner->get('/api/v2/organizations'))[1] };
@@ -75,6 +88,15 @@ ok($gateway->wait_for(60, sub { made() >= $before + 30 }), 'users are made on th
 note sprintf 'the first answers after %.1f s', time - $began;
 open my $stop, '>', "$dir/stop" or die;
 waitpid $writer, 0;
+
+# A report that was counted, and whose acknowledgement was lost with the primary, comes again: it is not counted again.
+waitpid $reporter, 0;
+open my $reported, '<', "$dir/reported" or die "$!";
+my ($batches, $tries) = split ' ', <$reported>;
+note "$batches batches in $tries tries";
+is($standby->safe_psql('postgres', q{SELECT concat_ws(' ', sum(reports), sum(allowed), sum(denied)) FROM (
+	SELECT reports, allowed_requests AS allowed, denied_requests AS denied FROM coder.boundary_usage_periods WHERE closed_at IS NOT NULL
+	UNION ALL SELECT reports, allowed_requests, denied_requests FROM coder.boundary_usage_stats) x}), join(' ', $batches, 2 * $batches, $batches), 'every report of a boundary is counted once');
 
 my %there = map { $_ => 1 } split /\n/, $standby->safe_psql('postgres', q(SELECT username FROM coder.users WHERE username ~ '^u\d+$'));
 my @lost = grep { !$there{"u$_->[0]"} } made();

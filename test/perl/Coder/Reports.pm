@@ -1,6 +1,6 @@
 # Coder::Reports -- agents that report what boundaries did, while servers are killed.
 #
-#	my @tokens = workspaces($gateway, 12);                       # of the agents of running workspaces
+#	my @tokens = workspaces($gateway, 12);                       # of the agents of running workspaces; a third argument says where the database is
 #	my ($n, $unknown, $tried) = rush($gateway, \@tokens, $seconds, $named, sub { ... });
 #
 # rush: eight agents report, each two allowed and one denied a batch, for some seconds while the code runs.  named: batches have ids,
@@ -23,13 +23,22 @@ our @EXPORT_OK = qw(workspaces total kill_database rush);
 # Workspaces of the database's support file; the tokens of agents whose workspaces run.
 sub workspaces
 {
-	my ($gateway, $n) = @_;
-	my $socket = "host=$gateway->{dir}/config/postgres/run user=coder dbname=coder";
+	my ($gateway, $n, $socket) = @_;
+	$socket //= "host=$gateway->{dir}/config/postgres/run user=coder dbname=coder";
 
 	system(Coder::Gateway::bindir() . '/psql', '-XAtq', '-1', '-v', 'ON_ERROR_STOP=1', '-v', "n=$n", '-o', '/dev/null', '-f',
 		dirname(__FILE__) . '/../../pgtap/support/workspaces.psql', $socket) == 0 or die 'no workspaces';
-	return split /\n/, $gateway->sql(q{SELECT a.auth_token FROM coder.workspace_agents a JOIN coder.workspace_resources r ON r.id = a.resource_id
+	return split /\n/, query($gateway, $socket, q{SELECT a.auth_token FROM coder.workspace_agents a JOIN coder.workspace_resources r ON r.id = a.resource_id
 		JOIN coder.workspace_builds b ON b.job_id = r.job_id WHERE b.transition = 'start' ORDER BY 1});
+}
+
+sub query
+{
+	my ($gateway, $socket, $sql) = @_;
+	open my $psql, '-|', Coder::Gateway::bindir() . '/psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', $socket, '-c', $sql or die "psql: $!";
+	my $out = join '', <$psql>;
+	close $psql or die "psql failed: $sql";
+	return $out;
 }
 
 # What all periods, closed and open, have: reports, allowed, denied.
