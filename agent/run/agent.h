@@ -102,6 +102,7 @@ struct Agent
 	size_t pings; /* on their way */
 	atomic_int ssh_sessions;
 	atomic_int vscode_sessions;
+	atomic_int jetbrains_sessions;
 	int pty_sessions;
 	int connections; /* open streams through the tunnel */
 

@@ -566,8 +566,9 @@ send_stats(Agent *agent)
 	stats.tx_packets = (int64_t) (traffic.tx_packets - agent->reported.tx_packets);
 	stats.session_count_ssh = agent->ssh_sessions;
 	stats.session_count_vscode = agent->vscode_sessions;
+	stats.session_count_jetbrains = agent->jetbrains_sessions;
 	stats.session_count_reconnecting_pty = agent->pty_sessions;
-	stats.connection_count = stats.session_count_ssh + stats.session_count_vscode + stats.session_count_reconnecting_pty;
+	stats.connection_count = stats.session_count_ssh + stats.session_count_vscode + stats.session_count_jetbrains + stats.session_count_reconnecting_pty;
 	add_boundary(&metrics, &stats, agent);
 	request.stats = &stats;
 	if (agent_call(agent, "UpdateStats", &request.base, on_stats_told, agent))

@@ -22,7 +22,7 @@ ports_parse_line(const char *line, ListeningPort *port)
 	uint64_t inode;
 
 	if (sscanf(line,
-			   " %*u: %*8[0-9A-Fa-f]:%4x %*8[0-9A-Fa-f]:%*4x %2x %*x:%*x %*x:%*x %*x %*u %*u %" SCNu64,
+			   " %*u: %*32[0-9A-Fa-f]:%4x %*32[0-9A-Fa-f]:%*4x %2x %*x:%*x %*x:%*x %*x %*u %*u %" SCNu64,
 			   &number,
 			   &state,
 			   &inode) != 3)

@@ -11,6 +11,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include "serve/portowner.h"
 #include "serve/ssh.h"
 
 #include <errno.h>
@@ -68,7 +69,7 @@ typedef struct Channel
 	bool eof_sent;
 	uint8_t id[16]; /* of the report to the server */
 	bool reported;
-	bool vscode;
+	Coder__Agent__V2__Connection__Type type;
 	bool counted;
 } Channel;
 
@@ -107,7 +108,7 @@ typedef struct Report
 	Agent *agent;
 	uint8_t id[16];
 	bool connect;
-	bool vscode;
+	Coder__Agent__V2__Connection__Type type;
 	int code;
 } Report;
 
@@ -119,8 +120,7 @@ on_report(void *arg)
 	report_connection(report->agent,
 					  report->id,
 					  report->connect,
-					  report->vscode ? CODER__AGENT__V2__CONNECTION__TYPE__VSCODE
-									 : CODER__AGENT__V2__CONNECTION__TYPE__SSH,
+					  report->type,
 					  report->code,
 					  report->code != 0 ? "process exited with error status" : NULL);
 	free(report);
@@ -136,7 +136,7 @@ tell(const Channel *channel, bool connect, int code)
 	report->agent = channel->connection->agent;
 	memcpy(report->id, channel->id, sizeof(report->id));
 	report->connect = connect;
-	report->vscode = channel->vscode;
+	report->type = channel->type;
 	report->code = code;
 	if (!loop_post(report->agent->loop, on_report, report))
 		free(report);
@@ -239,7 +239,12 @@ channel_count(Channel *channel, int by)
 {
 	Agent *agent = channel->connection->agent;
 
-	atomic_fetch_add(channel->vscode ? &agent->vscode_sessions : &agent->ssh_sessions, by);
+	if (channel->type == CODER__AGENT__V2__CONNECTION__TYPE__VSCODE)
+		atomic_fetch_add(&agent->vscode_sessions, by);
+	else if (channel->type == CODER__AGENT__V2__CONNECTION__TYPE__JETBRAINS)
+		atomic_fetch_add(&agent->jetbrains_sessions, by);
+	else
+		atomic_fetch_add(&agent->ssh_sessions, by);
 }
 
 static void
@@ -260,13 +265,24 @@ session_channel_free(Channel *channel)
 	if (channel->counted)
 		channel_count(channel, -1);
 	if (channel->reported)
-		tell(channel, false, channel->reaped && WIFEXITED(channel->status) ? WEXITSTATUS(channel->status) : 1);
+		tell(channel, false, channel->forward ? 0 : channel->reaped && WIFEXITED(channel->status) ? WEXITSTATUS(channel->status) : 1);
 	sftp_server_end(channel->sftp);
 	ssh_remove_channel_callbacks(channel->ssh, &channel->callbacks);
 	ssh_channel_free(channel->ssh);
 	for (int i = 0; i < channel->nenv; i++)
 		free(channel->env[i]);
 	free(channel);
+}
+
+static void
+channel_count_as(Channel *channel, Coder__Agent__V2__Connection__Type type)
+{
+	channel->type = type;
+	channel->counted = true;
+	channel_count(channel, 1);
+	tunnel_random_id(channel->id);
+	channel->reported = true;
+	tell(channel, true, 0);
 }
 
 /* What a session is counted as: by a variable that Coder's clients set. */
@@ -279,14 +295,10 @@ channel_begin(Channel *channel)
 		if (strncmp(channel->env[i], "CODER_SSH_SESSION_TYPE=", 23) == 0)
 			type = channel->env[i] + 23;
 	channel->started = true;
-	channel->vscode = strcasecmp(type, "vscode") == 0;
-	channel->counted = channel->vscode || *type == '\0' || strcasecmp(type, "ssh") == 0;
-	if (!channel->counted)
-		return;
-	channel_count(channel, 1);
-	tunnel_random_id(channel->id);
-	channel->reported = true;
-	tell(channel, true, 0);
+	if (strcasecmp(type, "vscode") == 0)
+		channel_count_as(channel, CODER__AGENT__V2__CONNECTION__TYPE__VSCODE);
+	else if (*type == '\0' || strcasecmp(type, "ssh") == 0)
+		channel_count_as(channel, CODER__AGENT__V2__CONNECTION__TYPE__SSH);
 }
 
 /* Programs that move files, by the base name of the command's first word. */
@@ -587,6 +599,8 @@ on_message(ssh_session session, ssh_message message, void *arg)
 	channel->started = true;
 	channel->forward = true;
 	channel->in = channel->out = fd;
+	if (ports_is_jetbrains(fd))
+		channel_count_as(channel, CODER__AGENT__V2__CONNECTION__TYPE__JETBRAINS);
 	return 0;
 }
 

@@ -74,6 +74,28 @@ my $sent = $gateway->sql('SELECT sum(tx_bytes) FROM coder.workspace_agent_stats'
 is(finish('ssh', 'dev', '--', 'true'), 0, 'another, by a peer that was not there');
 ok(seen(20, "SELECT sum(tx_bytes) BETWEEN $sent + 100 AND $sent + 1000000 FROM coder.workspace_agent_stats"), 'adds what it sent, and nothing twice')
   or diag $sent, ' ', $gateway->sql('SELECT sum(tx_bytes) FROM coder.workspace_agent_stats');
+# An editor's backend, as far as can be seen from outside, and a port forwarded to it.
+SKIP:
+{
+	skip 'no ssh', 3 unless `ssh -V 2>&1` =~ /OpenSSH/;
+	is(finish('ssh', 'dev', '--', q{perl -MIO::Socket::INET -e 'print 1' >/dev/null 2>&1 || exit 3; (setsid perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(Listen => 5, LocalAddr => "127.0.0.1", LocalPort => 39217, ReuseAddr => 1); while ($c = $s->accept) { push @c, $c }' remote-dev-server </dev/null >/dev/null 2>&1 &) ; sleep 1}), 0, 'a server in the workspace');
+	my $forward = fork // die "fork: $!";
+	if ($forward == 0)
+	{
+		delete @ENV{ grep { /^CODER_/ } keys %ENV };
+		%ENV = (%ENV, %env);
+		open STDIN, '<', '/dev/null';
+		open STDOUT, '>>', "$dir/clients.log";
+		open STDERR, '>&', \*STDOUT;
+		exec 'timeout', 60, 'ssh', '-F', '/dev/null', '-o', "ProxyCommand=$coder ssh --stdio dev", '-o', 'StrictHostKeyChecking=no', '-o', 'UserKnownHostsFile=/dev/null', '-W', '127.0.0.1:39217', 'coder.dev'
+		  or POSIX::_exit(127);
+	}
+	ok(seen(20, 'EXISTS (SELECT FROM coder.workspace_agent_stats WHERE session_count_jetbrains = 1)'), 'is a session of that editor')
+	  or diag $gateway->sql('SELECT json_agg(s) FROM (SELECT session_count_ssh, session_count_jetbrains FROM coder.workspace_agent_stats ORDER BY created_at DESC LIMIT 3) s'), `tail -5 $dir/clients.log`;
+	ok(seen(10, "EXISTS (SELECT FROM coder.connection_logs WHERE type = 'jetbrains')"), 'and in the log of connections');
+	kill TERM => $forward;
+	waitpid $forward, 0;
+}
 is($gateway->sql('SELECT count(*) FROM coder.workspace_agent_sample_faults'), '0', 'no figure was impossible');
 $gateway->stop;
 done_testing();

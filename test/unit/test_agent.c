@@ -14,6 +14,7 @@
 
 #include "../../agent/run/cron.c"
 #include "../../agent/serve/ports.c"
+#include "../../agent/serve/portowner.c"
 #include "../../agent/serve/ring.c"
 
 static bool
@@ -133,6 +134,57 @@ ports_of_a_table(void **state)
 	assert_int_equal(ports_parse(table, ports, 1), 1);
 }
 
+/* IPv6's table, whose addresses are longer; and a port of this process, which is no editor. */
+static void
+ports_of_ipv6(void **state)
+{
+	static const char line[] = "   0: 00000000000000000000000000000000:1F90 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4711 1 0 100 0 0 10 0";
+	ListeningPort port;
+
+	(void) state;
+	assert_true(ports_parse_line(line, &port));
+	assert_int_equal(port.port, 8080);
+	assert_int_equal(port.inode, 4711);
+}
+
+static void
+jetbrains_commands(void **state)
+{
+	static const char java[] = "java\0-Didea.Vendor.name=jetbrains\0com.intellij.idea.Main\0";
+	static const char remote[] = "/home/me/.cache/Remote-Dev-Server.sh\0run";
+	static const char other[] = "java\0-Dvendor.name=JetBrains\0com.jetbrains";
+
+	(void) state;
+	assert_true(portowner_is_jetbrains_command(java, sizeof(java)));
+	assert_true(portowner_is_jetbrains_command(remote, sizeof(remote)));
+	assert_true(portowner_is_jetbrains_command("x com.jetbrains.toolbox", 23));
+	assert_false(portowner_is_jetbrains_command("x com.jetbrains.toolbox", 22));
+	assert_false(portowner_is_jetbrains_command(other, sizeof(other)));
+	assert_false(portowner_is_jetbrains_command("", 0));
+}
+
+static void
+owner_of_a_port(void **state)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int server = socket(AF_INET, SOCK_STREAM, 0), client = socket(AF_INET, SOCK_STREAM, 0);
+	socklen_t len = sizeof(address);
+	uint64_t inode;
+
+	(void) state;
+	assert_int_equal(bind(server, (struct sockaddr *) &address, sizeof(address)), 0);
+	assert_int_equal(listen(server, 1), 0);
+	assert_int_equal(getsockname(server, (struct sockaddr *) &address, &len), 0);
+	inode = listener("/proc/net/tcp", ntohs(address.sin_port));
+	assert_true(inode != 0);
+	assert_int_equal(listener("/proc/net/tcp", 1), 0);
+	assert_int_equal(connect(client, (struct sockaddr *) &address, sizeof(address)), 0);
+	assert_false(ports_is_jetbrains(client));
+	assert_false(ports_is_jetbrains(server));
+	close(client);
+	close(server);
+}
+
 static void
 ports_truncated(void **state)
 {
@@ -157,6 +209,9 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(cron_fields),	   cmocka_unit_test(cron_days),			   cmocka_unit_test(cron_refuses),
 		cmocka_unit_test(cron_truncated),  cmocka_unit_test(ring_keeps_the_last),  cmocka_unit_test(ports_of_a_table),
+		cmocka_unit_test(ports_of_ipv6),
+		cmocka_unit_test(jetbrains_commands),
+		cmocka_unit_test(owner_of_a_port),
 		cmocka_unit_test(ports_truncated),
 	};
 
