@@ -16,6 +16,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "compat.h"
 #include "metrictext.h"
 
 PG_FUNCTION_INFO_V1(coder_metric);

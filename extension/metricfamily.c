@@ -23,6 +23,7 @@
 #include "utils/timestamp.h"
 
 #include "coder.h"
+#include "compat.h"
 #include "metricfleet.h"
 
 PG_FUNCTION_INFO_V1(coder_metrics);

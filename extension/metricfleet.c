@@ -566,10 +566,7 @@ take_latencies(Fleet *fleet, int agent, Jsonb *json)
 		if (token != WJB_VALUE)
 			continue;
 		if (value.type != jbvBinary || !take_region(value.val.binary.data, &latency))
-		{
-			fleet->bad_latencies++;
 			continue;
-		}
 		latency.region = region;
 		ROOM(fleet->latencies, fleet->nlatencies);
 		fleet->latencies[fleet->nlatencies++] = latency;

@@ -123,7 +123,6 @@ typedef struct Fleet
 	int			nlatencies;
 	FleetApp   *apps;
 	int			napps;
-	int64		bad_latencies;	/* that were no numbers */
 } Fleet;
 
 /* Reads all under the active snapshot, into the current context. */

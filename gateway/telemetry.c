@@ -57,7 +57,12 @@ on_plan(void *arg, GwDbStatus status, PGresult *result)
 
 	(void) arg;
 	if (status == GW_DB_FAILED)
-		gw_log(GW_WARN, "telemetry: %s", PQresultErrorMessage(result));
+	{
+		const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+		/* A standby sends nothing. */
+		gw_log(state != NULL && strcmp(state, "25006") == 0 ? GW_DEBUG : GW_WARN, "telemetry: %s", PQresultErrorMessage(result));
+	}
 	else if (status == GW_DB_OK && PQntuples(result) == 1 && !PQgetisnull(result, 0, 0))
 	{
 		wrong = outbound_plan_parse(&telemetry.plan, PQgetvalue(result, 0, 0), (size_t) PQgetlength(result, 0, 0));

@@ -82,11 +82,12 @@ sub agents_of_api
 	}
 	return \%seen;
 }
-$gateway->wait_for(25, sub {
+$gateway->wait_for(40, sub {
 	$table = table($status_sql);
 	$metric = by('status', 'sum by (status) (coderd_agents_connections)');
 	$list = agents_of_api();
-	return join(' ', map { "$_=$table->{$_}" } sort keys %$table) eq join(' ', map { "$_=$metric->{$_}" } sort keys %$metric);
+	my ($t, $m, $l) = map { my $view = $_; join ' ', map { "$_=$view->{$_}" } sort keys %$view } $table, $metric, $list;
+	return $t eq $m && $t eq $l;
 });
 is_deeply($metric, $table, 'agents by status: Prometheus and the table');
 is_deeply($metric, $list, 'Prometheus and the API');
