@@ -142,11 +142,12 @@ BEGIN
 	SELECT (s.v->>'chat')::uuid, e.v FROM jsonb_array_elements(said) WITH ORDINALITY s (v, n),
 		jsonb_array_elements(s.v->'events') WITH ORDINALITY e (v, n) ORDER BY s.n, e.n;
 	-- Who comes after a retry does not see what it began anew.
-	DELETE FROM coder.chat_stream_events e USING (SELECT x.chat_id, max(x.seq) AS retry FROM coder.chat_stream_events x
-			WHERE x.event->>'type' = 'retry' AND said @? '$[*].events[*] ? (@.type == "retry")'
-			  AND x.chat_id IN (SELECT (s.v->>'chat')::uuid FROM jsonb_array_elements(said) s (v)) GROUP BY 1) r
-	 WHERE e.chat_id = r.chat_id AND e.seq < r.retry AND e.event->>'type' = 'message_part'
-	   AND e.seq > coalesce((SELECT max(y.seq) FROM coder.chat_stream_events y WHERE y.chat_id = r.chat_id AND y.event->>'type' = 'message'), 0);
+	IF said @? '$[*].events[*] ? (@.type == "retry")' THEN
+		DELETE FROM coder.chat_stream_events e USING (SELECT x.chat_id, max(x.seq) AS retry FROM coder.chat_stream_events x
+				WHERE x.event->>'type' = 'retry' AND x.chat_id IN (SELECT (s.v->>'chat')::uuid FROM jsonb_array_elements(said) s (v)) GROUP BY 1) r
+		 WHERE e.chat_id = r.chat_id AND e.seq < r.retry AND e.event->>'type' = 'message_part'
+		   AND e.seq > coalesce((SELECT max(y.seq) FROM coder.chat_stream_events y WHERE y.chat_id = r.chat_id AND y.event->>'type' = 'message'), 0);
+	END IF;
 	PERFORM coder.chat_tell_stream((s.v->>'chat')::uuid) FROM jsonb_array_elements(said) s (v);
 END
 $$;

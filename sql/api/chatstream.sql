@@ -23,6 +23,7 @@ DECLARE
 	e record;
 	m coder.chat_messages;
 	last_assistant bigint;
+	parts record;
 BEGIN
 	IF req.cursor IS NULL THEN
 		seen.message := coder.chat_number(coalesce(nullif(req.query->>'after_id', ''), '0'), 'Invalid after_id parameter.');
@@ -31,6 +32,17 @@ BEGIN
 		seen.event := 0;
 	ELSE
 		seen := ('(' || replace(req.cursor, '|', ',') || ')')::coder.chat_cursor;
+	END IF;
+	-- Most calls of a stream find some words more, and nothing else.
+	IF req.cursor IS NOT NULL AND seen.epoch = c.history_epoch AND c.status::text = seen.status AND queue = seen.queue THEN
+		SELECT max(x.seq) AS seq, count(*) AS n, jsonb_agg(x.event || jsonb_build_object('chat_id', c.id) ORDER BY x.seq) AS told,
+			bool_or(x.event->>'type' = 'message') AS mark INTO parts
+		  FROM coder.chat_stream_events x WHERE x.chat_id = c.id AND x.seq > seen.event;
+		IF parts.n BETWEEN 1 AND 256 AND NOT parts.mark AND NOT EXISTS (SELECT FROM coder.chat_messages x WHERE x.chat_id = c.id AND x.id > seen.message
+				AND NOT x.deleted AND x.visibility IN ('user', 'both')) THEN
+			RETURN coder.reply(101, jsonb_build_object('format', 'wsjson', 'channels', jsonb_build_array('chat:stream:' || c.id),
+				'frames', jsonb_build_array(parts.told), 'cursor', concat_ws('|', seen.message, c.status, queue, parts.seq, c.history_epoch)));
+		END IF;
 	END IF;
 	IF seen.epoch <> c.history_epoch THEN
 		seen.message := 0;

@@ -301,7 +301,13 @@ my @late;
 			my $ws = $ws{ fileno $socket };
 			my $now = time;
 			if (!$ws->more(0)) { $poll->remove($socket); next }
-			while (my ($opcode, $payload) = $ws->frame(0)) { $opcode == 1 or next; push @late, map { $now - $_ } grep { $_ > $began + 1 } $payload =~ /(\d{9,}\.\d{6}) /g }
+			while (my ($opcode, $payload) = $ws->frame(0))
+			{
+				next unless $opcode == 1;
+				# The words as they come; the message that is stored has them again.
+				my $words = join '', map { $_->{message_part}{part}{text} // '' } grep { $_->{type} eq 'message_part' } @{ JSON::PP::decode_json($payload) };
+				push @late, map { $now - $_ } grep { $_ > $began + 1 } $words =~ /(\d{9,}\.\d{6}) /g;
+			}
 		}
 	}
 }
