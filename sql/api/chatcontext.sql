@@ -125,19 +125,18 @@ BEGIN
 END
 $$;
 
--- Stores parts as a message of the chat, and tells of it.  What a provider keeps of the conversation does not hold any more.
+-- Stores parts as a message of the chat, and tells of it: streams find it as they find what users say, so that the runner stays the only
+-- writer of chat_stream_events.  What a provider keeps of the conversation does not hold any more.
 CREATE OR REPLACE FUNCTION coder.chat_context_add(chat uuid, parts jsonb)
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	c coder.chats;
-	new_id bigint;
 BEGIN
 	SELECT x.* INTO c FROM coder.chats x WHERE x.id = chat FOR UPDATE;
 	INSERT INTO coder.chat_messages (chat_id, role, content, visibility, model_config_id)
-	VALUES (chat, 'user', parts, 'both', c.last_model_config_id) RETURNING id INTO new_id;
-	INSERT INTO coder.chat_stream_events (chat_id, event) VALUES (chat, jsonb_build_object('type', 'message', 'id', new_id));
+	VALUES (chat, 'user', parts, 'both', c.last_model_config_id);
 	UPDATE coder.chat_messages m SET provider_response_id = NULL WHERE m.chat_id = chat AND m.provider_response_id IS NOT NULL;
 	UPDATE coder.chats x SET last_injected_context = (SELECT jsonb_agg(p - 'context_file_content') FROM jsonb_array_elements(coder.chat_context(c)) p)
 	 WHERE x.id = chat;
