@@ -546,14 +546,30 @@ connection_main(void *arg)
 	return NULL;
 }
 
+static bool
+start_thread(void *(*function)(void *), void *arg)
+{
+	pthread_attr_t attributes;
+	pthread_t thread;
+	bool ok;
+
+	pthread_attr_init(&attributes);
+	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+	pthread_attr_setstacksize(&attributes, STACK);
+	connections++;
+	ok = pthread_create(&thread, &attributes, function, arg) == 0;
+	pthread_attr_destroy(&attributes);
+	if (!ok)
+		connections--;
+	return ok;
+}
+
 static void
 accept_one(const ProxyConfig *config, int listener)
 {
 	Connection *c = calloc(1, sizeof(*c));
 	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 	struct sockaddr_storage address;
-	pthread_attr_t attributes;
-	pthread_t thread;
 
 	if (c == NULL || fd < 0 || !jail_destination(fd, &address))
 	{
@@ -568,17 +584,11 @@ accept_one(const ProxyConfig *config, int listener)
 	names_of(&address, c->called, sizeof(c->called));
 	c->port = ntohs(address.ss_family == AF_INET ? ((struct sockaddr_in *) &address)->sin_port : ((struct sockaddr_in6 *) &address)->sin6_port);
 	peer_ready(&c->client);
-	connections++;
-	pthread_attr_init(&attributes);
-	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-	pthread_attr_setstacksize(&attributes, STACK);
-	if (pthread_create(&thread, &attributes, connection_main, c) != 0)
+	if (!start_thread(connection_main, c))
 	{
-		connections--;
 		close(fd);
 		free(c);
 	}
-	pthread_attr_destroy(&attributes);
 }
 
 static bool
@@ -594,31 +604,85 @@ resolve(const char *name, uint8_t address[static 4])
 	return true;
 }
 
-/* A question for a name, answered from the address that it was sent to. */
-static void
-answer_question(const ProxyConfig *config, int fd)
+/* A question for a name, and what its answer needs to come from the address that it was sent to. */
+typedef struct Asked
 {
-	uint8_t data[DNS_MAX], out[DNS_MAX], address[4];
+	int fd;
+	uint8_t data[DNS_MAX];
+	DnsQuestion question;
 	struct sockaddr_storage from;
+	socklen_t from_size;
 	union
 	{
 		char data[CMSG_SPACE(sizeof(struct in6_pktinfo))];
 		struct cmsghdr align;
 	} control;
-	struct iovec iov = {data, sizeof(data)};
-	struct msghdr message = {.msg_name = &from, .msg_namelen = sizeof(from), .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.data, .msg_controllen = sizeof(control.data)};
-	ssize_t n = recvmsg(fd, &message, MSG_DONTWAIT);
-	DnsQuestion question;
-	bool known;
+	size_t control_size;
+} Asked;
 
-	if (n <= 0 || !dns_question(&question, data, (size_t) n))
+static void
+send_answer(Asked *asked, const uint8_t *address)
+{
+	uint8_t out[DNS_MAX];
+	struct iovec iov = {out, dns_answer(out, asked->data, &asked->question, address)};
+	struct msghdr message = {.msg_name = &asked->from,
+							 .msg_namelen = asked->from_size,
+							 .msg_iov = &iov,
+							 .msg_iovlen = 1,
+							 .msg_control = asked->control.data,
+							 .msg_controllen = asked->control_size};
+
+	sendmsg(asked->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+	free(asked);
+}
+
+static void *
+resolver_main(void *arg)
+{
+	Asked *asked = arg;
+	uint8_t address[4];
+
+	send_answer(asked, resolve(asked->question.name, address) ? address : NULL);
+	connections--;
+	return NULL;
+}
+
+static void
+answer_question(const ProxyConfig *config, int fd)
+{
+	Asked *asked = calloc(1, sizeof(*asked));
+	struct iovec iov;
+	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+	uint8_t address[4];
+	ssize_t n = -1;
+
+	if (asked != NULL)
+	{
+		iov = (struct iovec) {asked->data, sizeof(asked->data)};
+		message.msg_name = &asked->from;
+		message.msg_namelen = sizeof(asked->from);
+		message.msg_control = asked->control.data;
+		message.msg_controllen = sizeof(asked->control.data);
+		n = recvmsg(fd, &message, MSG_DONTWAIT);
+	}
+	if (n <= 0 || !dns_question(&asked->question, asked->data, (size_t) n))
+	{
+		free(asked);
 		return;
-	known = question.type == DNS_TYPE_A && (config->real_dns ? resolve(question.name, address) : true);
-	if (known && !config->real_dns)
-		names_address(question.name, address);
-	audit_log(AUDIT_DEBUG, "name %s, type %u", question.name, question.type);
-	iov = (struct iovec) {out, dns_answer(out, data, &question, known ? address : NULL)};
-	sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+	}
+	asked->fd = fd;
+	asked->from_size = message.msg_namelen;
+	asked->control_size = message.msg_controllen;
+	audit_log(AUDIT_DEBUG, "name %s, type %u", asked->question.name, asked->question.type);
+	if (asked->question.type != DNS_TYPE_A)
+		send_answer(asked, NULL);
+	else if (!config->real_dns)
+	{
+		names_address(asked->question.name, address);
+		send_answer(asked, address);
+	}
+	else if (!start_thread(resolver_main, asked))
+		free(asked);
 }
 
 /* Signals go on to the command, but those of the terminal, which it has got itself. True: it has ended. */
