@@ -54,12 +54,12 @@ my $port = $listener->sockport;
 
 sub piece { my ($end, $word) = @_; return 'data: ' . JSON::PP::encode_json({ choices => [{ index => 0, delta => { content => ($word // 'word') . ' ' }, finish_reason => $end }] }) . "\n\n" }
 
-# One process, no waiting: what is asked is read when it comes; a tenth of what is said slowly is said each tenth of a second.
+# One process, no waiting: what is asked is read when it comes; those who are answered slowly are so at times of their own.
 sub serve
 {
 	my $poll = IO::Poll->new;
 	my (%asked, %left, %stamp, %phase, %socket);
-	my $due = time + 0.1;
+	my $due = time + 0.01;
 	my $tick = 0;
 	my $n = 0;
 	my $say = sub { my ($c, $text) = @_; local $SIG{PIPE} = 'IGNORE'; return defined syswrite $c, $text };
@@ -79,16 +79,16 @@ sub serve
 			next if $end < 0 || length($asked{$c}) < $end + 4 + $size;
 			$say->($c, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n");
 			my ($manner) = $asked{$c} =~ /propose_title/ ? () : $asked{$c} =~ /"(slow|stamp)"/;
-			if ($manner) { $stamp{$c} = $manner eq 'stamp'; $left{$c} = $stamp{$c} ? $stamps : $pieces; $phase{$c} = $n++ % 10; $asked{$c} = ''; next }
+			if ($manner) { $stamp{$c} = $manner eq 'stamp'; $left{$c} = $stamp{$c} ? $stamps : $pieces; $phase{$c} = 37 * $n++ % 100; $asked{$c} = ''; next }
 			$say->($c, piece('stop') . "data: [DONE]\n\n");
 			$close->($c);
 		}
 		next if time < $due;
-		$due += 0.1;
+		$due += 0.01;
 		$tick++;
 		for my $c (map { $socket{$_} } keys %left)
 		{
-			next unless $stamp{$c} || $phase{$c} == $tick % 10;
+			next unless ($phase{$c} - $tick) % ($stamp{$c} ? 10 : 100) == 0;
 			if ($left{$c}-- > 1) { $say->($c, piece(undef, $stamp{$c} ? sprintf('%.6f', time) : undef)) or $close->($c); next }
 			$say->($c, piece('stop') . "data: [DONE]\n\n");
 			$close->($c);
