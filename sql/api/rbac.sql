@@ -224,7 +224,6 @@ DECLARE
 	checks CONSTANT jsonb := coalesce(nullif(coder.body(req)->'checks', 'null'), '{}');
 	c record;
 	object jsonb;
-	answer jsonb := '{}';
 	rows int4 := 0;
 BEGIN
 	PERFORM coder.body_type(req.body, 'checks', 'object');
@@ -242,9 +241,10 @@ BEGIN
 				PERFORM coder.raise(400, 'Endpoint only supports using "resource_id" field up to 10 times.');
 			END IF;
 		END IF;
-		answer := answer || jsonb_build_object(c.key, coder.authcheck_one(object, coalesce(c.value->>'action', '')));
 	END LOOP;
-	RETURN coder.reply(200, answer);
+	RETURN coder.reply(200, (SELECT coalesce(jsonb_object_agg(e.key,
+			coder.authcheck_one(coalesce(nullif(e.value->'object', 'null'), '{}'), coalesce(e.value->>'action', ''))), '{}')
+		FROM jsonb_each(checks) e));
 END
 $$;
 

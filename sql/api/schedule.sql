@@ -50,6 +50,10 @@ DECLARE
 	v_zone text[] := regexp_match(schedule, '^\s*(?:CRON_TZ|TZ)=(\S*)\s+');
 BEGIN
 	zone := coalesce(v_zone[1], 'UTC');
+	IF length(schedule) > 1024 THEN
+		error := 'parse schedule: a schedule has at most 1024 characters';
+		RETURN;
+	END IF;
 	v_fields := regexp_split_to_array(
 		btrim(regexp_replace(schedule, '^\s*(?:CRON_TZ|TZ)=\S*\s+', '')), '\s+');
 	IF cardinality(v_fields) <> 5 THEN
@@ -77,7 +81,8 @@ COMMENT ON FUNCTION coder.schedule_parse(text) IS
 
 CREATE OR REPLACE FUNCTION coder.schedule_next(schedule text, after timestamptz, blocked_days integer DEFAULT 0)
 RETURNS timestamptz
-LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER	-- people may ask, but not call what it calls
+SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
 DECLARE
 	v record;
 	v_next timestamptz;

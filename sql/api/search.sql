@@ -1,5 +1,17 @@
 -- sql/api/search.sql -- the q= language: "key:value" elements and free words
 
+-- ZC400 with the endpoint's message for a query that is too long: the time to take one apart grows with its square.
+CREATE OR REPLACE FUNCTION coder.search_check_length(q text, message text)
+RETURNS void LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF length(q) > 8192 THEN
+		PERFORM coder.raise(400, message, NULL, jsonb_build_array(coder.validation('q', 'A query has at most 8192 characters')));
+	END IF;
+END
+$$;
+
 -- Splits a query into {"key": ["value", …]}.  Words without a key make one term, under the key free;
 -- where free is NULL they are an error.  Keys not in allowed, and elements of the wrong form, raise 400
 -- with the endpoint's message.  A value's commas separate a list.
@@ -17,6 +29,7 @@ DECLARE
 	why text;
 	field text := 'q';
 BEGIN
+	PERFORM coder.search_check_length(q, message);
 	FOR element IN SELECT m[1] FROM regexp_matches(q, '((?:[^\s"]|"[^"]*(?:"|$))+)', 'g') m LOOP
 		bare := regexp_replace(element, '"[^"]*("|$)', '', 'g');
 		IF strpos(bare, ':') = 0 THEN

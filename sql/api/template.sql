@@ -279,6 +279,7 @@ DECLARE
 	v_broken jsonb[] := '{}';
 	v_terms jsonb := '{}';
 BEGIN
+	PERFORM coder.search_check_length(q, 'Invalid template search query.');
 	FOR v_token IN
 		SELECT m[1] FROM regexp_matches(lower(coalesce(q, '')), '((?:[^\s"]|"[^"]*"?)+)', 'g') m
 	LOOP

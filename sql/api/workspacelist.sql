@@ -12,6 +12,7 @@ DECLARE
 	v_free text := '';
 	v_parts text[];
 BEGIN
+	PERFORM coder.search_check_length(q, 'Invalid workspace search query.');
 	FOR v_token IN
 		SELECT m[1] FROM regexp_matches(lower(q), '((?:"[^"]*"|[^\s"])+)', 'g') m
 	LOOP

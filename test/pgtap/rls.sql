@@ -290,10 +290,10 @@ SELECT is_empty($$SELECT f FROM unnest(ARRAY['handle(bytea)', 'tick()', 'emit(te
 	'handle_session(int4,text,text,text[],text,text,bytea,text,text,uuid,text)', 'find_workspace(text)', 'build_by_sql(text,text,uuid)']) f
 	WHERE coalesce(has_function_privilege('coder_admin', to_regprocedure('coder.' || f), 'EXECUTE'), true)$$, 'nor is what works inside');
 SELECT set_eq($$SELECT DISTINCT p.proname::text FROM pg_proc p WHERE p.pronamespace = 'coder'::regnamespace AND has_function_privilege('coder_user', p.oid, 'EXECUTE')$$,
-	ARRAY['agent_status', 'api', 'boundary_usage', 'boundary_usage_check_window', 'can', 'can_any', 'cancel_job', 'cron_field', 'delete_workspace', 'explain', 'grams', 'has_organization_membership', 'job_is_active', 'login', 'logout',
+	ARRAY['agent_status', 'api', 'boundary_usage', 'boundary_usage_check_window', 'can', 'can_any', 'cancel_job', 'delete_workspace', 'explain', 'grams', 'has_organization_membership', 'job_is_active', 'login', 'logout',
 		'provisioner_fits', 'provisioner_tagset_contains', 'row_agents', 'row_all', 'row_builds', 'row_can', 'row_jobs', 'row_listed', 'row_orgs', 'row_own',
-		'row_own_workspaces', 'row_owned', 'row_resources', 'row_subject', 'row_versions', 'row_workspaces', 'schedule_next', 'schedule_parse', 'set_dormant', 'set_password',
-		'start_workspace', 'stop_workspace', 'subject_id', 'subject_token_id', 'timezone_known', 'ts', 'version', 'who_can', 'whoami', 'workspace_status'],
+		'row_own_workspaces', 'row_owned', 'row_resources', 'row_subject', 'row_versions', 'row_workspaces', 'schedule_next', 'set_dormant', 'set_password',
+		'start_workspace', 'stop_workspace', 'subject_id', 'subject_token_id', 'ts', 'version', 'who_can', 'whoami', 'workspace_status'],
 	'people call these functions, and no others');
 SELECT set_eq($$SELECT DISTINCT p.proname::text FROM pg_proc p WHERE p.pronamespace = 'coder'::regnamespace AND has_function_privilege('coder_admin', p.oid, 'EXECUTE')
 	AND NOT has_function_privilege('coder_user', p.oid, 'EXECUTE')$$, ARRAY['become', 'explain_access', 'explain_access_to', 'health', 'stat_counters', 'stat_timers'], 'administrators these, too');

@@ -263,6 +263,14 @@ SELECT is(go('x', 'GET', '/api/v2/organizations/' || org() || '/paginated-member
 	'200' || (SELECT count(*) FROM coder.organization_members m JOIN coder.users u ON u.id = m.user_id WHERE m.organization_id = org()::uuid AND NOT u.deleted AND NOT u.is_system),
 	'count who is neither deleted nor the system''s');
 
+-- nobody makes a query that takes for ever
+SELECT is(go('x', 'GET', p || '?q=' || repeat('a:b%20', 2000), NULL, adm()), a, p) FROM (VALUES ('/api/v2/users', '400 Invalid user search query.'),
+	('/api/v2/workspaces', '400 Invalid workspace search query.'), ('/api/v2/templates', '400 Invalid template search query.'), ('/api/v2/audit', '400 Invalid audit search query.')) t (p, a);
+SELECT is((SELECT error FROM coder.schedule_parse('CRON_TZ=UTC ' || repeat('1,', 600) || '1 0 * * *')), 'parse schedule: a schedule has at most 1024 characters', 'nor a schedule');
+SELECT is(go('x', 'POST', '/api/v2/authcheck', jsonb_build_object('checks', (SELECT jsonb_object_agg('k' || i, jsonb_build_object('object', jsonb_build_object('resource_type', 'user',
+	'owner_id', 'me'), 'action', CASE i % 2 WHEN 0 THEN 'read' ELSE 'fly' END)) FROM generate_series(1, 200) i)), tok('carol')), '200', 'many checks');
+SELECT is((SELECT count(*) FILTER (WHERE value::bool)::int FROM jsonb_each_text(v('x')::jsonb)), 100, 'are all answered');
+
 -- a search finds what contains the word, whether an index knows it or not
 UPDATE coder.users SET name = 'ærøskøbing ' || username WHERE username LIKE 'bulk4_';
 ANALYZE coder.users;
