@@ -140,6 +140,7 @@ test("a template is uploaded; one that does not parse shows why", async () => {
 
 test("users and tokens", async () => {
   await page().getByRole("link", { name: "Admin" }).click();
+  await page().getByRole("navigation", { name: "Administration" }).getByRole("link", { name: "Users" }).click();
   await page().getByText(OWNER.email).waitFor();
   await page().getByRole("link", { name: "Settings" }).click();
   await page().getByRole("link", { name: "Tokens" }).click();
