@@ -748,6 +748,7 @@ gw_api_serve(GwRequest *request)
 		(gw_iovec_is(request->path, "/derp") || gw_iovec_is(request->path, "/derp/")))
 	{
 		request->upgraded = true;
+		request->loop->ws_route = 0;
 		gw_derp_open(req);
 		return;
 	}
