@@ -51,7 +51,7 @@ for (@providers)
 	my $request = asked("think one $provider")->[0];
 	is($request->{path}, $path, "$provider: where it is asked");
 	is($request->{$header}, ($header eq 'authorization' ? 'Bearer ' : '') . "key-$provider", "$provider: with the key");
-	my $usage = $server->sql("SELECT concat_ws(' ', input_tokens, output_tokens, cache_read_tokens) FROM coder.chat_messages WHERE chat_id = '$id' AND role = 'assistant'");
+	my $usage = $server->sql("SELECT concat_ws(' ', input_tokens, output_tokens, cache_read_tokens) FROM coder.chat_messages WHERE chat_id = '$id' AND role = 'assistant' AND NOT deleted");
 	is($usage, $path =~ /completions/ ? '10 5' : '7 5 3', "$provider: tokens are counted");
 	unlike(JSON::PP::encode_json($owner->get("$chats/$id/messages")), qr/key-$provider/, "$provider: the key is told to nobody");
 
