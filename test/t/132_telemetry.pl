@@ -32,7 +32,7 @@ $double->mode(broken => 1);
 my %on = (CODER_TELEMETRY_ENABLE => 'true', CODER_TELEMETRY_URL => $double->url, CODER_TELEMETRY_RETRY => '2s', CODER_TELEMETRY_INTERVAL => '1h');
 my @gateways = map { Coder::Gateway->start(node => $node, env => \%on) } 1 .. 2;
 my $owner = $gateways[0]->first_user;
-my $state = sub { $node->safe_psql('postgres', "SELECT $_[0] FROM coder.telemetry_state") };
+my $state = sub { $node->safe_psql('postgres', "SELECT $_[0] FROM coder.telemetry_state") || 0 };	# no row before the first
 ok($gateways[0]->wait_for(20, sub { $state->('attempts') >= 1 }), 'the receiver fails: it is noted');
 is($state->('error'), 'deployment: 503', 'with its answer');
 is(scalar(grep { $_->{path} eq '/snapshot' } $double->requests), 0, 'the snapshot stays here');
