@@ -32,6 +32,8 @@
 
 #define HEARTBEAT_MS 30000
 #define ACQUIRE_MS 1000
+#define PAUSES 8 /* as long as it took to take some */
+#define MOST_PAUSE_MS 250
 #define MAX_TURNS 4000
 #define DRAIN_MS 5000
 
@@ -43,6 +45,8 @@ static struct
 	bool acquiring;
 	bool again; /* more came while one was under way */
 	int64_t acquire_at;
+	int64_t acquire_began;
+	int64_t acquire_after; /* not sooner, where many chats wait */
 	int64_t heartbeat_at;
 	bool beating;
 	char position[24]; /* up to where changes of configuration are known; "" at the beginning */
@@ -86,13 +90,21 @@ take_changes(const json_t *answer)
 	config_confirmed(turn_env.config, now_ms());
 }
 
+/* Many wait: the busier the database is, the longer it is left to those who ask it something meanwhile. */
+static int64_t
+pause_of(int64_t took)
+{
+	return PAUSES * took < MOST_PAUSE_MS ? PAUSES * took : MOST_PAUSE_MS;
+}
+
 static void
 on_acquired(void *arg, PGresult *result)
 {
 	bool ok = result != NULL && PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1;
 	json_t *answer = ok ? json_loads(PQgetvalue(result, 0, 0), 0, NULL) : NULL;
 	const json_t *chats = json_object_get(answer, "chats");
-	bool more = (int) json_array_size(chats) >= runner.batch || runner.again;
+	bool full = (int) json_array_size(chats) >= runner.batch;
+	bool more = full || runner.again;
 	size_t i;
 	json_t *taken;
 
@@ -105,6 +117,7 @@ on_acquired(void *arg, PGresult *result)
 		turn_start(json_incref(taken));
 	}
 	json_decref(answer);
+	runner.acquire_after = full ? now_ms() + pause_of(now_ms() - runner.acquire_began) : 0;
 	if (more)
 		acquire();
 }
@@ -118,7 +131,13 @@ acquire(void)
 	runner.again = runner.acquiring;
 	if (runner.acquiring || stopping || turn_count() >= MAX_TURNS)
 		return;
+	if (now_ms() < runner.acquire_after)
+	{
+		runner.acquire_at = runner.acquire_after;
+		return;
+	}
 	snprintf(n, sizeof(n), "%d", runner.batch);
+	runner.acquire_began = now_ms();
 	runner.acquiring = db_call("SELECT coder.chat_take($1, $2, $3)", 3, params, on_acquired, NULL) != NULL;
 	runner.acquire_at = now_ms() + ACQUIRE_MS;
 }
@@ -362,6 +381,8 @@ run(void)
 
 		if (db_is_up() && now >= runner.acquire_at)
 			acquire();
+		else if (db_is_up() && runner.acquire_at - now < wait)
+			wait = runner.acquire_at - now;
 		if (db_is_up() && now >= runner.heartbeat_at)
 			heartbeat();
 		curl_multi_poll(turn_env.multi, fds, (unsigned) db_poll_fds(fds), (int) wait, NULL);
