@@ -1,10 +1,11 @@
 /*
- * report.c -- reports of boundaries, sent to the database together.
+ * report.c -- messages of agents, sent to the database together.
  *
- * While a loop's statements are under way, more reports wait, and then go as
- * one statement and one commit (coder.boundary_reports).  The busier the server,
- * the larger the groups; where it is not, a report goes at once and alone.
- * Nobody is answered before the commit.
+ * While a loop's statements of a kind are under way, more messages wait, and
+ * then go as one statement and one commit.  The busier the server, the larger
+ * the groups; where it is not, a boundary's report goes at once and alone.  A
+ * sample, for whose answer nobody waits, lets others of the next tenth of a
+ * second come along.  Nobody is answered before the commit.
  *
  * A statement that fails has counted nothing: its reports are sent again, each
  * alone, so that one that the database does not take cannot harm the others.
@@ -26,7 +27,7 @@
 struct GwReport
 {
 	GwReport *next;
-	GwLoop *loop;
+	GwReportKind kind;
 	char agent[37];
 	char *request;
 	size_t size;
@@ -39,18 +40,34 @@ struct GwReport
 typedef struct Group
 {
 	GwLoop *loop;
+	GwReportKind kind;
 	int n;
 	GwReport *list[GROUP];
 } Group;
 
+typedef struct Queue
+{
+	GwReport *first;
+	GwReport **last;
+	int n;
+	int under_way;
+	GwTimer timer;				/* runs while the first waits for others */
+	bool due;					/* they may go */
+} Queue;
+
 /* Of this thread's loop. */
-static _Thread_local GwReport *first;
-static _Thread_local GwReport **last;
-static _Thread_local int under_way;
+static _Thread_local Queue queues[GW_REPORT_KINDS];
 
-static const GwStatement reports_statement = {"boundary_reports", "SELECT coder.boundary_reports($1::jsonb)", 1, NULL};
+static const struct
+{
+	GwStatement statement;
+	uint64_t wait_ms;			/* that others may come along */
+} kinds[GW_REPORT_KINDS] = {
+	[GW_REPORT_BOUNDARY] = {{"boundary_reports", "SELECT coder.boundary_reports($1::jsonb)", 1, NULL}, 0},
+	[GW_REPORT_SAMPLE] = {{"agent_samples", "SELECT coder.agent_samples($1::jsonb)", 1, NULL}, 100},
+};
 
-static void send_waiting(GwLoop *loop);
+static void send_waiting(GwLoop *loop, GwReportKind kind);
 
 static void
 report_free(GwReport *report)
@@ -70,11 +87,14 @@ finish(GwReport *report, GwDbStatus status, const PGresult *result, json_t *who,
 static void
 append(GwReport *report)
 {
-	if (first == NULL)
-		last = &first;
+	Queue *queue = &queues[report->kind];
+
+	if (queue->first == NULL)
+		queue->last = &queue->first;
 	report->next = NULL;
-	*last = report;
-	last = &report->next;
+	*queue->last = report;
+	queue->last = &report->next;
+	queue->n++;
 }
 
 static void
@@ -93,14 +113,17 @@ on_answer(void *arg, GwDbStatus status, PGresult *result)
 {
 	Group *group = arg;
 	GwLoop *loop = group->loop;
+	GwReportKind kind = group->kind;
 	json_t *answers = NULL;
 
-	under_way--;
+	queues[kind].under_way--;
 	if (status == GW_DB_OK && PQntuples(result) == 1)
 		answers = json_loadb(PQgetvalue(result, 0, 0), (size_t) PQgetlength(result, 0, 0), 0, NULL);
 	if (status == GW_DB_OK && json_array_size(answers) == (size_t) group->n)
 		finish_all(group, answers);
 	else if (status == GW_DB_FAILED && group->n > 1)
+	{
+		queues[kind].due = true;
 		for (int i = 0; i < group->n; i++)
 		{
 			group->list[i]->alone = true;
@@ -110,32 +133,36 @@ on_answer(void *arg, GwDbStatus status, PGresult *result)
 			else
 				report_free(group->list[i]);
 		}
+	}
 	else
 		for (int i = 0; i < group->n; i++)
 			finish(group->list[i], status == GW_DB_OK ? GW_DB_FAILED : status, status == GW_DB_FAILED ? result : NULL, NULL, NULL);
 	json_decref(answers);
 	PQclear(result);
 	free(group);
-	send_waiting(loop);
+	send_waiting(loop, kind);
 }
 
 /* The first that wait, as many as go together. */
 static Group *
-take_group(GwLoop *loop, size_t *size)
+take_group(GwLoop *loop, GwReportKind kind, size_t *size)
 {
+	Queue *queue = &queues[kind];
 	Group *group = calloc(1, sizeof(*group));
 
 	*size = 0;
 	if (group == NULL)
 		return NULL;
 	group->loop = loop;
-	while (first != NULL && group->n < GROUP)
+	group->kind = kind;
+	while (queue->first != NULL && group->n < GROUP)
 	{
-		GwReport *report = first;
+		GwReport *report = queue->first;
 
 		if (group->n > 0 && (report->alone || group->list[0]->alone || *size + report->size > GROUP_BYTES))
 			break;
-		first = report->next;
+		queue->first = report->next;
+		queue->n--;
 		report->sent = true;
 		*size += report->size + sizeof("{\"agent\":\"\",\"request\":},") + 36;
 		group->list[group->n++] = report;
@@ -159,27 +186,45 @@ send_group(Group *group, size_t size)
 		*at++ = '}';
 	}
 	strcpy(at, "]");
-	under_way++;
-	gw_db_send_copy(group->loop->db, GW_DB_FAST, &reports_statement, 1, values, false, on_answer, group);
+	queues[group->kind].under_way++;
+	gw_db_send_copy(group->loop->db, GW_DB_FAST, &kinds[group->kind].statement, 1, values, false, on_answer, group);
 	free(text);
 }
 
 static void
-send_waiting(GwLoop *loop)
+on_due(void *arg)
 {
-	while (first != NULL && under_way < UNDER_WAY)
+	Queue *queue = arg;
+
+	queue->due = true;
+	send_waiting(queue->timer.loop, (GwReportKind) (queue - queues));
+}
+
+static void
+send_waiting(GwLoop *loop, GwReportKind kind)
+{
+	Queue *queue = &queues[kind];
+
+	while (queue->first != NULL && queue->under_way < UNDER_WAY && (queue->due || queue->n >= GROUP || kinds[kind].wait_ms == 0 || loop->stopping))
 	{
 		size_t size;
-		Group *group = take_group(loop, &size);
+		Group *group = take_group(loop, kind, &size);
 
 		if (group == NULL)
 			return;
 		send_group(group, size);
 	}
+	if (queue->first == NULL)
+	{
+		queue->due = false;
+		gw_timer_stop(&queue->timer);
+	}
+	else if (kinds[kind].wait_ms > 0 && !queue->due && !h2o_timeout_is_linked(&queue->timer.entry))
+		gw_timer_start(&queue->timer, loop, kinds[kind].wait_ms, on_due, queue);
 }
 
 GwReport *
-gw_report_send(GwLoop *loop, const char *agent, const char *request, GwReportDone done, void *arg)
+gw_report_send(GwLoop *loop, GwReportKind kind, const char *agent, const char *request, GwReportDone done, void *arg)
 {
 	GwReport *report = calloc(1, sizeof(*report));
 
@@ -188,29 +233,32 @@ gw_report_send(GwLoop *loop, const char *agent, const char *request, GwReportDon
 		free(report);
 		return NULL;
 	}
-	report->loop = loop;
+	report->kind = kind;
 	report->size = strlen(request);
 	snprintf(report->agent, sizeof(report->agent), "%s", agent);
 	report->alone = strstr(request, "\\u0000") != NULL; /* no text of PostgreSQL's has it */
 	report->done = done;
 	report->arg = arg;
 	append(report);
-	send_waiting(loop);
+	send_waiting(loop, kind);
 	return report;
 }
 
 void
 gw_report_detach(GwReport *report)
 {
+	Queue *queue = &queues[report->kind];
+
 	report->done = NULL;
 	if (report->sent)
 		return;
-	for (GwReport **at = &first; *at != NULL; at = &(*at)->next)
+	for (GwReport **at = &queue->first; *at != NULL; at = &(*at)->next)
 		if (*at == report)
 		{
 			*at = report->next;
-			if (last == &report->next)
-				last = at;
+			if (queue->last == &report->next)
+				queue->last = at;
+			queue->n--;
 			report_free(report);
 			return;
 		}

@@ -1,5 +1,5 @@
 /*
- * report.h -- reports of boundaries, sent to the database together.
+ * report.h -- messages of agents that are sent to the database together.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -10,14 +10,21 @@
 
 typedef struct GwReport GwReport;
 
+typedef enum GwReportKind
+{
+	GW_REPORT_BOUNDARY,			/* ReportBoundaryLogsRequest; who: its agent */
+	GW_REPORT_SAMPLE,			/* UpdateStatsRequest; who: the response */
+	GW_REPORT_KINDS
+} GwReportKind;
+
 /*
- * Once, unless detached.  status OK: it is committed (who: its agent, borrowed),
- * or refused with the reason; another status: as of a query.
+ * Once, unless detached.  status OK: it is committed (who: borrowed), or refused
+ * with the reason; another status: as of a query.
  */
 typedef void (*GwReportDone)(void *arg, GwDbStatus status, const PGresult *result, json_t *who, const char *refusal);
 
-/* request: JSON of a ReportBoundaryLogsRequest, copied.  NULL when out of memory.  Never calls back before it returns. */
-GwReport *gw_report_send(GwLoop *loop, const char *agent, const char *request, GwReportDone done, void *arg);
+/* request: JSON of the kind's message, copied.  NULL when out of memory.  Never calls back before it returns. */
+GwReport *gw_report_send(GwLoop *loop, GwReportKind kind, const char *agent, const char *request, GwReportDone done, void *arg);
 
 /* The caller is gone: no callback.  What was not sent is dropped. */
 void gw_report_detach(GwReport *report);

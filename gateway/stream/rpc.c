@@ -89,7 +89,7 @@ typedef struct UnaryCall
 	RpcCall *call;
 	const Method *method;
 	GwQuery *query; /* NULL: not asked yet, or answered */
-	GwReport *report; /* the same, of a boundary's */
+	GwReport *report; /* the same, of what goes together with that of others */
 	json_t *logs;	/* of a boundary, for this server's log once they are counted; else NULL */
 	bool asked;
 } UnaryCall;
@@ -200,6 +200,23 @@ on_unary_answer(void *arg, GwDbStatus status, PGresult *result)
 	PQclear(result);
 }
 
+/* A sample is stored, or not. */
+static void
+on_sampled(void *arg, GwDbStatus status, const PGresult *result, json_t *response, const char *refusal)
+{
+	UnaryCall *unary = arg;
+
+	unary->report = NULL;
+	if (status != GW_DB_OK)
+		stream_fail_sql(unary->call, status, result);
+	else if (refusal != NULL)
+		rpc_fail(unary->call, 0, refusal);
+	else if (stream_send_json(unary->call, unary->method->response, response))
+		rpc_finish(unary->call, true);
+	else
+		rpc_fail(unary->call, 0, "internal error");
+}
+
 /* A report is counted, or not. */
 static void
 on_reported(void *arg, GwDbStatus status, const PGresult *result, json_t *who, const char *refusal)
@@ -250,7 +267,13 @@ on_unary_message(void *user, RpcCall *call, const uint8_t *data, size_t size)
 	values[2] = text;
 	if (unary->logs != NULL)
 	{
-		unary->report = gw_report_send(unary->conn->loop, unary->conn->agent, text, on_reported, unary);
+		unary->report = gw_report_send(unary->conn->loop, GW_REPORT_BOUNDARY, unary->conn->agent, text, on_reported, unary);
+		if (unary->report == NULL)
+			rpc_fail(call, 0, "out of memory");
+	}
+	else if (unary->method->response == &coder__agent__v2__update_stats_response__descriptor)
+	{
+		unary->report = gw_report_send(unary->conn->loop, GW_REPORT_SAMPLE, unary->conn->agent, text, on_sampled, unary);
 		if (unary->report == NULL)
 			rpc_fail(call, 0, "out of memory");
 	}

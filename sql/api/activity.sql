@@ -56,70 +56,114 @@ END
 $$;
 COMMENT ON FUNCTION coder.sample_fault(uuid, integer, integer, integer) IS 'Counts figures of an agent that were not taken at their word.';
 
-CREATE OR REPLACE FUNCTION coder.sample_add(w coder.workspaces, agent uuid, s jsonb, by_usage boolean, at timestamptz) RETURNS boolean
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+-- Each table is read by its keys, so one plan is right for all; to plan takes longer than to run it.
+CREATE OR REPLACE FUNCTION coder.bump_workspaces(used uuid[], at timestamptz) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+	-- In the order of keys, and past rows that another changes just now: no sample of many waits for one workspace.
+	UPDATE coder.workspaces w SET last_used_at = at
+	  FROM (SELECT x.id FROM coder.workspaces x WHERE x.id = ANY (used) AND x.last_used_at < at - interval '1 minute'
+			 ORDER BY x.id FOR NO KEY UPDATE SKIP LOCKED) u
+	 WHERE w.id = u.id AND w.last_used_at < at;
+	UPDATE coder.workspace_builds b
+	   SET deadline = CASE WHEN d.max_deadline > '0001-01-01 00:00:00+00' THEN least(greatest(d.deadline, d.until), d.max_deadline)
+						   ELSE greatest(d.deadline, d.until) END,
+		   updated_at = at
+	  FROM (SELECT l.id, l.deadline, l.max_deadline, CASE WHEN n.next < at + l.bump THEN n.next + l.ttl ELSE at + l.bump END AS until
+			  FROM (SELECT x.id, x.deadline, x.max_deadline, w.autostart_schedule, t.allow_user_autostart, t.autostart_block_days_of_week::integer AS blocked,
+						   t.activity_bump / 1000 * interval '1 microsecond' AS bump,
+						   coalesce(CASE WHEN t.allow_user_autostop THEN w.ttl ELSE t.default_ttl END, 0) / 1000 * interval '1 microsecond' AS ttl
+					  FROM coder.workspaces w
+					  JOIN coder.workspace_builds x ON x.id = w.latest_build_id
+					  JOIN coder.templates t ON t.id = w.template_id
+					  JOIN coder.provisioner_jobs j ON j.id = x.job_id
+					 WHERE w.id = ANY (used) AND x.transition = 'start' AND j.completed_at IS NOT NULL AND x.deadline > '0001-01-01 00:00:00+00'
+					   AND t.activity_bump / 1000 > 0 AND x.deadline - t.activity_bump / 1000 * interval '1 microsecond' * 0.95 < at
+					 ORDER BY x.id FOR NO KEY UPDATE OF x SKIP LOCKED) l,
+				   LATERAL (SELECT CASE WHEN l.allow_user_autostart THEN coder.schedule_next(l.autostart_schedule, at, l.blocked) END AS next) n) d
+	 WHERE b.id = d.id;
+END
+$$;
+COMMENT ON FUNCTION coder.bump_workspaces(uuid[], timestamptz) IS
+	'Somebody works in these workspaces: last_used_at, where it is a minute old, and, near it, the deadline move on. A row that is being changed is left to the next sample.';
+
+-- Each table is read by its keys, so one plan is right for all; to plan takes longer than to run it.
+CREATE OR REPLACE FUNCTION coder.samples_add(samples jsonb, by_usage boolean, at timestamptz) RETURNS boolean[]
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
 	most CONSTANT bigint := 1000000;				-- connections, sessions
 	most_packets CONSTANT bigint := 1000000000000;
 	most_bytes CONSTANT bigint := 1000000000000000;
 	most_latency CONSTANT double precision := 3600000;
 	by_client CONSTANT boolean := coder.experiment('workspace-usage');
-	v_protos jsonb := coalesce(nullif(s -> 'connections_by_proto', 'null'), '{}');
-	x record;
-	v_negative integer;
-	v_excessive integer := 0;
-	v_latency double precision;
-	v_active boolean;
-BEGIN
-	SELECT coalesce(connection_count, 0) AS connections, coalesce(rx_packets, 0) AS rx_packets, coalesce(rx_bytes, 0) AS rx_bytes,
-		   coalesce(tx_packets, 0) AS tx_packets, coalesce(tx_bytes, 0) AS tx_bytes, coalesce(connection_median_latency_ms, -1) AS latency,
-		   coalesce(session_count_vscode, 0) AS vscode, coalesce(session_count_jetbrains, 0) AS jetbrains,
-		   coalesce(session_count_reconnecting_pty, 0) AS pty, coalesce(session_count_ssh, 0) AS ssh
-	  INTO x
-	  FROM jsonb_to_record(s) AS (connection_count bigint, rx_packets bigint, rx_bytes bigint, tx_packets bigint, tx_bytes bigint,
-			connection_median_latency_ms double precision, session_count_vscode bigint, session_count_jetbrains bigint,
-			session_count_reconnecting_pty bigint, session_count_ssh bigint);
-	v_negative := (x.connections < 0)::integer + (x.rx_packets < 0)::integer + (x.rx_bytes < 0)::integer + (x.tx_packets < 0)::integer
-		+ (x.tx_bytes < 0)::integer + (x.vscode < 0)::integer + (x.jetbrains < 0)::integer + (x.pty < 0)::integer + (x.ssh < 0)::integer;
-	-- Infinity and NaN are above every number.
-	v_excessive := (greatest(x.connections, x.vscode, x.jetbrains, x.pty, x.ssh) > most)::integer
-		+ (greatest(x.rx_packets, x.tx_packets) > most_packets)::integer + (greatest(x.rx_bytes, x.tx_bytes) > most_bytes)::integer
-		+ (x.latency > most_latency)::integer;
-	v_latency := CASE WHEN x.latency > most_latency OR x.latency < 0 THEN -1 ELSE x.latency END;
-	IF jsonb_typeof(v_protos) <> 'object' OR octet_length(v_protos::text) > 4096 THEN
-		v_protos := '{}';
-		v_excessive := v_excessive + 1;
-	END IF;
-	IF v_negative + v_excessive > 0 THEN
-		PERFORM coder.sample_fault(agent, v_negative, v_excessive, 0);
-	END IF;
 	-- Where clients tell of their sessions, those of agents would count twice.
-	IF by_client AND NOT by_usage THEN
-		x.vscode := 0;
-		x.jetbrains := 0;
-		x.pty := 0;
-		x.ssh := 0;
-	END IF;
-	v_active := CASE WHEN by_client THEN greatest(x.vscode, x.jetbrains, x.pty, x.ssh) > 0 ELSE x.connections > 0 END;
-	IF coder.usage_collected() THEN
+	v_sessions CONSTANT bigint := CASE WHEN by_client AND NOT by_usage THEN 0 ELSE most END;
+	v_collected CONSTANT boolean := coder.usage_collected();
+	v_known boolean[];
+	v_used uuid[];
+BEGIN
+	WITH told AS MATERIALIZED (
+		SELECT t.n, t.agent, t.stats, w.workspace, w.owner, w.template
+		  FROM (SELECT x.ordinality AS n, (x.value ->> 'agent')::uuid AS agent, x.value #> '{request,stats}' AS stats
+				  FROM jsonb_array_elements(samples) WITH ORDINALITY x) t
+		  LEFT JOIN LATERAL (SELECT w.id AS workspace, w.owner_id AS owner, w.template_id AS template
+							   FROM coder.workspace_agents a
+							   JOIN coder.workspace_resources r ON r.id = a.resource_id
+							   JOIN coder.workspace_builds b ON b.job_id = r.job_id
+							   JOIN coder.workspaces w ON w.id = b.workspace_id
+							  WHERE a.id = t.agent
+								AND (by_usage OR NOT a.deleted AND NOT w.deleted AND (w.latest_build_id = b.id OR coder.agent_build_current(b)))
+							  LIMIT 1) w ON true
+	), figures AS MATERIALIZED (
+		SELECT t.agent, t.workspace, t.owner, t.template, coalesce(nullif(x.connections_by_proto, 'null'), '{}') AS protos,
+			   coalesce(x.connection_count, 0) AS connections, coalesce(x.rx_packets, 0) AS rx_packets, coalesce(x.rx_bytes, 0) AS rx_bytes,
+			   coalesce(x.tx_packets, 0) AS tx_packets, coalesce(x.tx_bytes, 0) AS tx_bytes, coalesce(x.connection_median_latency_ms, -1) AS latency,
+			   coalesce(x.session_count_vscode, 0) AS vscode, coalesce(x.session_count_jetbrains, 0) AS jetbrains,
+			   coalesce(x.session_count_reconnecting_pty, 0) AS pty, coalesce(x.session_count_ssh, 0) AS ssh
+		  FROM told t, LATERAL jsonb_to_record(t.stats) AS x (connections_by_proto jsonb, connection_count bigint, rx_packets bigint, rx_bytes bigint,
+				tx_packets bigint, tx_bytes bigint, connection_median_latency_ms double precision, session_count_vscode bigint, session_count_jetbrains bigint,
+				session_count_reconnecting_pty bigint, session_count_ssh bigint)
+		 WHERE t.workspace IS NOT NULL AND jsonb_typeof(t.stats) = 'object'
+	), judged AS MATERIALIZED (
+		SELECT f.*, p.bad AS bad_protos,
+			   (f.connections < 0)::integer + (f.rx_packets < 0)::integer + (f.rx_bytes < 0)::integer + (f.tx_packets < 0)::integer
+			   + (f.tx_bytes < 0)::integer + (f.vscode < 0)::integer + (f.jetbrains < 0)::integer + (f.pty < 0)::integer + (f.ssh < 0)::integer AS negative,
+			   -- Infinity and NaN are above every number.
+			   (greatest(f.connections, f.vscode, f.jetbrains, f.pty, f.ssh) > most)::integer
+			   + (greatest(f.rx_packets, f.tx_packets) > most_packets)::integer + (greatest(f.rx_bytes, f.tx_bytes) > most_bytes)::integer
+			   + (f.latency > most_latency)::integer + p.bad::integer AS excessive,
+			   CASE WHEN by_client THEN least(greatest(f.vscode, f.jetbrains, f.pty, f.ssh), v_sessions) > 0 ELSE f.connections > 0 END AS active
+		  FROM figures f, LATERAL (SELECT jsonb_typeof(f.protos) <> 'object' OR octet_length(f.protos::text) > 4096 AS bad OFFSET 0) p
+	), stored AS (
 		INSERT INTO coder.workspace_agent_stats
 			(created_at, user_id, agent_id, workspace_id, template_id, connections_by_proto, connection_count,
 			 rx_packets, rx_bytes, tx_packets, tx_bytes, connection_median_latency_ms, session_count_vscode,
 			 session_count_jetbrains, session_count_reconnecting_pty, session_count_ssh, usage)
-		VALUES (at, w.owner_id, agent, w.id, w.template_id, v_protos, least(greatest(x.connections, 0), most),
-			least(greatest(x.rx_packets, 0), most_packets), least(greatest(x.rx_bytes, 0), most_bytes),
-			least(greatest(x.tx_packets, 0), most_packets), least(greatest(x.tx_bytes, 0), most_bytes), v_latency,
-			least(greatest(x.vscode, 0), most), least(greatest(x.jetbrains, 0), most), least(greatest(x.pty, 0), most),
-			least(greatest(x.ssh, 0), most), by_usage);
+		SELECT at, j.owner, j.agent, j.workspace, j.template, CASE WHEN j.bad_protos THEN '{}' ELSE j.protos END, least(greatest(j.connections, 0), most),
+			   least(greatest(j.rx_packets, 0), most_packets), least(greatest(j.rx_bytes, 0), most_bytes),
+			   least(greatest(j.tx_packets, 0), most_packets), least(greatest(j.tx_bytes, 0), most_bytes),
+			   CASE WHEN j.latency > most_latency OR j.latency < 0 THEN -1 ELSE j.latency END,
+			   least(greatest(j.vscode, 0), v_sessions), least(greatest(j.jetbrains, 0), v_sessions), least(greatest(j.pty, 0), v_sessions),
+			   least(greatest(j.ssh, 0), v_sessions), by_usage
+		  FROM judged j WHERE v_collected
+	), faulty AS (
+		INSERT INTO coder.workspace_agent_sample_faults AS f (agent_id, negative, excessive, skewed, last_at)
+		SELECT j.agent, sum(j.negative), sum(j.excessive), 0, at FROM judged j WHERE j.negative + j.excessive > 0 GROUP BY j.agent ORDER BY j.agent
+		ON CONFLICT (agent_id) DO UPDATE SET negative = f.negative + excluded.negative, excessive = f.excessive + excluded.excessive, last_at = excluded.last_at
+	)
+	SELECT (SELECT array_agg(t.workspace IS NOT NULL ORDER BY t.n) FROM told t), u.used INTO v_known, v_used
+	  FROM (SELECT array_agg(j.workspace) AS used,
+				   count(coder.emit('workspace:' || j.workspace, j.event) + coder.emit('workspace_owner:' || j.owner, j.event)) AS events
+			  FROM (SELECT x.workspace, x.owner, format('{"kind":"stats_update","workspace_id":"%s","agent_id":"%s"}', x.workspace, x.agent) AS event
+					  FROM judged x WHERE x.active OFFSET 0) j) u;
+	IF v_used IS NOT NULL THEN
+		PERFORM coder.bump_workspaces(v_used, at);
 	END IF;
-	IF v_active THEN
-		PERFORM coder.bump_activity(w, at);
-	END IF;
-	RETURN v_active;
+	RETURN v_known;
 END
 $$;
-COMMENT ON FUNCTION coder.sample_add(coder.workspaces, uuid, jsonb, boolean, timestamptz) IS
-	'Stores a sample (Stats of the agent''s RPC), of an agent or, by_usage, of a client; impossible figures become the nearest possible and are counted. True: somebody works there, and the workspace''s deadline moved with it.';
+COMMENT ON FUNCTION coder.samples_add(jsonb, boolean, timestamptz) IS
+	'Stores samples, a list of {"agent": id, "request": {"stats": Stats of the agent''s RPC}}, of agents or, by_usage, of clients; impossible figures become the nearest possible and are counted; where somebody works, watchers hear so and the deadline moves with it. False for each agent that is unknown or, but by_usage, whose build is over.';
 
 CREATE OR REPLACE FUNCTION coder.workspace_usage(req coder.request) RETURNS coder.response
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -154,9 +198,8 @@ BEGIN
 			JOIN coder.workspace_builds b ON b.job_id = r.job_id WHERE a.id = v_agent AND b.workspace_id = w.id) THEN
 		PERFORM coder.raise_not_found();
 	END IF;
-	IF coder.sample_add(w, v_agent, jsonb_build_object('connection_count', 1, fields ->> v_app, 1), true, clock_timestamp()) THEN
-		PERFORM coder.workspace_event(w.id, w.owner_id, 'stats_update', v_agent);
-	END IF;
+	PERFORM coder.samples_add(jsonb_build_array(jsonb_build_object('agent', v_agent, 'request', jsonb_build_object('stats',
+		jsonb_build_object('connection_count', 1, fields ->> v_app, 1)))), true, clock_timestamp());
 	RETURN coder.reply(204, NULL::text);
 END
 $$;

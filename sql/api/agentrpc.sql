@@ -166,57 +166,51 @@ COMMENT ON FUNCTION coder.rpc_get_announcement_banners(coder.agent_context, json
 
 CREATE OR REPLACE FUNCTION coder.bump_activity(w coder.workspaces, at timestamptz) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	v record;
-	v_next timestamptz;
-	v_span interval;
-	v_ttl interval;
 BEGIN
-	UPDATE coder.workspaces SET last_used_at = at WHERE id = w.id AND last_used_at < at;
-	SELECT b.id, b.deadline, b.max_deadline, t.activity_bump / 1000 * interval '1 microsecond' AS bump,
-		   t.allow_user_autostart, t.autostart_block_days_of_week::integer AS blocked,
-		   coalesce(CASE WHEN t.allow_user_autostop THEN w.ttl ELSE t.default_ttl END, 0) / 1000
-			* interval '1 microsecond' AS ttl
-	  INTO v
-	  FROM coder.workspace_builds b
-	  JOIN coder.provisioner_jobs j ON j.id = b.job_id
-	  JOIN coder.templates t ON t.id = w.template_id
-	 WHERE b.id = w.latest_build_id AND b.transition = 'start' AND j.completed_at IS NOT NULL
-	   AND b.deadline > '0001-01-01 00:00:00+00';
-	IF NOT FOUND OR v.bump <= interval '0' OR v.deadline - v.bump * 0.95 >= at THEN
-		RETURN;
-	END IF;
-	v_span := v.bump;
-	v_next := CASE WHEN v.allow_user_autostart THEN coder.schedule_next(w.autostart_schedule, at, v.blocked) END;
-	IF v_next < at + v.bump THEN
-		v_span := v_next - at + v.ttl;
-	END IF;
-	UPDATE coder.workspace_builds
-	   SET deadline = CASE WHEN v.max_deadline > '0001-01-01 00:00:00+00'
-						   THEN least(greatest(v.deadline, at + v_span), v.max_deadline)
-						   ELSE greatest(v.deadline, at + v_span) END,
-		   updated_at = at
-	 WHERE id = v.id;
+	PERFORM coder.bump_workspaces(ARRAY[w.id], at);
 END
 $$;
 COMMENT ON FUNCTION coder.bump_activity(coder.workspaces, timestamptz) IS
 	'Somebody works in the workspace: last_used_at and, near it, the deadline move on.';
 
-CREATE OR REPLACE FUNCTION coder.rpc_update_stats(c coder.agent_context, request jsonb) RETURNS jsonb
+CREATE OR REPLACE FUNCTION coder.agent_samples(samples jsonb) RETURNS text
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	most CONSTANT integer := 1000;
+	at CONSTANT timestamptz := clock_timestamp();
+	v_answer CONSTANT text := format('{"report_interval":%s}', coder.setting_seconds('agent_stats_refresh_interval', 30) * 1000000000);
+	v_known boolean[];
 BEGIN
+	IF jsonb_typeof(samples) <> 'array' OR jsonb_array_length(samples) > most THEN
+		RAISE EXCEPTION USING ERRCODE = 'ZC400', MESSAGE = format('expected a list of at most %s samples', most);
+	END IF;
 	-- A sample need not outlive a crash of PostgreSQL in the same half second: the next one comes soon.
 	PERFORM set_config('synchronous_commit', 'off', true);
-	IF coalesce(jsonb_typeof(request -> 'stats'), 'null') = 'object'
-		AND coder.sample_add(c.workspace, (c.agent).id, request -> 'stats', false, clock_timestamp()) THEN
-		PERFORM coder.agent_event(c, 'stats_update');
+	v_known := coalesce(coder.samples_add(samples, false, at), '{}');
+	IF coder.agent_metrics_wanted() THEN
+		PERFORM coder.agent_metrics_store(m.agent, m.metrics, at)
+		   FROM (SELECT (x.value ->> 'agent')::uuid AS agent, x.value #> '{request,stats,metrics}' AS metrics
+				   FROM jsonb_array_elements(samples) WITH ORDINALITY x WHERE v_known[x.ordinality] ORDER BY 1, x.ordinality) m;
 	END IF;
-	PERFORM coder.agent_metrics_store((c.agent).id, request #> '{stats,metrics}', clock_timestamp());
-	RETURN jsonb_build_object('report_interval', coder.setting_seconds('agent_stats_refresh_interval', 30) * 1000000000);
+	RETURN '[' || array_to_string(ARRAY(SELECT CASE WHEN k THEN v_answer ELSE '{"error":"Workspace agent not authorized."}' END FROM unnest(v_known) k), ',') || ']';
 END
 $$;
-COMMENT ON FUNCTION coder.rpc_update_stats(coder.agent_context, jsonb) IS
-	'Agent RPC UpdateStats: stores a sample, if one is there, and what the agent counts itself, and answers the interval.';
+COMMENT ON FUNCTION coder.agent_samples(jsonb) IS
+	'Samples of several agents in one transaction: a list of at most 1000 {"agent": id, "request": UpdateStatsRequest}; stores them and what the agents count themselves. A JSON list of the same length, each an UpdateStatsResponse or {"error": …} where the agent''s build is over. Errors: ZC400 for what is no such list.';
+
+CREATE OR REPLACE FUNCTION coder.rpc_update_stats(agent uuid, request jsonb) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_answer CONSTANT jsonb := coder.agent_samples(jsonb_build_array(jsonb_build_object('agent', agent, 'request', request)))::jsonb -> 0;
+BEGIN
+	IF v_answer ? 'error' THEN
+		RAISE EXCEPTION USING ERRCODE = 'ZC401', MESSAGE = v_answer ->> 'error';
+	END IF;
+	RETURN v_answer;
+END
+$$;
+COMMENT ON FUNCTION coder.rpc_update_stats(uuid, jsonb) IS
+	'Agent RPC UpdateStats: a sample alone, as coder.agent_samples. Errors: ZC401 when the agent''s build is over.';
 
 CREATE OR REPLACE FUNCTION coder.rpc_update_lifecycle(c coder.agent_context, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -702,9 +696,11 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	c coder.agent_context;
 BEGIN
-	-- The one call that comes often looks up for itself what it needs.
+	-- The calls that come often look up for themselves what they need.
 	IF method = 'ReportBoundaryLogs' THEN
 		RETURN coder.rpc_report_boundary_logs(agent, request);
+	ELSIF method = 'UpdateStats' THEN
+		RETURN coder.rpc_update_stats(agent, request);
 	END IF;
 	c := coder.agent_context(agent);
 	IF (c.agent).id IS NULL OR (c.workspace).id IS NULL OR (c.workspace).deleted
@@ -715,7 +711,6 @@ BEGIN
 		WHEN 'GetManifest' THEN coder.rpc_get_manifest(c, request)
 		WHEN 'GetServiceBanner' THEN coder.rpc_get_service_banner(c, request)
 		WHEN 'GetAnnouncementBanners' THEN coder.rpc_get_announcement_banners(c, request)
-		WHEN 'UpdateStats' THEN coder.rpc_update_stats(c, request)
 		WHEN 'UpdateLifecycle' THEN coder.rpc_update_lifecycle(c, request)
 		WHEN 'UpdateStartup' THEN coder.rpc_update_startup(c, request)
 		WHEN 'BatchUpdateAppHealths' THEN coder.rpc_batch_update_app_healths(c, request)

@@ -10,7 +10,7 @@ SELECT token_of('boss', '{owner}') AS boss, token_of('member0') AS member, token
 SELECT pg_temp.id('template', 0) AS t0, pg_temp.id('template', 1) AS t1, pg_temp.id('agent', 0) AS a0, pg_temp.id('workspace', 0) AS w0 \gset
 
 CREATE FUNCTION pg_temp.report(i int, stats jsonb) RETURNS jsonb LANGUAGE sql AS
-	$$ SELECT coder.rpc_update_stats(coder.agent_context(pg_temp.id('agent', i)), jsonb_build_object('stats', stats)) $$;
+	$$ SELECT coder.rpc_update_stats(pg_temp.id('agent', i), jsonb_build_object('stats', stats)) $$;
 CREATE FUNCTION pg_temp.last() RETURNS text LANGUAGE sql AS $$
 	SELECT concat_ws(' ', connection_count, rx_packets, rx_bytes, tx_packets, tx_bytes, connection_median_latency_ms, session_count_vscode,
 		session_count_jetbrains, session_count_reconnecting_pty, session_count_ssh, usage) FROM coder.workspace_agent_stats ORDER BY created_at DESC LIMIT 1 $$;
