@@ -58,7 +58,7 @@
 #include "stat.h"
 
 #define BATCH 1000 /* rows of one answer, unless one transaction has more */
-#define PACE_MS 4	   /* from an answer to the next, of one reader */
+#define PACE_MS 2	   /* from an answer to the next, of one reader */
 #define POLL_MS 50 /* without shared memory, or while a transaction is in the way */
 #define MAX_TIMEOUT_MS 60000
 
