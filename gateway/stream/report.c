@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "../gateway.h"
+#include "rpc.h"
 
 #define UNDER_WAY 2				/* statements of a loop */
 #define GROUP 128				/* reports of a statement */
@@ -62,9 +63,11 @@ static const struct
 {
 	GwStatement statement;
 	uint64_t wait_ms;			/* that others may come along */
+	bool (*is_over)(const char *agent); /* is it not to be sent any more? */
 } kinds[GW_REPORT_KINDS] = {
-	[GW_REPORT_BOUNDARY] = {{"boundary_reports", "SELECT coder.boundary_reports($1::jsonb)", 1, NULL}, 0},
-	[GW_REPORT_SAMPLE] = {{"agent_samples", "SELECT coder.agent_samples($1::jsonb)", 1, NULL}, 100},
+	[GW_REPORT_BOUNDARY] = {{"boundary_reports", "SELECT coder.boundary_reports($1::jsonb)", 1, NULL}, 0, NULL},
+	[GW_REPORT_SAMPLE] = {{"agent_samples", "SELECT coder.agent_samples($1::jsonb)", 1, NULL}, 100, NULL},
+	[GW_REPORT_GONE] = {{"agents_disconnected", "SELECT coder.agents_disconnected($1::jsonb)", 1, NULL}, 0, stream_agent_is_here},
 };
 
 static void send_waiting(GwLoop *loop, GwReportKind kind);
@@ -163,6 +166,11 @@ take_group(GwLoop *loop, GwReportKind kind, size_t *size)
 			break;
 		queue->first = report->next;
 		queue->n--;
+		if (kinds[kind].is_over != NULL && kinds[kind].is_over(report->agent))
+		{
+			finish(report, GW_DB_OK, NULL, NULL, NULL);
+			continue;
+		}
 		report->sent = true;
 		*size += report->size + sizeof("{\"agent\":\"\",\"request\":},") + 36;
 		group->list[group->n++] = report;
@@ -212,7 +220,10 @@ send_waiting(GwLoop *loop, GwReportKind kind)
 
 		if (group == NULL)
 			return;
-		send_group(group, size);
+		if (group->n > 0)
+			send_group(group, size);
+		else
+			free(group);
 	}
 	if (queue->first == NULL)
 	{

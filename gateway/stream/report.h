@@ -14,6 +14,7 @@ typedef enum GwReportKind
 {
 	GW_REPORT_BOUNDARY,			/* ReportBoundaryLogsRequest; who: its agent */
 	GW_REPORT_SAMPLE,			/* UpdateStatsRequest; who: the response */
+	GW_REPORT_GONE,				/* the connection's end, any JSON; left out where the agent is here again by then */
 	GW_REPORT_KINDS
 } GwReportKind;
 

@@ -37,7 +37,6 @@
 static const GwStatement agent_rpc_statement = {"agent_rpc", "SELECT coder.agent_rpc($1::uuid, $2::text, $3::jsonb)::text", 3, NULL};
 static const GwStatement connected_statement = {"agent_connected", "SELECT coder.agent_connected($1::uuid)", 1, NULL};
 static const GwStatement heartbeat_statement = {"agent_heartbeat", "SELECT coder.agent_heartbeat($1::uuid)::text", 1, NULL};
-static const GwStatement disconnected_statement = {"agent_disconnected", "SELECT coder.agent_disconnected($1::uuid)", 1, NULL};
 
 static void
 ignore_answer(void *arg, GwDbStatus status, PGresult *result)
@@ -373,7 +372,7 @@ static struct
 	Online *buckets[ONLINE_BUCKETS];
 } online = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-/* Adds by (1 or -1); the number of connections after that. */
+/* Adds by (1, -1 or 0); the number of connections after that. */
 static int
 count_online(const char *agent, int by)
 {
@@ -406,6 +405,12 @@ count_online(const char *agent, int by)
 	}
 	pthread_mutex_unlock(&online.lock);
 	return n;
+}
+
+bool
+stream_agent_is_here(const char *agent)
+{
+	return count_online(agent, 0) > 0;
 }
 
 /* Supervision ---------------------------------------------------------------- */
@@ -463,17 +468,24 @@ start_monitor(StreamConn *conn)
 }
 
 static void
+on_gone_noted(void *arg, GwDbStatus status, const PGresult *result, json_t *who, const char *refusal)
+{
+	(void) arg;
+	(void) who;
+	(void) refusal;
+	if (status != GW_DB_OK)
+		gw_log(GW_WARN, "could not note the end of an agent: %s", result != NULL ? PQresultErrorMessage(result) : "database not available");
+}
+
+static void
 stop_monitor(StreamConn *conn)
 {
-	const char *values[1] = {conn->agent};
-
 	gw_timer_stop(&conn->tick);
 	if (conn->heartbeat != NULL)
 		gw_db_detach(conn->heartbeat);
 	conn->heartbeat = NULL;
-	if (count_online(conn->agent, -1) <= 0)
-		gw_db_send_copy(conn->loop->db, GW_DB_FAST, &disconnected_statement, 1, values, true, ignore_answer,
-						"the end");
+	if (count_online(conn->agent, -1) <= 0 && gw_report_send(conn->loop, GW_REPORT_GONE, conn->agent, "true", on_gone_noted, NULL) == NULL)
+		gw_log(GW_WARN, "could not note the end of an agent: out of memory");
 }
 
 /* The connection ------------------------------------------------------------- */

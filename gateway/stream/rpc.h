@@ -34,6 +34,8 @@ typedef struct StreamConn
 void tailnet_begin_call(StreamConn *conn, RpcCall *call, const char *method, const char *name);
 
 /* rpc.c */
+/* Has it a connection to this process that is its life sign? */
+bool stream_agent_is_here(const char *agent);
 void stream_fail_unknown(RpcCall *call, const char *name);
 /* Ends a call with the error of a statement. */
 void stream_fail_sql(RpcCall *call, GwDbStatus status, const PGresult *result);

@@ -108,19 +108,35 @@ $$;
 COMMENT ON FUNCTION coder.agent_heartbeat(uuid) IS
 	'The gateway, every 15 s: the agent answers. false: its build is over, close the connection.';
 
+CREATE OR REPLACE FUNCTION coder.agents_disconnected(gone jsonb) RETURNS text
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+	v_agents CONSTANT uuid[] := ARRAY(SELECT DISTINCT (g ->> 'agent')::uuid FROM jsonb_array_elements(gone) g ORDER BY 1);
+BEGIN
+	UPDATE coder.workspace_agents a
+	   SET disconnected_at = clock_timestamp(), updated_at = clock_timestamp()
+	  FROM (SELECT x.id FROM coder.workspace_agents x WHERE x.id = ANY (v_agents) ORDER BY x.id FOR NO KEY UPDATE) l
+	 WHERE a.id = l.id;
+	DELETE FROM coder.workspace_agent_nodes n WHERE n.agent_id = ANY (v_agents);
+	PERFORM coder.workspace_event(w.id, w.owner_id, 'agt_connection_update', a.id)
+	   FROM coder.workspace_agents a
+	   JOIN coder.workspace_resources r ON r.id = a.resource_id
+	   JOIN coder.workspace_builds b ON b.job_id = r.job_id
+	   JOIN coder.workspaces w ON w.id = b.workspace_id
+	  WHERE a.id = ANY (v_agents) AND NOT a.deleted;
+	RETURN '[' || array_to_string(array_fill('{}'::text, ARRAY[jsonb_array_length(gone)]), ',') || ']';
+END
+$$;
+COMMENT ON FUNCTION coder.agents_disconnected(jsonb) IS
+	'The gateway: connections of agents are gone, a list of {"agent": id, …}; a JSON list of the same length, of empty objects.';
+
 CREATE OR REPLACE FUNCTION coder.agent_disconnected(agent uuid) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	UPDATE coder.workspace_agents
-	   SET disconnected_at = clock_timestamp(), updated_at = clock_timestamp()
-	 WHERE id = agent;
-	IF FOUND THEN
-		DELETE FROM coder.workspace_agent_nodes WHERE agent_id = agent;
-		PERFORM coder.agent_event(coder.agent_context(agent), 'agt_connection_update');
-	END IF;
+	PERFORM coder.agents_disconnected(jsonb_build_array(jsonb_build_object('agent', agent)));
 END
 $$;
-COMMENT ON FUNCTION coder.agent_disconnected(uuid) IS 'The gateway: an agent''s connection is gone.';
+COMMENT ON FUNCTION coder.agent_disconnected(uuid) IS 'An agent''s connection is gone.';
 
 -- ---- routes about agents ----
 

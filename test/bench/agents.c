@@ -1,11 +1,11 @@
 /*
- * agents.c -- reports of boundaries from many agents, each with a connection of its own, through a gateway.
+ * agents.c -- reports of boundaries, or samples, from many agents, each with a connection of its own, through a gateway.
  *
  *	agents URL TOKENS SECONDS RATE ...
  *
  * TOKENS: a file with a token a line.  Every agent connects; then, for each RATE,
  * so many reports a second come from them in turn, whether earlier ones are
- * answered or not.  A line each: agents, reports sent, acknowledged, failed, a
+ * answered or not; of a RATE that ends in s, samples (UpdateStats).  A line each: agents, reports sent, acknowledged, failed, a
  * second, p50 and p99 in ms.
  *
  * SPDX-License-Identifier: MIT
@@ -51,8 +51,8 @@ static int64_t began;
 static size_t sent, acknowledged, failed, measured;
 static double *latencies;
 static size_t room;
-static uint8_t report[512];
-static size_t report_size;
+static uint8_t report[512], sample[512];
+static size_t report_size, sample_size;
 static LoopTimer tick;
 
 static void connect_more(void);
@@ -166,13 +166,15 @@ send_one(void)
 {
 	Sent *one = calloc(1, sizeof(*one));
 	BenchAgent *agent;
+	bool is_sample = (*rates)[strcspn(*rates, "s")] != '\0';
 
 	do
 		agent = &agents[next_report++ % nagents];
 	while (!agent->open);
 	one->at = loop_clock();
 	sent++;
-	if (rpc_call_unary(agent->rpc, "/coder.agent.v2.Agent/ReportBoundaryLogs", report, report_size, &call_handlers, one) == NULL)
+	if (rpc_call_unary(agent->rpc, is_sample ? "/coder.agent.v2.Agent/UpdateStats" : "/coder.agent.v2.Agent/ReportBoundaryLogs",
+					   is_sample ? sample : report, is_sample ? sample_size : report_size, &call_handlers, one) == NULL)
 	{
 		failed++;
 		free(one);
@@ -247,6 +249,20 @@ make_report(void)
 	report_size = coder__agent__v2__report_boundary_logs_request__pack(&request, report);
 }
 
+static void
+make_sample(void)
+{
+	Coder__Agent__V2__UpdateStatsRequest request = CODER__AGENT__V2__UPDATE_STATS_REQUEST__INIT;
+	Coder__Agent__V2__Stats stats = CODER__AGENT__V2__STATS__INIT;
+
+	stats.connection_count = stats.session_count_ssh = 1;
+	stats.connection_median_latency_ms = 12.5;
+	stats.rx_packets = stats.tx_packets = 100;
+	stats.rx_bytes = stats.tx_bytes = 10000;
+	request.stats = &stats;
+	sample_size = coder__agent__v2__update_stats_request__pack(&request, sample);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -270,6 +286,7 @@ main(int argc, char **argv)
 	room = (size_t) (seconds * 100000);
 	latencies = calloc(room, sizeof(double));
 	make_report();
+	make_sample();
 	loop = loop_create();
 	loop_timer_init(&tick, loop, on_tick, NULL);
 	loop_timer_start(&tick, TICK_MS);

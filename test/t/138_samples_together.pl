@@ -85,5 +85,16 @@ is($gateway->sql(q{SELECT count(*) FROM coder.workspaces WHERE last_used_at > no
 waitpid $locker, 0;
 is_deeply([together(1, @requests)], [('1 ') x 12], 'by the next sample');
 is($gateway->sql(q{SELECT count(*) FROM coder.workspaces WHERE last_used_at > now() - interval '1 minute'}), '12', 'it is, too');
+# Connections that end together are noted together, each with its event; who is back by then is not called gone.
+my @agents = map { Coder::AgentRpc->open($gateway->url, $_) or die $@ } @tokens;
+my $here = sprintf q{SELECT concat_ws(' ', count(*) FILTER (WHERE disconnected_at IS NULL AND last_connected_at > now() - interval '1 minute'), count(*) FILTER (WHERE disconnected_at >= last_connected_at)) FROM coder.workspace_agents
+	WHERE auth_token IN ('%s')}, join "','", @tokens;
+ok($gateway->wait_for(10, sub { $gateway->sql($here) eq @tokens . ' 0' }), 'all agents are connected') or diag $gateway->sql($here);
+my $events = $gateway->sql('SELECT coalesce(max(seq), 0) FROM coder.events');
+undef @agents;
+ok($gateway->wait_for(10, sub { $gateway->sql($here) eq '0 ' . @tokens }), 'all are gone') or diag $gateway->sql($here);
+is($gateway->sql(qq{SELECT count(*) FROM coder.events WHERE seq > $events AND channel LIKE 'workspace:%' AND payload LIKE '%agt_connection_update%'}), scalar @tokens, 'with an event each');
+@agents = map { Coder::AgentRpc->open($gateway->url, $_) or die $@ } @tokens;
+ok($gateway->wait_for(10, sub { $gateway->sql($here) eq @tokens . ' 0' }), 'and come back');
 $gateway->stop;
 done_testing();
