@@ -4,7 +4,7 @@
  * While a loop's statements of a kind are under way, more messages wait, and
  * then go as one statement and one commit.  The busier the server, the larger
  * the groups; where it is not, a boundary's report goes at once and alone.  A
- * sample, for whose answer nobody waits, lets others of the next tenth of a
+ * sample, for whose answer nobody waits, lets others of the next tenths of a
  * second come along.  Nobody is answered before the commit.
  *
  * A statement that fails has counted nothing: its reports are sent again, each
@@ -23,6 +23,7 @@
 
 #define UNDER_WAY 2				/* statements of a loop */
 #define GROUP 128				/* reports of a statement */
+#define WAITING_LOOPS 5			/* that make a wait longer, at most */
 #define GROUP_BYTES ((size_t) 1 << 20)
 
 struct GwReport
@@ -62,7 +63,7 @@ static _Thread_local Queue queues[GW_REPORT_KINDS];
 static const struct
 {
 	GwStatement statement;
-	uint64_t wait_ms;			/* that others may come along */
+	uint64_t wait_ms;			/* that others may come along; of one loop: where more share the agents, each waits longer */
 	bool (*is_over)(const char *agent); /* is it not to be sent any more? */
 } kinds[GW_REPORT_KINDS] = {
 	[GW_REPORT_BOUNDARY] = {{"boundary_reports", "SELECT coder.boundary_reports($1::jsonb)", 1, NULL}, 0, NULL},
@@ -231,7 +232,7 @@ send_waiting(GwLoop *loop, GwReportKind kind)
 		gw_timer_stop(&queue->timer);
 	}
 	else if (kinds[kind].wait_ms > 0 && !queue->due && !h2o_timeout_is_linked(&queue->timer.entry))
-		gw_timer_start(&queue->timer, loop, kinds[kind].wait_ms, on_due, queue);
+		gw_timer_start(&queue->timer, loop, kinds[kind].wait_ms * (uint64_t) (gw_server.n_loops < WAITING_LOOPS ? gw_server.n_loops : WAITING_LOOPS), on_due, queue);
 }
 
 GwReport *
