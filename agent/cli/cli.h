@@ -145,6 +145,8 @@ const char *cli_ago(const char *rfc3339);
 /* workspace.c and build.c: what several commands do. */
 json_t *cli_organization(Cli *cli); /* --org, or the only one */
 json_t *cli_workspace(Cli *cli, const char *name); /* "[owner/]name[.agent]" or an id */
+/* owner/name, until the next call. */
+const char *cli_workspace_name(const json_t *workspace);
 void cli_watch_build(Cli *cli, const char *build_id); /* follows the log; fails where the build does */
 bool cli_watch_version(Cli *cli, const char *version_id); /* the same for an import */
 json_t *cli_start_build(Cli *cli, const json_t *workspace, const char *transition, const char *reason);

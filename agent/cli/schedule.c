@@ -146,15 +146,6 @@ local_zone(void)
 /* Commands. */
 
 static const char *
-cell_name(const json_t *w)
-{
-	static char text[128];
-
-	snprintf(text, sizeof(text), "%s/%s", js_text(w, "owner_name"), js_text(w, "name"));
-	return text;
-}
-
-static const char *
 cell_starts(const json_t *w)
 {
 	return js_text(w, "autostart_schedule")[0] ? js_text(w, "autostart_schedule") : "by hand";
@@ -181,7 +172,7 @@ cell_stops_next(const json_t *w)
 }
 
 static const CliColumn schedule_columns[] = {
-	{"WORKSPACE", cell_name}, {"STARTS AT", cell_starts},		 {"STARTS NEXT", cell_starts_next},
+	{"WORKSPACE", cli_workspace_name}, {"STARTS AT", cell_starts},		 {"STARTS NEXT", cell_starts_next},
 	{"STOPS AFTER", cell_stops}, {"STOPS NEXT", cell_stops_next}, {NULL, NULL},
 };
 

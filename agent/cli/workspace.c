@@ -56,8 +56,8 @@ cli_workspace(Cli *cli, const char *name)
 				   cli_format("/api/v2/users/%s/workspace/%s", cli_escape(owner), cli_escape(bare)));
 }
 
-static const char *
-cell_name(const json_t *w)
+const char *
+cli_workspace_name(const json_t *w)
 {
 	static char text[128];
 
@@ -98,7 +98,7 @@ cell_outdated(const json_t *w)
 }
 
 static const CliColumn workspace_columns[] = {
-	{"WORKSPACE", cell_name},
+	{"WORKSPACE", cli_workspace_name},
 	{"TEMPLATE", cell_template},
 	{"STATUS", cell_status},
 	{"HEALTHY", cell_healthy},

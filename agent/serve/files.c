@@ -28,12 +28,32 @@ status_of(int error)
 	return error == ENOENT || error == ENOTDIR ? 404 : error == EACCES || error == EPERM ? 403 : error == EISDIR ? 400 : 500;
 }
 
+/* A regular file to be read; -1 with errno. */
+static int
+open_regular(const char *path, struct stat *st)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	int error = 0;
+
+	if (fd < 0)
+		return -1;
+	if (fstat(fd, st) != 0)
+		error = errno;
+	else if (!S_ISREG(st->st_mode))
+		error = S_ISDIR(st->st_mode) ? EISDIR : EINVAL;
+	if (error == 0)
+		return fd;
+	close(fd);
+	errno = error;
+	return -1;
+}
+
 /* A whole regular file of at most limit bytes; malloc'ed, NULL with errno. */
 static char *
 read_file(const char *path, size_t limit, size_t *len)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	struct stat st;
+	int fd = open_regular(path, &st);
 	char *data = NULL;
 	ssize_t n = 1;
 	int error = 0;
@@ -41,11 +61,7 @@ read_file(const char *path, size_t limit, size_t *len)
 	*len = 0;
 	if (fd < 0)
 		return NULL;
-	if (fstat(fd, &st) != 0)
-		error = errno;
-	else if (!S_ISREG(st.st_mode))
-		error = S_ISDIR(st.st_mode) ? EISDIR : EINVAL;
-	else if ((size_t) st.st_size > limit)
+	if ((size_t) st.st_size > limit)
 		error = EFBIG;
 	else if ((data = malloc((size_t) st.st_size + 1)) == NULL)
 		error = ENOMEM;
@@ -186,8 +202,8 @@ number(const Request *request, const char *name, long def)
 static char *
 read_part(const char *path, long offset, size_t limit, size_t *len)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	struct stat st;
+	int fd = open_regular(path, &st);
 	char *data = NULL;
 	ssize_t n = 1;
 	int error = 0;
@@ -195,11 +211,7 @@ read_part(const char *path, long offset, size_t limit, size_t *len)
 	*len = 0;
 	if (fd < 0)
 		return NULL;
-	if (fstat(fd, &st) != 0)
-		error = errno;
-	else if (!S_ISREG(st.st_mode))
-		error = S_ISDIR(st.st_mode) ? EISDIR : EINVAL;
-	else if ((data = malloc(limit + 1)) == NULL)
+	if ((data = malloc(limit + 1)) == NULL)
 		error = ENOMEM;
 	while (error == 0 && n > 0 && *len < limit)
 	{

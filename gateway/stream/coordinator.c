@@ -629,21 +629,21 @@ take_request(CoordPeer *peer, const Coder__Tailnet__V2__CoordinateRequest *reque
 	return true;
 }
 
-/* Tells the watches.  One that is out of memory misses it: that is of no more harm than a lost connection. */
+/*
+ * Tells these watches.  Where memory is short they miss it: that is of no more
+ * harm than a lost connection.
+ */
 static void
-report_request(const uint8_t id[static COORD_ID_LEN], const Coder__Tailnet__V2__CoordinateRequest *request)
+tell_request(CoordWatch *first, bool others, const uint8_t id[static COORD_ID_LEN],
+			 const Coder__Tailnet__V2__CoordinateRequest *request)
 {
-	uint8_t *packed;
-	size_t size;
+	size_t size = first != NULL ? protobuf_c_message_get_packed_size(&request->base) : 0;
+	uint8_t *packed = first != NULL ? malloc(size + 1) : NULL;
 
-	if (coord.watches == NULL)
-		return;
-	size = protobuf_c_message_get_packed_size(&request->base);
-	packed = malloc(size + 1);
 	if (packed == NULL)
 		return;
 	protobuf_c_message_pack(&request->base, packed);
-	for (CoordWatch *watch = coord.watches; watch != NULL; watch = watch->next)
+	for (CoordWatch *watch = first; watch != NULL; watch = others ? watch->next : NULL)
 		watch->requested(watch->arg, id, packed, size);
 	free(packed);
 }
@@ -655,7 +655,7 @@ coord_request(CoordPeer *peer, const Coder__Tailnet__V2__CoordinateRequest *requ
 
 	pthread_mutex_lock(&coord.lock);
 	if (peer->place != NULL)
-		report_request(peer->place->id, request);
+		tell_request(coord.watches, true, peer->place->id, request);
 	ok = peer->place != NULL && take_request(peer, request);
 	if (!ok)
 		end_stream(peer, KIND(LOST), "lost");
@@ -762,25 +762,6 @@ coord_stats(CoordStats *stats)
 
 /* Other gateways --------------------------------------------------------------- */
 
-static void
-replay_request(CoordWatch *watch, const Place *place, Coder__Tailnet__V2__CoordinateRequest__UpdateSelf *self,
-			   Coder__Tailnet__V2__CoordinateRequest__Tunnel *add)
-{
-	Coder__Tailnet__V2__CoordinateRequest request = CODER__TAILNET__V2__COORDINATE_REQUEST__INIT;
-	uint8_t *packed;
-	size_t size;
-
-	request.update_self = self;
-	request.add_tunnel = add;
-	size = protobuf_c_message_get_packed_size(&request.base);
-	packed = malloc(size + 1);
-	if (packed == NULL)
-		return;
-	protobuf_c_message_pack(&request.base, packed);
-	watch->requested(watch->arg, place->id, packed, size);
-	free(packed);
-}
-
 /* What made a place what it is. */
 static void
 replay(CoordWatch *watch, const Place *place)
@@ -790,13 +771,20 @@ replay(CoordWatch *watch, const Place *place)
 	watch->joined(watch->arg, place->id);
 	update.node = place->peer->node;
 	if (update.node != NULL)
-		replay_request(watch, place, &update, NULL);
+	{
+		Coder__Tailnet__V2__CoordinateRequest request = CODER__TAILNET__V2__COORDINATE_REQUEST__INIT;
+
+		request.update_self = &update;
+		tell_request(watch, false, place->id, &request);
+	}
 	for (const Tunnel *t = place->out; t != NULL; t = t->next_out)
 	{
+		Coder__Tailnet__V2__CoordinateRequest request = CODER__TAILNET__V2__COORDINATE_REQUEST__INIT;
 		Coder__Tailnet__V2__CoordinateRequest__Tunnel add = CODER__TAILNET__V2__COORDINATE_REQUEST__TUNNEL__INIT;
 
 		add.id = (ProtobufCBinaryData){COORD_ID_LEN, t->dst->id};
-		replay_request(watch, place, NULL, &add);
+		request.add_tunnel = &add;
+		tell_request(watch, false, place->id, &request);
 	}
 }
 

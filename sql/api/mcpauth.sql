@@ -252,17 +252,11 @@ RETURNS coder.mcp_server_configs LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	wanted CONSTANT uuid := coder.try_uuid(req.params->>'mcpServer');
 	m coder.mcp_server_configs;
 BEGIN
 	PERFORM coder.chat_gate();
-	IF wanted IS NULL THEN
-		PERFORM coder.raise(400, 'Invalid MCP server config ID.');
-	END IF;
-	SELECT x.* INTO m FROM coder.mcp_server_configs x WHERE x.id = wanted;
-	IF m.id IS NULL THEN
-		PERFORM coder.raise_not_found();
-	ELSIF NOT m.enabled THEN
+	m := coder.mcp_server_named(req);
+	IF NOT m.enabled THEN
 		PERFORM coder.raise(400, 'MCP server is not enabled.');
 	ELSIF m.auth_type <> 'oauth2' THEN
 		PERFORM coder.raise(400, 'MCP server does not use OAuth2 authentication.');

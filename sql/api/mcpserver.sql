@@ -23,8 +23,8 @@ BEGIN
 END
 $$;
 
--- {mcpServer}: ZC400, ZC404 (also where it is off and the subject is no administrator).
-CREATE OR REPLACE FUNCTION coder.param_mcp_server(req coder.request)
+-- The server that {mcpServer} names, whoever asks: ZC400, ZC404.
+CREATE OR REPLACE FUNCTION coder.mcp_server_named(req coder.request)
 RETURNS coder.mcp_server_configs LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -36,7 +36,22 @@ BEGIN
 		PERFORM coder.raise(400, 'Invalid MCP server config ID.');
 	END IF;
 	SELECT x.* INTO m FROM coder.mcp_server_configs x WHERE x.id = wanted;
-	IF m.id IS NULL OR NOT m.enabled AND NOT coder.can('read', 'deployment_config') THEN
+	IF m.id IS NULL THEN
+		PERFORM coder.raise_not_found();
+	END IF;
+	RETURN m;
+END
+$$;
+
+-- {mcpServer}: ZC400, ZC404 (also where it is off and the subject is no administrator).
+CREATE OR REPLACE FUNCTION coder.param_mcp_server(req coder.request)
+RETURNS coder.mcp_server_configs LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	m CONSTANT coder.mcp_server_configs := coder.mcp_server_named(req);
+BEGIN
+	IF NOT m.enabled AND NOT coder.can('read', 'deployment_config') THEN
 		PERFORM coder.raise_not_found();
 	END IF;
 	RETURN m;

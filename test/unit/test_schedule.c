@@ -43,6 +43,7 @@ cli_fail(const char *format, ...)
 UNUSED(const char *, cli_arg, const Cli *cli __attribute__((unused)), int n __attribute__((unused)))
 UNUSED(bool, cli_switch, const Cli *cli __attribute__((unused)), const char *name __attribute__((unused)))
 UNUSED(void, cli_need_login, Cli *cli __attribute__((unused)))
+UNUSED(const char *, cli_workspace_name, const json_t *w __attribute__((unused)))
 UNUSED(json_t *, cli_workspace, Cli *cli __attribute__((unused)), const char *name __attribute__((unused)))
 UNUSED(json_t *, cli_get, Cli *cli __attribute__((unused)), const char *path __attribute__((unused)))
 UNUSED(json_t *, cli_send, Cli *cli __attribute__((unused)), const char *method __attribute__((unused)), const char *path __attribute__((unused)),

@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: MIT
 import { useLocation, useSearch } from "wouter-preact";
 import { query } from "./api";
+import type { Template } from "./types";
 import { Select } from "./ui";
 
 export const ZONE = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
@@ -99,6 +100,12 @@ export function RangePicker({ search, set }: { search: URLSearchParams; set: (ch
       )}
     </>
   );
+}
+
+/** One template, or all of them for who may see that. */
+export function TemplatePicker({ templates, all, value, set }: { templates?: Template[]; all: boolean; value: string; set: (change: Record<string, string>) => void }) {
+  const every: [string, string][] = all ? [["", "All templates"]] : [];
+  return <Select label="Template" value={value} choices={[...every, ...(templates ?? []).map((t): [string, string] => [t.id, t.display_name || t.name])]} onChange={(template) => set({ template })} />;
 }
 
 /** "2026-03-03…" as a day for people, and short for an axis. */

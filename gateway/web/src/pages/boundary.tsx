@@ -5,7 +5,7 @@ import { Link } from "wouter-preact";
 import { query } from "../api";
 import { Chart, Tiles } from "../charts";
 import { useApi } from "../live";
-import { Export, RangePicker, ZONE, dayName, dayTick, rangeOf, useParamsOf } from "../ranges";
+import { Export, RangePicker, TemplatePicker, ZONE, dayName, dayTick, rangeOf, useParamsOf } from "../ranges";
 import { useSession } from "../session";
 import type { BoundaryReport, Template } from "../types";
 import { ErrorBox, Loading, Select, useTitle } from "../ui";
@@ -64,12 +64,7 @@ export default function Boundary() {
       <p class="quiet">Requests of programs that run behind a boundary (<code>coder boundary</code>): what their rules let through, and what they refused.</p>
       <div class="filters">
         <RangePicker search={search} set={set} />
-        <Select
-          label="Template"
-          value={template}
-          choices={[...(can.viewAllInsights ? [["", "All templates"] as [string, string]] : []), ...(templates.data ?? []).map((t): [string, string] => [t.id, t.display_name || t.name])]}
-          onChange={(value) => set({ template: value })}
-        />
+        <TemplatePicker templates={templates.data} all={can.viewAllInsights} value={template} set={set} />
         <Select label="By" value={by} choices={BY} onChange={(value) => set({ by: value })} />
       </div>
       <ErrorBox error={daily.error ?? grouped.error} />

@@ -6,10 +6,10 @@ import { Link } from "wouter-preact";
 import { query } from "../api";
 import { Chart, Shares, Tiles, formatMs, formatSpan } from "../charts";
 import { useApi } from "../live";
-import { Export, RangePicker, ZONE, dayName, dayTick, rangeOf, useParamsOf } from "../ranges";
+import { Export, RangePicker, TemplatePicker, ZONE, dayName, dayTick, rangeOf, useParamsOf } from "../ranges";
 import { useSession } from "../session";
 import type { AppUsage, ParameterUsage, StatusCounts, Template, TemplateInsights, UserActivity, UserLatency } from "../types";
-import { ErrorBox, ListState, Loading, Select, useTitle } from "../ui";
+import { ErrorBox, ListState, Loading, useTitle } from "../ui";
 
 const MANY = 10;
 
@@ -182,12 +182,7 @@ export default function Insights() {
       </div>
       <div class="filters">
         <RangePicker search={search} set={set} />
-        <Select
-          label="Template"
-          value={template}
-          choices={[...(can.viewAllInsights ? [["", "All templates"] as [string, string]] : []), ...(templates.data ?? []).map((t): [string, string] => [t.id, t.display_name || t.name])]}
-          onChange={(value) => set({ template: value })}
-        />
+        <TemplatePicker templates={templates.data} all={can.viewAllInsights} value={template} set={set} />
       </div>
       <ErrorBox error={usage.error ?? activity.error ?? latency.error ?? templates.error} />
       <ListState loaded={!ready || !!usage.data || !!usage.error} empty={!ready && !!templates.data} text="There is no template whose insights you may see." />
