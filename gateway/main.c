@@ -361,7 +361,7 @@ prepare_database(void)
 		run_sql(pg, "SELECT 'coder.routes'::regclass", NULL, false))
 	{
 		run_sql(pg, "ALTER EXTENSION coder UPDATE", NULL, cluster == NULL);
-		if (run_sql(pg, "SELECT coder.keys_start()", NULL, false) && run_sql(pg, "SELECT coder.configure($1::jsonb)", settings, false))
+		if (run_sql(pg, "SELECT coder.keys_start()", NULL, false) && run_sql(pg, "SELECT coder.configure($1::jsonb, true)", settings, false))
 			routes = gw_listen_read_routes(pg);
 		/*
 		 * A server of somebody else's has not preloaded the worker.  Of the embedded

@@ -380,25 +380,33 @@ BEGIN
 END
 $$;
 
--- The settings of a gateway at its start: an object of name -> text or any JSON, which is kept as text.
--- Those not named stay.  Also makes what a deployment needs once.
-CREATE OR REPLACE FUNCTION coder.configure(settings jsonb)
+-- Settings: an object of name -> text or any JSON, which is kept as text; null: it goes.  Those not named stay; but where
+-- whole is true, as a gateway says at its start, those that were given to a gateway before and are not given any more
+-- go, so that their defaults hold again.  What an administrator has set by SQL stays until a gateway is given another.
+-- Also makes what a deployment needs once.
+CREATE OR REPLACE FUNCTION coder.configure(settings jsonb, whole bool DEFAULT false)
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	changed bool;
+	gone bool;
 BEGIN
 	IF jsonb_typeof(settings) IS DISTINCT FROM 'object' THEN
 		RAISE invalid_parameter_value USING MESSAGE = 'settings must be an object';
 	END IF;
 	PERFORM coder.seed();
-	INSERT INTO coder.settings AS s (name, value)
-	SELECT e.key, e.value FROM jsonb_each_text(settings) e WHERE e.value IS NOT NULL
-	ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE s.value <> excluded.value;
-	IF FOUND THEN
+	INSERT INTO coder.settings AS s (name, value, given)
+	SELECT e.key, e.value, whole FROM jsonb_each_text(settings) e WHERE e.value IS NOT NULL
+	ON CONFLICT (name) DO UPDATE SET value = excluded.value, given = s.given OR excluded.given
+	 WHERE s.value <> excluded.value OR excluded.given AND NOT s.given;
+	changed := FOUND;
+	DELETE FROM coder.settings s
+	 WHERE CASE WHEN settings ? s.name THEN jsonb_typeof(settings->s.name) = 'null' ELSE whole AND s.given END;
+	gone := FOUND;
+	IF changed OR gone THEN
 		PERFORM pg_notify('settings', '');
 	END IF;
-	DELETE FROM coder.settings s USING jsonb_each(settings) e
-	 WHERE s.name = e.key AND jsonb_typeof(e.value) = 'null';
 END
 $$;
 

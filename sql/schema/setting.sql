@@ -2,9 +2,11 @@
 
 CREATE TABLE coder.settings (
 	name text PRIMARY KEY,
-	value text NOT NULL
+	value text NOT NULL,
+	given bool NOT NULL DEFAULT false
 );
 COMMENT ON TABLE coder.settings IS 'deployment settings, written by coder.configure() at each start of a gateway';
+COMMENT ON COLUMN coder.settings.given IS 'Was given to a gateway by its environment or command line: goes when the next one that starts is not given it.';
 
 CREATE TABLE coder.site_configs (
 	key varchar(256) PRIMARY KEY,

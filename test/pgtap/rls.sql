@@ -284,7 +284,7 @@ CLOSE held;
 -- Functions.
 SELECT is_empty($$SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'coder'::regnamespace AND p.prorettype = 'coder.response'::regtype
 	AND has_function_privilege('coder_admin', p.oid, 'EXECUTE')$$, 'no handler of the API is called by hand');
-SELECT is_empty($$SELECT f FROM unnest(ARRAY['handle(bytea)', 'tick()', 'emit(text,text)', 'configure(jsonb)', 'seed()', 'set_subject(uuid,text[],text[])',
+SELECT is_empty($$SELECT f FROM unnest(ARRAY['handle(bytea)', 'tick()', 'emit(text,text)', 'configure(jsonb, bool)', 'seed()', 'set_subject(uuid,text[],text[])',
 	'session_login(text,bool)', 'session_become(uuid,bool)', 'session_info()', 'events_after(xid8,int4)', 'job_cancel(uuid)', 'random_key(int4)',
 	'user_ssh_key(uuid,bool)', 'raise_sql(text,text,text,text)', 'policy(text,text,text[],text[],text[],text)',
 	'handle_session(int4,text,text,text[],text,text,bytea,text,text,uuid,text)', 'find_workspace(text)', 'build_by_sql(text,text,uuid)']) f
