@@ -25,8 +25,8 @@ typedef struct GwMetricsTotals
 
 void gw_metrics_totals(GwMetricsTotals *totals);
 
-/* report.c: tells the database of this process every ten seconds. */
-void gw_report_start(void);
+/* report.c: what this process tells the database of itself, as JSON; to be freed, NULL when out of memory. */
+char *gw_report_stats(void);
 
 unsigned long gw_metrics_resident(void); /* bytes of memory */
 

@@ -1,7 +1,7 @@
 /*
- * report.c -- what this process tells of itself, every ten seconds, for coder.stat_gateway.
+ * report.c -- what this process tells of itself, for coder.stat_gateway.
  *
- * Runs on the first loop; what could not be told is told with the next report.
+ * Told with the heartbeat (stream/replica.c), on the first loop.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "db.h"
@@ -19,20 +18,6 @@
 #include "request.h"
 #include "stream/coordinator.h"
 #include "stream/derp.h"
-#include "stream/mesh.h"
-
-#define EVERY_MS 10000
-
-static const GwStatement report_statement = {
-	"report", "SELECT coder.gateway_report($1::pg_catalog.uuid, pg_catalog.to_timestamp($2::pg_catalog.float8), $3::pg_catalog.jsonb)", 3,
-	(const Oid[]){GW_TEXT, GW_TEXT, GW_TEXT}};
-
-static struct
-{
-	GwTimer timer;
-	char started[32];
-	bool running;
-} report;
 
 static void
 add_traffic(json_t *stats)
@@ -94,8 +79,8 @@ add_network(json_t *stats)
 	json_object_set_new(stats, "tunnels", json_integer((json_int_t) coordinator.tunnels));
 }
 
-static char *
-make_stats(void)
+char *
+gw_report_stats(void)
 {
 	json_t *stats = json_object();
 	char host[65] = "";
@@ -116,42 +101,4 @@ make_stats(void)
 	text = json_dumps(stats, JSON_COMPACT);
 	json_decref(stats);
 	return text;
-}
-
-static void
-on_told(void *arg, GwDbStatus status, PGresult *result)
-{
-	(void) arg;
-	if (status == GW_DB_FAILED)
-		gw_log(GW_DEBUG, "report: %s", PQresultErrorMessage(result));
-	PQclear(result);
-	report.running = false;
-}
-
-static void
-tell(void *arg)
-{
-	GwLoop *loop = arg;
-	char *stats = report.running || loop->stopping ? NULL : make_stats();
-	const char *values[] = {gw_replica_id(), report.started, stats};
-
-	if (stats != NULL)
-		report.running = gw_db_send_copy(loop->db, GW_DB_FAST, &report_statement, 3, values, false, on_told, NULL) != NULL;
-	free(stats);
-	if (!loop->stopping)
-		gw_timer_start(&report.timer, loop, EVERY_MS, tell, loop);
-}
-
-static void
-begin(GwLoop *loop, void *arg)
-{
-	(void) arg;
-	snprintf(report.started, sizeof(report.started), "%lld", (long long) time(NULL));
-	gw_timer_start(&report.timer, loop, 500, tell, loop);
-}
-
-void
-gw_report_start(void)
-{
-	gw_loop_post(gw_server.loops[0], begin, NULL);
 }

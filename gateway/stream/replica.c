@@ -1,17 +1,21 @@
 /*
  * replica.c -- this gateway among those of its database.
  *
- * Every five seconds it says that it lives, and is told who else does.
+ * Every five seconds it says that it lives, every other time also what it does
+ * (../report.c), and is told who else lives.
  *
  * SPDX-License-Identifier: MIT
  */
 #include <sodium.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../db.h"
 #include "../gateway.h"
+#include "../metrics.h"
 #include "mesh.h"
 #include "rpc.h"
 
@@ -24,6 +28,8 @@ static struct
 	GwTimer timer;
 	uint64_t sent_at;
 	char latency[16]; /* ms, of the last answer */
+	char started[32]; /* s */
+	unsigned beats;
 } self = {.latency = "0"};
 
 static void beat(void *arg);
@@ -54,13 +60,15 @@ on_answer(void *arg, GwDbStatus status, PGresult *result)
 static void
 beat(void *arg)
 {
-	static const GwStatement statement = {"replica_heartbeat", "SELECT coder.replica_heartbeat($1, $2, $3, $4, $5)", 5, NULL};
+	static const GwStatement statement = {"gateway_beat", "SELECT coder.gateway_beat($1, $2, $3, $4, $5, pg_catalog.to_timestamp($6), $7)", 7, NULL};
 	GwLoop *loop = arg;
 	const char *url = gw_server.options.derp_server_relay_url;
-	const char *values[] = {self.id, self.hostname, url != NULL ? url : "", GW_VERSION, self.latency};
+	char *stats = self.beats++ % 2 == 0 ? gw_report_stats() : NULL;
+	const char *values[] = {self.id, self.hostname, url != NULL ? url : "", GW_VERSION, self.latency, self.started, stats};
 
 	self.sent_at = h2o_now(loop->ctx.loop);
-	gw_db_send_copy(loop->db, GW_DB_SLOW, &statement, 5, values, false, on_answer, loop);
+	gw_db_send_copy(loop->db, GW_DB_SLOW, &statement, 7, values, false, on_answer, loop);
+	free(stats);
 }
 
 static void
@@ -79,6 +87,7 @@ gw_replica_start(void)
 	id[6] = (id[6] & 0x0f) | 0x40; /* RFC 9562: version 4 */
 	id[8] = (id[8] & 0x3f) | 0x80;
 	stream_format_uuid(self.id, id);
+	snprintf(self.started, sizeof(self.started), "%lld", (long long) time(NULL));
 	if (gethostname(self.hostname, sizeof(self.hostname) - 1) != 0)
 		strcpy(self.hostname, "unknown");
 	gw_loop_post(gw_server.loops[0], first_beat, NULL);

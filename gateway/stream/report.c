@@ -4,8 +4,10 @@
  * While a loop's statements of a kind are under way, more messages wait, and
  * then go as one statement and one commit.  The busier the server, the larger
  * the groups; where it is not, a boundary's report goes at once and alone.  A
- * sample, for whose answer nobody waits, lets others of the next tenths of a
- * second come along.  Nobody is answered before the commit.
+ * sample or a heartbeat, for whose answer nobody waits, lets others of the next
+ * tenths of a second come along.  Nobody is answered before the commit.
+ *
+ * Signs of life keep their order: one statement of them is under way at a time.
  *
  * A statement that fails has counted nothing: its reports are sent again, each
  * alone, so that one that the database does not take cannot harm the others.
@@ -19,9 +21,9 @@
 #include <string.h>
 
 #include "../gateway.h"
+#include "mesh.h"
 #include "rpc.h"
 
-#define UNDER_WAY 2				/* statements of a loop */
 #define GROUP 128				/* reports of a statement */
 #define WAITING_LOOPS 5			/* that make a wait longer, at most */
 #define GROUP_BYTES ((size_t) 1 << 20)
@@ -35,6 +37,8 @@ struct GwReport
 	size_t size;
 	bool alone;					/* it may not be what the database takes */
 	bool sent;
+	bool urgent;				/* waits for no others */
+	bool gone;					/* not to be sent where the agent is here by then; the only one to be sent where it is not */
 	GwReportDone done;			/* NULL: detached */
 	void *arg;
 };
@@ -64,11 +68,11 @@ static const struct
 {
 	GwStatement statement;
 	uint64_t wait_ms;			/* that others may come along; of one loop: where more share the agents, each waits longer */
-	bool (*is_over)(const char *agent); /* is it not to be sent any more? */
+	int under_way;				/* statements of a loop at a time */
 } kinds[GW_REPORT_KINDS] = {
-	[GW_REPORT_BOUNDARY] = {{"boundary_reports", "SELECT coder.boundary_reports($1::jsonb)", 1, NULL}, 0, NULL},
-	[GW_REPORT_SAMPLE] = {{"agent_samples", "SELECT coder.agent_samples($1::jsonb)", 1, NULL}, 100, NULL},
-	[GW_REPORT_GONE] = {{"agents_disconnected", "SELECT coder.agents_disconnected($1::jsonb)", 1, NULL}, 0, stream_agent_is_here},
+	[GW_REPORT_BOUNDARY] = {{"boundary_reports", "SELECT coder.boundary_reports($1::jsonb)", 1, NULL}, 0, 2},
+	[GW_REPORT_SAMPLE] = {{"agent_samples", "SELECT coder.agent_samples($1::jsonb)", 1, NULL}, 100, 2},
+	[GW_REPORT_LIFE] = {{"agents_life", "SELECT coder.agents_life($1::jsonb)", 1, NULL}, 100, 1},
 };
 
 static void send_waiting(GwLoop *loop, GwReportKind kind);
@@ -99,6 +103,14 @@ append(GwReport *report)
 	*queue->last = report;
 	queue->last = &report->next;
 	queue->n++;
+	queue->due |= report->urgent;
+}
+
+/* Has the agent come back, or gone, since this was told? */
+static bool
+is_over(const GwReport *report)
+{
+	return report->kind == GW_REPORT_LIFE && stream_agent_is_here(report->agent) == report->gone;
 }
 
 static void
@@ -167,7 +179,7 @@ take_group(GwLoop *loop, GwReportKind kind, size_t *size)
 			break;
 		queue->first = report->next;
 		queue->n--;
-		if (kinds[kind].is_over != NULL && kinds[kind].is_over(report->agent))
+		if (is_over(report))
 		{
 			finish(report, GW_DB_OK, NULL, NULL, NULL);
 			continue;
@@ -214,7 +226,7 @@ send_waiting(GwLoop *loop, GwReportKind kind)
 {
 	Queue *queue = &queues[kind];
 
-	while (queue->first != NULL && queue->under_way < UNDER_WAY && (queue->due || queue->n >= GROUP || kinds[kind].wait_ms == 0 || loop->stopping))
+	while (queue->first != NULL && queue->under_way < kinds[kind].under_way && (queue->due || queue->n >= GROUP || kinds[kind].wait_ms == 0 || loop->stopping))
 	{
 		size_t size;
 		Group *group = take_group(loop, kind, &size);
@@ -235,8 +247,8 @@ send_waiting(GwLoop *loop, GwReportKind kind)
 		gw_timer_start(&queue->timer, loop, kinds[kind].wait_ms * (uint64_t) (gw_server.n_loops < WAITING_LOOPS ? gw_server.n_loops : WAITING_LOOPS), on_due, queue);
 }
 
-GwReport *
-gw_report_send(GwLoop *loop, GwReportKind kind, const char *agent, const char *request, GwReportDone done, void *arg)
+static GwReport *
+make_report(GwReportKind kind, const char *agent, const char *request, GwReportDone done, void *arg)
 {
 	GwReport *report = calloc(1, sizeof(*report));
 
@@ -251,8 +263,36 @@ gw_report_send(GwLoop *loop, GwReportKind kind, const char *agent, const char *r
 	report->alone = strstr(request, "\\u0000") != NULL; /* no text of PostgreSQL's has it */
 	report->done = done;
 	report->arg = arg;
+	return report;
+}
+
+GwReport *
+gw_report_send(GwLoop *loop, GwReportKind kind, const char *agent, const char *request, GwReportDone done, void *arg)
+{
+	GwReport *report = make_report(kind, agent, request, done, arg);
+
+	if (report == NULL)
+		return NULL;
 	append(report);
 	send_waiting(loop, kind);
+	return report;
+}
+
+GwReport *
+gw_report_life(GwLoop *loop, GwLife life, const char *agent, GwReportDone done, void *arg)
+{
+	static const char *const names[] = {[GW_LIFE_HERE] = "here", [GW_LIFE_BEAT] = "beat", [GW_LIFE_GONE] = "gone"};
+	char request[80];
+	GwReport *report;
+
+	snprintf(request, sizeof(request), "{\"is\":\"%s\",\"gateway\":\"%s\"}", names[life], gw_replica_id());
+	report = make_report(GW_REPORT_LIFE, agent, request, done, arg);
+	if (report == NULL)
+		return NULL;
+	report->urgent = life != GW_LIFE_BEAT;
+	report->gone = life == GW_LIFE_GONE;
+	append(report);
+	send_waiting(loop, GW_REPORT_LIFE);
 	return report;
 }
 

@@ -31,21 +31,12 @@
 #define MAX_CALLS 256			/* at once on one connection */
 #define PING_MS 15000
 #define SILENCE_MS 30000
+#define AGAIN_MS 2000
+#define GONE_TRIES 15			/* then it is called so for its silence */
 
 /* Statements ----------------------------------------------------------------- */
 
 static const GwStatement agent_rpc_statement = {"agent_rpc", "SELECT coder.agent_rpc($1::uuid, $2::text, $3::jsonb)::text", 3, NULL};
-static const GwStatement connected_statement = {"agent_connected", "SELECT coder.agent_connected($1::uuid)", 1, NULL};
-static const GwStatement heartbeat_statement = {"agent_heartbeat", "SELECT coder.agent_heartbeat($1::uuid)::text", 1, NULL};
-
-static void
-ignore_answer(void *arg, GwDbStatus status, PGresult *result)
-{
-	if (status != GW_DB_OK)
-		gw_log(GW_WARN, "could not note %s of an agent: %s", (const char *) arg,
-			   result != NULL ? PQresultErrorMessage(result) : "database not available");
-	PQclear(result);
-}
 
 /* Unary calls of the agent service ------------------------------------------- */
 
@@ -415,16 +406,29 @@ stream_agent_is_here(const char *agent)
 
 /* Supervision ---------------------------------------------------------------- */
 
+static void on_tick(void *arg);
+
+/* What was not noted is made good by the next beat, which comes soon where that is likely to help. */
 static void
-on_heartbeat(void *arg, GwDbStatus status, PGresult *result)
+on_noted(void *arg, GwDbStatus status, const PGresult *result, json_t *who, const char *refusal)
 {
 	StreamConn *conn = arg;
 
-	conn->heartbeat = NULL;
-	if (status == GW_DB_OK && PQntuples(result) == 1 && !PQgetisnull(result, 0, 0) &&
-		strcmp(PQgetvalue(result, 0, 0), "false") == 0)
+	(void) refusal;
+	conn->life = NULL;
+	if (status == GW_DB_FAILED)
+		gw_log(GW_WARN, "could not note that an agent is connected: %s", result != NULL ? PQresultErrorMessage(result) : "the answer is not understood");
+	if (json_is_true(json_object_get(who, "over")))
 		gw_ws_close(conn->ws, 1000, "the agent's build is over");
-	PQclear(result);
+	else if (status != GW_DB_OK || json_is_true(json_object_get(who, "again")))
+		gw_timer_start(&conn->tick, conn->loop, AGAIN_MS, on_tick, conn);
+}
+
+static void
+tell_life(StreamConn *conn, GwLife life)
+{
+	if (conn->life == NULL)
+		conn->life = gw_report_life(conn->loop, life, conn->agent, on_noted, conn);
 }
 
 static void
@@ -432,7 +436,6 @@ on_tick(void *arg)
 {
 	StreamConn *conn = arg;
 	uint64_t now = h2o_now(conn->loop->ctx.loop);
-	const char *values[1] = {conn->agent};
 
 	if (now - conn->last_pong >= SILENCE_MS)
 	{
@@ -440,9 +443,7 @@ on_tick(void *arg)
 		return;
 	}
 	rpc_ping(conn->session, (uint32_t) now);
-	if (conn->heartbeat == NULL)
-		conn->heartbeat = gw_db_send_copy(conn->loop->db, GW_DB_FAST, &heartbeat_statement, 1, values, true,
-										  on_heartbeat, conn);
+	tell_life(conn, GW_LIFE_BEAT);
 	gw_timer_start(&conn->tick, conn->loop, PING_MS, on_tick, conn);
 }
 
@@ -458,34 +459,64 @@ on_pong(void *arg, uint32_t value)
 static void
 start_monitor(StreamConn *conn)
 {
-	const char *values[1] = {conn->agent};
-
 	count_online(conn->agent, 1);
-	gw_db_send_copy(conn->loop->db, GW_DB_FAST, &connected_statement, 1, values, true, ignore_answer, "the connection");
+	tell_life(conn, GW_LIFE_HERE);
 	conn->last_pong = h2o_now(conn->loop->ctx.loop);
 	rpc_ping(conn->session, (uint32_t) conn->last_pong);
 	gw_timer_start(&conn->tick, conn->loop, PING_MS, on_tick, conn);
 }
 
+/* The end of an agent's last connection, until it is noted. */
+typedef struct Gone
+{
+	GwLoop *loop;
+	GwTimer timer;
+	int tries;
+	char agent[37];
+} Gone;
+
+static void note_gone(void *arg);
+
 static void
 on_gone_noted(void *arg, GwDbStatus status, const PGresult *result, json_t *who, const char *refusal)
 {
-	(void) arg;
-	(void) who;
+	Gone *gone = arg;
+
 	(void) refusal;
-	if (status != GW_DB_OK)
+	if (status == GW_DB_OK && !json_is_true(json_object_get(who, "again")))
+		free(gone);
+	else if (gone->loop->stopping || ++gone->tries == GONE_TRIES)
+	{
 		gw_log(GW_WARN, "could not note the end of an agent: %s", result != NULL ? PQresultErrorMessage(result) : "database not available");
+		free(gone);
+	}
+	else
+		gw_timer_start(&gone->timer, gone->loop, AGAIN_MS, note_gone, gone);
+}
+
+static void
+note_gone(void *arg)
+{
+	Gone *gone = arg;
+
+	if (gw_report_life(gone->loop, GW_LIFE_GONE, gone->agent, on_gone_noted, gone) == NULL)
+		free(gone);
 }
 
 static void
 stop_monitor(StreamConn *conn)
 {
+	Gone *gone;
+
 	gw_timer_stop(&conn->tick);
-	if (conn->heartbeat != NULL)
-		gw_db_detach(conn->heartbeat);
-	conn->heartbeat = NULL;
-	if (count_online(conn->agent, -1) <= 0 && gw_report_send(conn->loop, GW_REPORT_GONE, conn->agent, "true", on_gone_noted, NULL) == NULL)
-		gw_log(GW_WARN, "could not note the end of an agent: out of memory");
+	if (conn->life != NULL)
+		gw_report_detach(conn->life);
+	conn->life = NULL;
+	if (count_online(conn->agent, -1) > 0 || (gone = calloc(1, sizeof(*gone))) == NULL)
+		return;
+	gone->loop = conn->loop;
+	strcpy(gone->agent, conn->agent);
+	note_gone(gone);
 }
 
 /* The connection ------------------------------------------------------------- */

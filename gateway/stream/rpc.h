@@ -26,7 +26,7 @@ typedef struct StreamConn
 	char user[37];
 	int calls;
 	GwTimer tick;
-	GwQuery *heartbeat;
+	struct GwReport *life; /* a sign of life that is being noted */
 	uint64_t last_pong;
 } StreamConn;
 

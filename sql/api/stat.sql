@@ -70,6 +70,18 @@ END
 $$;
 COMMENT ON FUNCTION coder.gateway_report(uuid, timestamptz, jsonb) IS 'A gateway tells of itself; id: as in coder.replicas, made anew with each start.';
 
+CREATE OR REPLACE FUNCTION coder.gateway_beat(id uuid, hostname text, relay_address text, version text, latency integer, started_at timestamptz, stats jsonb) RETURNS json
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF stats IS NOT NULL AND NOT current_setting('transaction_read_only')::boolean THEN
+		PERFORM coder.gateway_report(id, started_at, stats);
+	END IF;
+	RETURN coder.replica_heartbeat(id, hostname, relay_address, version, latency);
+END
+$$;
+COMMENT ON FUNCTION coder.gateway_beat(uuid, text, text, text, integer, timestamptz, jsonb) IS
+	'The gateway, every five seconds: it lives, as coder.replica_heartbeat, and, where stats is not NULL, what it does, as coder.gateway_report. Answers its neighbours.';
+
 CREATE OR REPLACE VIEW coder.stat_gateway AS
 SELECT g.id, g.stats ->> 'hostname' AS hostname, (g.stats ->> 'pid')::integer AS pid, g.stats ->> 'version' AS version,
 	   g.started_at, g.updated_at, g.updated_at > clock_timestamp() - interval '30 seconds' AS alive,

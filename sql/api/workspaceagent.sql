@@ -76,67 +76,78 @@ COMMENT ON FUNCTION coder.agent_event(coder.agent_context, text) IS
 
 -- ---- connection ----
 
-CREATE OR REPLACE FUNCTION coder.agent_connected(agent uuid) RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-	UPDATE coder.workspace_agents
-	   SET first_connected_at = coalesce(first_connected_at, clock_timestamp()),
-		   last_connected_at = clock_timestamp(), disconnected_at = NULL, updated_at = clock_timestamp()
-	 WHERE id = agent;
-	PERFORM coder.agent_event(coder.agent_context(agent), 'agt_connection_update');
-END
-$$;
-COMMENT ON FUNCTION coder.agent_connected(uuid) IS 'The gateway: an agent''s connection is up.';
-
-CREATE OR REPLACE FUNCTION coder.agent_heartbeat(agent uuid) RETURNS boolean
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	c coder.agent_context := coder.agent_context(agent);
-BEGIN
-	IF (c.agent).id IS NULL OR NOT coder.agent_build_current(c.build) THEN
-		RETURN false;
-	END IF;
-	-- The next beat makes good one that is lost with the server: ten thousand agents must not wait for the disk for each.
-	PERFORM set_config('synchronous_commit', 'off', true);
-	UPDATE coder.workspace_agents
-	   SET last_connected_at = clock_timestamp(), updated_at = clock_timestamp(),
-		   disconnected_at = NULL
-	 WHERE id = agent;
-	RETURN true;
-END
-$$;
-COMMENT ON FUNCTION coder.agent_heartbeat(uuid) IS
-	'The gateway, every 15 s: the agent answers. false: its build is over, close the connection.';
-
-CREATE OR REPLACE FUNCTION coder.agents_disconnected(gone jsonb) RETURNS text
+-- Each table is read by its keys, so one plan is right for all; to plan takes longer than to run it.
+CREATE OR REPLACE FUNCTION coder.agents_life(told jsonb) RETURNS text
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-	v_agents CONSTANT uuid[] := ARRAY(SELECT DISTINCT (g ->> 'agent')::uuid FROM jsonb_array_elements(gone) g ORDER BY 1);
+	at CONSTANT timestamptz := clock_timestamp();
+	v_answers text;
+	v_changed uuid[];
+	v_gone uuid[];
 BEGIN
-	UPDATE coder.workspace_agents a
-	   SET disconnected_at = clock_timestamp(), updated_at = clock_timestamp()
-	  FROM (SELECT x.id FROM coder.workspace_agents x WHERE x.id = ANY (v_agents) ORDER BY x.id FOR NO KEY UPDATE) l
-	 WHERE a.id = l.id;
-	DELETE FROM coder.workspace_agent_nodes n WHERE n.agent_id = ANY (v_agents);
-	PERFORM coder.workspace_event(w.id, w.owner_id, 'agt_connection_update', a.id)
-	   FROM coder.workspace_agents a
-	   JOIN coder.workspace_resources r ON r.id = a.resource_id
-	   JOIN coder.workspace_builds b ON b.job_id = r.job_id
-	   JOIN coder.workspaces w ON w.id = b.workspace_id
-	  WHERE a.id = ANY (v_agents) AND NOT a.deleted;
-	RETURN '[' || array_to_string(array_fill('{}'::text, ARRAY[jsonb_array_length(gone)]), ',') || ']';
+	-- The next beat makes good what is lost with the server: ten thousand agents must not wait for the disk for each.
+	PERFORM set_config('synchronous_commit', 'off', true);
+	WITH sign AS MATERIALIZED (
+		SELECT x.ordinality AS n, (x.value ->> 'agent')::uuid AS agent, x.value #>> '{request,is}' AS is_now, (x.value #>> '{request,gateway}')::uuid AS gateway
+		  FROM jsonb_array_elements(told) WITH ORDINALITY x
+	), newest AS MATERIALIZED (
+		-- What was told last is so.
+		SELECT DISTINCT ON (s.agent) s.agent, s.is_now, s.gateway, bool_or(s.is_now = 'here') OVER (PARTITION BY s.agent) AS came
+		  FROM sign s ORDER BY s.agent, s.n DESC
+	), mine AS MATERIALIZED (
+		-- In the order of keys, and past rows that another changes just now: no agent waits for another's.
+		SELECT a.id, a.first_connected_at, a.last_connected_at, a.disconnected_at, a.last_connected_replica_id
+		  FROM newest l JOIN coder.workspace_agents a ON a.id = l.agent ORDER BY a.id FOR NO KEY UPDATE OF a SKIP LOCKED
+	), judged AS MATERIALIZED (
+		SELECT l.agent, l.is_now, l.is_now <> 'gone' OR l.came AS seen, l.gateway, a.id IS NOT NULL AND m.id IS NULL AS busy,
+			   -- Whose connection has come to another gateway meanwhile is not gone.
+			   m.id IS NOT NULL AND CASE WHEN l.is_now = 'gone' THEN l.gateway IS NULL OR l.came OR coalesce(m.last_connected_replica_id, l.gateway) = l.gateway
+										 ELSE w.id IS NOT NULL END AS takes,
+			   l.is_now = 'gone' OR l.came OR m.first_connected_at IS NULL OR m.disconnected_at IS NOT NULL
+			   OR m.last_connected_at < at - interval '30 seconds' AS changed
+		  FROM newest l
+		  LEFT JOIN coder.workspace_agents a ON a.id = l.agent
+		  LEFT JOIN mine m ON m.id = a.id
+		  LEFT JOIN LATERAL (SELECT w.id FROM coder.workspace_resources r JOIN coder.workspace_builds b ON b.job_id = r.job_id JOIN coder.workspaces w ON w.id = b.workspace_id
+							  WHERE r.id = a.resource_id AND NOT a.deleted AND NOT w.deleted AND (w.latest_build_id = b.id OR coder.agent_build_current(b))
+							  LIMIT 1) w ON true
+	), noted AS (
+		UPDATE coder.workspace_agents a
+		   SET first_connected_at = CASE WHEN j.seen THEN coalesce(a.first_connected_at, at) ELSE a.first_connected_at END,
+			   last_connected_at = CASE WHEN j.seen THEN at ELSE a.last_connected_at END,
+			   disconnected_at = CASE WHEN j.is_now = 'gone' THEN greatest(at, a.last_connected_at) END,
+			   last_connected_replica_id = coalesce(j.gateway, a.last_connected_replica_id), updated_at = at
+		  FROM judged j
+		 WHERE a.id = j.agent AND j.takes
+	)
+	SELECT (SELECT '[' || string_agg(CASE WHEN j.busy THEN '{"again":true}' WHEN j.takes OR j.is_now = 'gone' THEN '{}' ELSE '{"over":true}' END, ',' ORDER BY s.n) || ']'
+			  FROM sign s JOIN judged j USING (agent)),
+		   array_agg(j.agent) FILTER (WHERE j.changed), array_agg(j.agent) FILTER (WHERE j.is_now = 'gone')
+	  INTO v_answers, v_changed, v_gone FROM judged j WHERE j.takes;
+	IF v_gone IS NOT NULL THEN
+		DELETE FROM coder.workspace_agent_nodes n WHERE n.agent_id = ANY (v_gone);
+	END IF;
+	IF v_changed IS NOT NULL THEN
+		PERFORM coder.workspace_event(w.id, w.owner_id, 'agt_connection_update', a.id)
+		   FROM coder.workspace_agents a
+		   JOIN coder.workspace_resources r ON r.id = a.resource_id
+		   JOIN coder.workspace_builds b ON b.job_id = r.job_id
+		   JOIN coder.workspaces w ON w.id = b.workspace_id
+		  WHERE a.id = ANY (v_changed) AND NOT a.deleted;
+	END IF;
+	RETURN coalesce(v_answers, '[]');
 END
 $$;
-COMMENT ON FUNCTION coder.agents_disconnected(jsonb) IS
-	'The gateway: connections of agents are gone, a list of {"agent": id, …}; a JSON list of the same length, of empty objects.';
+COMMENT ON FUNCTION coder.agents_life(jsonb) IS
+	'The gateway: signs of life of agents, in their order, a list of {"agent": id, "request": {"is": "here" (its connection is up) | "beat" (every 15 s: it answers) | "gone", "gateway": id}}. A JSON list of the same length: {"over": true} where the agent''s build is over (close the connection), {"again": true} where another had the row (tell it again), else {}. A connection''s end does not count where the agent has come to another gateway.';
 
-CREATE OR REPLACE FUNCTION coder.agent_disconnected(agent uuid) RETURNS void
+CREATE OR REPLACE FUNCTION coder.agent_life(agent uuid, is_now text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	PERFORM coder.agents_disconnected(jsonb_build_array(jsonb_build_object('agent', agent)));
+	RETURN coder.agents_life(jsonb_build_array(jsonb_build_object('agent', agent, 'request', jsonb_build_object('is', is_now)))) = '[{}]';
 END
 $$;
-COMMENT ON FUNCTION coder.agent_disconnected(uuid) IS 'An agent''s connection is gone.';
+COMMENT ON FUNCTION coder.agent_life(uuid, text) IS 'One sign of life (here, beat, gone) of one agent, as coder.agents_life: false where it is not noted.';
 
 -- ---- routes about agents ----
 
@@ -401,7 +412,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION coder.workspaceagent_rpc(coder.request) IS
-	'GET /workspaceagents/me/rpc: the agent''s RPC connection. "monitor" false: do not call agent_connected and its like.';
+	'GET /workspaceagents/me/rpc: the agent''s RPC connection. "monitor" false: it is no sign of the agent''s life.';
 
 CREATE OR REPLACE FUNCTION coder.workspaceagent_gitsshkey(req coder.request) RETURNS coder.response
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$

@@ -80,12 +80,12 @@ $$;
 SELECT coder.tick_agents(now() + interval '61 s');
 SELECT coder.tick_agents(now() + interval '62 s');
 SELECT is(pg_temp.told('agt_timeout'), 1::bigint, 'an agent that never came is told of once');
-SELECT coder.agent_connected(id) FROM latest;
+SELECT coder.agent_life(id, 'here') FROM latest;
 SELECT is(pg_temp.told('agt_connection_update'), 1::bigint, 'it came');
 SELECT coder.tick_agents(clock_timestamp() + interval '31 s');
 SELECT coder.tick_agents(clock_timestamp() + interval '32 s');
 SELECT is(pg_temp.told('agt_connection_update'), 2::bigint, 'it fell silent: told once');
-SELECT ok(coder.agent_heartbeat(id), 'it is back') FROM latest;
+SELECT ok(coder.agent_life(id, 'beat'), 'it is back') FROM latest;
 SELECT is(coder.agent_status(a, clock_timestamp()), 'connected', 'and connected') FROM coder.workspace_agents a JOIN latest USING (id);
 
 -- Dormancy and deletion.

@@ -246,7 +246,7 @@ CREATE FUNCTION pg_temp.agent() RETURNS uuid LANGUAGE sql AS $$ SELECT id FROM c
 SELECT is((SELECT agent_id FROM coder.agent_subject('00000000-0000-4000-8000-00000000aaaa')), pg_temp.agent(), 'its token is known');
 SELECT is((SELECT js ->> 'service' FROM pg_temp.http('00000000-0000-4000-8000-00000000aaaa', 'GET', '/api/v2/workspaceagents/me/rpc?version=2.8')), 'agent', 'it may connect');
 SELECT is((SELECT status FROM pg_temp.http('00000000-0000-4000-8000-00000000aaaa', 'GET', '/api/v2/workspaceagents/me/rpc?version=3.0')), 400, 'but not with a version of the future');
-SELECT coder.agent_connected(pg_temp.agent());
+SELECT coder.agent_life(pg_temp.agent(), 'here');
 SELECT is((SELECT js ->> 'status' FROM pg_temp.http('admin', 'GET', '/api/v2/workspaceagents/' || pg_temp.agent())), 'connected', 'connected');
 CREATE TEMP TABLE manifest AS SELECT coder.agent_rpc(pg_temp.agent(), 'GetManifest', '{}') AS m;
 SELECT is((SELECT m ->> 'agent_name' FROM manifest), 'main', 'manifest: name');
@@ -291,7 +291,7 @@ SELECT is((SELECT status FROM pg_temp.http('admin', 'GET', '/api/v2/workspaceage
 SELECT is((SELECT js ->> 'width' FROM pg_temp.http('admin', 'GET', '/api/v2/workspaceagents/' || pg_temp.agent() || '/pty?reconnect=00000000-0000-4000-8000-000000000011')), '80', 'a terminal');
 SELECT is((SELECT status FROM pg_temp.http('bob', 'GET', '/api/v2/workspaceagents/' || pg_temp.agent() || '/pty?reconnect=00000000-0000-4000-8000-000000000011')), 404, 'not for another user');
 SELECT is(jsonb_array_length(coder.workspace_updates('00000000-0000-4000-8000-000000000001', NULL) #> '{update,upserted_agents}'), 2, 'updates: agents');
-SELECT coder.agent_disconnected(pg_temp.agent());
+SELECT coder.agent_life(pg_temp.agent(), 'gone');
 SELECT is((SELECT js ->> 'status' FROM pg_temp.http('admin', 'GET', '/api/v2/workspaceagents/' || pg_temp.agent())), 'disconnected', 'disconnected');
 
 -- ---- agent status is one rule ----

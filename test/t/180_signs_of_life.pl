@@ -1,0 +1,60 @@
+# Signs of life of agents share statements; a row that somebody holds delays nobody else, and what was lost is made good.
+use strict;
+use warnings FATAL => 'all';
+use Coder::AgentRpc;
+use Coder::Gateway;
+use Coder::Reports qw(workspaces kill_database);
+use POSIX qw(_exit);
+use Test::More;
+use Time::HiRes qw(time);
+
+my $gateway = Coder::Gateway->start(env => { CODER_EVENT_LOOPS => 1 });
+$gateway->first_user;
+my @tokens = workspaces($gateway, 16);
+my $agents = join "','", @tokens;
+$gateway->sql(qq{UPDATE coder.workspace_agents SET first_connected_at = NULL, last_connected_at = NULL, disconnected_at = NULL});
+my $status = "SELECT string_agg(s || ' ' || n, ', ' ORDER BY s) FROM (SELECT coder.agent_status(a, clock_timestamp()) AS s, count(*) AS n FROM coder.workspace_agents a WHERE a.auth_token IN ('$agents') GROUP BY 1) x";
+my $n = @tokens;
+my @all;
+sub connect_all { @all = map { Coder::AgentRpc->open($gateway->url, $_) or die "no connection: $@" } @tokens }
+
+# Locks an agent's row until the file descriptor is closed.
+sub hold
+{
+	my ($token) = @_;
+	my $pid = open my $psql, '|-', Coder::Gateway::bindir() . '/psql', '-XAtq', '-o', '/dev/null', "host=$gateway->{dir}/config/postgres/run user=coder dbname=coder" or die;
+	$psql->autoflush(1);
+	print $psql "BEGIN; SELECT FROM coder.workspace_agents WHERE auth_token = '$token' FOR UPDATE;\n";
+	$gateway->wait_for(10, sub { $gateway->sql(q{SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND application_name = 'psql'}) eq '1' }) or die 'no lock';
+	return $psql;
+}
+
+my $held = hold($tokens[0]);
+my $began = time;
+connect_all();
+ok($gateway->wait_for(10, sub { $gateway->sql(qq{SELECT count(*) FROM coder.workspace_agents a WHERE a.auth_token IN ('$agents') AND coder.agent_status(a, clock_timestamp()) = 'connected'}) == $n - 1 }),
+	'agents come while somebody holds the row of one: the others are connected') or diag $gateway->sql($status);
+cmp_ok(time - $began, '<', 8, 'at once');
+close $held;
+ok($gateway->wait_for(10, sub { $gateway->sql($status) eq "connected $n" }), 'that one, too, once it is free') or diag $gateway->sql($status);
+is($gateway->sql(qq{SELECT count(*) FROM coder.workspace_agents WHERE last_connected_replica_id = (SELECT id FROM coder.replicas)}), $n, 'each to this gateway');
+
+# An end that could not be noted is told again.
+$held = hold($tokens[1]);
+my $gone = splice @all, 1, 1;
+undef $gone;
+ok(!$gateway->wait_for(3, sub { $gateway->sql($status) ne "connected $n" }), 'one goes while somebody holds its row');
+close $held;
+ok($gateway->wait_for(10, sub { $gateway->sql($status) eq 'connected ' . ($n - 1) . ', disconnected 1' }), 'it is gone once the row is free') or diag $gateway->sql($status);
+
+# All that the rows said is lost, and PostgreSQL is killed: within a beat they say it again.
+$gateway->sql(qq{UPDATE coder.workspace_agents SET first_connected_at = NULL, last_connected_at = NULL WHERE disconnected_at IS NULL});
+kill_database($gateway);
+$began = time;
+ok($gateway->wait_for(20, sub { $gateway->sql($status) =~ /connected @{[ $n - 1 ]}\b/ }), 'after PostgreSQL was killed and the signs were lost all are connected by their next beats') or diag $gateway->sql($status);
+cmp_ok($gateway->sql(qq{SELECT count(DISTINCT xmin::text) FROM coder.workspace_agents WHERE auth_token IN ('$agents')}), '<=', $n / 2, 'many in the same transaction');
+is($gateway->log =~ /could not note/, '', 'nothing to complain about');
+undef @all;
+ok($gateway->wait_for(10, sub { $gateway->sql($status) eq "disconnected $n" }), 'all are gone') or diag $gateway->sql($status);
+$gateway->stop;
+done_testing();
