@@ -1,9 +1,13 @@
 /*
- * bedrock.c -- Anthropic's models at AWS Bedrock.
+ * bedrock.c -- models at AWS Bedrock.
  *
- *   POST <base>/model/<model>/invoke-with-response-stream
+ *   POST <base>/model/<model>/invoke-with-response-stream		Anthropic's models
  *   a body as Anthropic's own, without model and stream, with "anthropic_version"
- *   an event stream (eventstream.h) of "chunk" events: {"bytes": base64 of an event of Anthropic's}; exceptions end it
+ *   an event stream (eventstream.h) of "chunk" events: {"bytes": base64 of an event of Anthropic's}
+ *
+ *   POST <base>/model/<model>/converse-stream					all others (converse.c)
+ *
+ * Exceptions end both.
  *
  * The key is a Bedrock API key, which is sent as it is, or "<access key id>:<secret access key>[:<session token>]", with
  * which the request is signed.
@@ -17,6 +21,7 @@
 
 #include <sodium.h>
 
+#include "converse.h"
 #include "provider.h"
 #include "sigv4.h"
 
@@ -68,11 +73,21 @@ profile_of(const char *region)
 	return "us.";
 }
 
+/* A name or ARN that says so; what another one is of, only AWS knows. */
+static bool
+is_anthropic(const char *model)
+{
+	const char *at = strstr(model, "anthropic.");
+
+	return at != NULL && (at == model || at[-1] == '.' || at[-1] == '/');
+}
+
 /* The path; a name or ARN of a model may hold ':' and '/'. */
 static char *
 path_of(const char *model, const char *region)
 {
 	bool plain = strncmp(model, "anthropic.", 10) == 0;
+	const char *call = is_anthropic(model) ? "invoke-with-response-stream" : "converse-stream";
 	char name[3 * MAX_NAME + 1];
 	size_t n = 0;
 	char *path = NULL;
@@ -85,7 +100,7 @@ path_of(const char *model, const char *region)
 		else
 			n += (size_t) sprintf(name + n, "%%%02X", (unsigned char) *p);
 	name[n] = '\0';
-	return asprintf(&path, "/model/%s%s/invoke-with-response-stream", plain ? profile_of(region) : "", name) < 0 ? NULL : path;
+	return asprintf(&path, "/model/%s%s/%s", plain ? profile_of(region) : "", name, call) < 0 ? NULL : path;
 }
 
 static bool
@@ -174,8 +189,9 @@ make_request(const ProviderAsk *ask, ProviderRequest *request, const char **erro
 	if (path == NULL)
 		return false;
 	*error = "The request cannot be made.";
-	body = provider_anthropic_body(ask);
-	json_object_set_new(body, "anthropic_version", json_string("bedrock-2023-05-31"));
+	body = is_anthropic(ask->model) ? provider_anthropic_body(ask) : converse_body(ask);
+	if (is_anthropic(ask->model))
+		json_object_set_new(body, "anthropic_version", json_string("bedrock-2023-05-31"));
 	request->url = provider_url(ask->base_url, def, path);
 	request->body = json_dumps(body, JSON_COMPACT);
 	json_decref(body);
@@ -244,6 +260,8 @@ take_event(Stream *stream, const char *name, const char *data, size_t len)
 		take_exception(stream, name + 1, data, len);
 	else if (strcmp(name, "chunk") == 0)
 		take_chunk(stream, data, len);
+	else
+		converse_event(stream, name, data, len);
 }
 
 const ProviderFormat provider_bedrock = {make_request, take_event, true};

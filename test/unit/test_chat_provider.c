@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "../../gateway/chat/converse.h"
 #include "../../gateway/chat/provider.c"
 #include "../../gateway/chat/sse.h"
 
@@ -120,7 +121,10 @@ test_urls(void **state)
 			   "x-goog-api-key: key");
 	assert_url("google", "models/g", "http://h/v1beta/", "http://h/v1beta/models/g:streamGenerateContent?alt=sse", "x-goog-api-key: key");
 	assert_url("bedrock", "us.anthropic.claude-1:0", "", "https://bedrock-runtime.us-east-1.amazonaws.com/model/us.anthropic.claude-1%3A0/invoke-with-response-stream", bearer);
-	assert_url("bedrock", "arn:aws:x/y", "http://h:1/", "http://h:1/model/arn%3Aaws%3Ax%2Fy/invoke-with-response-stream", bearer);
+	assert_url("bedrock", "arn:aws:x/us.anthropic.y", "http://h:1/", "http://h:1/model/arn%3Aaws%3Ax%2Fus.anthropic.y/invoke-with-response-stream", bearer);
+	assert_url("bedrock", "arn:aws:x/y", "http://h:1/", "http://h:1/model/arn%3Aaws%3Ax%2Fy/converse-stream", bearer);
+	assert_url("bedrock", "amazon.nova-pro-v1:0", "http://h", "http://h/model/amazon.nova-pro-v1%3A0/converse-stream", bearer);
+	assert_url("bedrock", "xanthropic.c", "http://h", "http://h/model/xanthropic.c/converse-stream", bearer);
 	assert_url("bedrock", "anthropic.c", "https://bedrock-runtime.eu-west-3.amazonaws.com",
 			   "https://bedrock-runtime.eu-west-3.amazonaws.com/model/eu.anthropic.c/invoke-with-response-stream", bearer);
 	the_region = "ap-south-1";
@@ -393,6 +397,97 @@ test_bedrock_request(void **state)
 	assert_null(strstr(asked.request.headers[0], "sec/ret"));
 	asked_free(&asked);
 	the_key = "key";
+}
+
+/* What a model of this name is asked by Converse. */
+static Asked
+ask_converse(const char *model, const char *options, const char *choice)
+{
+	Asked asked = ask_with("bedrock", model, "", options, choice);
+
+	assert_true(asked.ok);
+	assert_non_null(strstr(asked.request.url, "/converse-stream"));
+	return asked;
+}
+
+static void
+test_converse_request(void **state)
+{
+	Asked asked = ask_converse("meta.llama3", "{\"temperature\":0.5,\"top_p\":0.9,\"top_k\":3,\"provider_options\":{\"anthropic\":{\"effort\":\"low\"}}}", "see");
+
+	(void) state;
+	assert_json(json_object_get(asked.body, "system"), "[{\"text\":\"be brief\"}]");
+	assert_json(json_object_get(asked.body, "messages"),
+				"[{\"role\":\"user\",\"content\":[{\"text\":\"look\"},{\"image\":{\"format\":\"png\",\"source\":{\"bytes\":\"aGk=\"}}}]},"
+				"{\"role\":\"assistant\",\"content\":[{\"text\":\"I look\"},{\"toolUse\":{\"toolUseId\":\"c1\",\"name\":\"see\",\"input\":{\"a\":1}}}]},"
+				"{\"role\":\"user\",\"content\":[{\"toolResult\":{\"toolUseId\":\"c1\",\"content\":[{\"text\":\"{\\\"b\\\":2}\"}]}},"
+				"{\"text\":\"[file-reference] f.c:1-2\\n```\\nx\\n```\"}]}]");
+	assert_json(json_object_get(asked.body, "toolConfig"),
+				"{\"tools\":[{\"toolSpec\":{\"name\":\"see\",\"description\":\"sees\",\"inputSchema\":{\"json\":{\"type\":\"object\"}}}}]}");
+	assert_json(json_object_get(asked.body, "inferenceConfig"), "{\"temperature\":0.5,\"topP\":0.9}");
+	assert_json(json_object_get(asked.body, "additionalModelRequestFields"), "{\"top_k\":3}");
+	asked_free(&asked);
+	asked = ask_converse("mistral.m", "{\"max_output_tokens\":7}", "see");
+	assert_json(json_object_get(json_object_get(asked.body, "toolConfig"), "toolChoice"), "{\"any\":{}}");
+	assert_json(json_object_get(asked.body, "inferenceConfig"), "{\"maxTokens\":7}");
+	asked_free(&asked);
+	asked = ask_converse("us.amazon.nova-2", "{\"top_k\":3}", "see");
+	assert_json(json_object_get(json_object_get(asked.body, "toolConfig"), "toolChoice"), "{\"tool\":{\"name\":\"see\"}}");
+	assert_json(json_object_get(asked.body, "system"), "[{\"text\":\"be brief\"},{\"cachePoint\":{\"type\":\"default\"}}]");
+	assert_json(json_object_get(asked.body, "additionalModelRequestFields"), "{\"inferenceConfig\":{\"topK\":3}}");
+	asked_free(&asked);
+}
+
+static void
+test_converse_thinking(void **state)
+{
+	static const char hard[] = "{\"temperature\":1,\"provider_options\":{\"anthropic\":{\"effort\":\"max\"}}}";
+	static const char budget[] = "{\"max_output_tokens\":9,\"top_k\":3,\"provider_options\":{\"anthropic\":{\"thinking\":{\"budget_tokens\":2000}}}}";
+	Asked asked = ask_converse("openai.gpt-oss", hard, NULL);
+
+	(void) state;
+	assert_json(json_object_get(asked.body, "additionalModelRequestFields"), "{\"reasoning_effort\":\"high\"}");
+	assert_null(json_object_get(asked.body, "inferenceConfig"));
+	asked_free(&asked);
+	asked = ask_converse("amazon.nova-2", hard, NULL);
+	assert_json(json_object_get(asked.body, "additionalModelRequestFields"), "{\"reasoningConfig\":{\"type\":\"enabled\",\"maxReasoningEffort\":\"high\"}}");
+	asked_free(&asked);
+	/* a profile of one's own: its name says no vendor; thoughts that were signed go back */
+	asked = ask_converse("arn:aws:bedrock:x:1:application-inference-profile/abc", budget, NULL);
+	assert_json(json_object_get(asked.body, "additionalModelRequestFields"), "{\"thinking\":{\"type\":\"enabled\",\"budget_tokens\":2000}}");
+	assert_json(json_object_get(asked.body, "inferenceConfig"), "{\"maxTokens\":2009}");
+	assert_json(json_array_get(json_object_get(json_array_get(json_object_get(asked.body, "messages"), 1), "content"), 0),
+				"{\"reasoningContent\":{\"reasoningText\":{\"text\":\"hm\",\"signature\":\"sig\"}}}");
+	assert_json(json_object_get(json_array_get(json_object_get(json_array_get(json_object_get(asked.body, "messages"), 2), "content"), 0), "toolResult"),
+				"{\"toolUseId\":\"c1\",\"status\":\"error\",\"content\":[{\"text\":\"{\\\"b\\\":2}\"}]}");
+	asked_free(&asked);
+	asked = ask_converse("deepseek.r1", budget, NULL);
+	assert_json(json_object_get(asked.body, "additionalModelRequestFields"), "{\"top_k\":3}");
+	asked_free(&asked);
+}
+
+/* A question that offers no tools tells of calls and results in words; text of white space is not sent. */
+static void
+test_converse_without_tools(void **state)
+{
+	json_t *past = json("[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\" \\n\"},{\"type\":\"file\",\"media_type\":\"application/pdf\",\"data\":\"eA==\"},"
+						"{\"type\":\"file\",\"media_type\":\"application/pdf\",\"data\":\"eQ==\"},{\"type\":\"file\",\"media_type\":\"audio/x\",\"data\":\"eQ==\"}]},"
+						"{\"role\":\"assistant\",\"content\":[{\"type\":\"tool-call\",\"tool_call_id\":\"c1\",\"tool_name\":\"see\",\"args\":{\"a\":1}}]},"
+						"{\"role\":\"tool\",\"content\":[{\"type\":\"tool-result\",\"tool_call_id\":\"c1\",\"tool_name\":\"see\",\"result\":{\"b\":2}}]}]");
+	json_t *none = json("[]");
+	ProviderAsk wanted = {.provider = "bedrock", .model = "meta.l", .base_url = "", .api_key = "key", .options = NULL, .history = past, .tools = none};
+	json_t *body = converse_body(&wanted);
+
+	(void) state;
+	assert_json(json_object_get(body, "messages"),
+				"[{\"role\":\"user\",\"content\":[{\"document\":{\"format\":\"pdf\",\"name\":\"document-1\",\"source\":{\"bytes\":\"eA==\"}}},"
+				"{\"document\":{\"format\":\"pdf\",\"name\":\"document-2\",\"source\":{\"bytes\":\"eQ==\"}}}]},"
+				"{\"role\":\"assistant\",\"content\":[{\"text\":\"[called see] {\\\"a\\\":1}\"}]},"
+				"{\"role\":\"user\",\"content\":[{\"text\":\"[result of see] {\\\"b\\\":2}\"}]}]");
+	assert_null(json_object_get(body, "toolConfig"));
+	json_decref(body);
+	json_decref(past);
+	json_decref(none);
 }
 
 static void
@@ -851,6 +946,84 @@ test_bedrock_answer(void **state)
 	assert_bedrock("!new", "{\"message\":\"m\"}", 0, "m (new)");
 }
 
+static void
+converse(Stream *stream, const char *name, const char *data)
+{
+	provider_bedrock.event(stream, name, data, strlen(data));
+}
+
+static void
+test_converse_answer(void **state)
+{
+	Stream stream;
+	json_t *content;
+	json_t *usage;
+
+	(void) state;
+	stream_init(&stream, NULL, NULL);
+	converse(&stream, "messageStart", "{\"role\":\"assistant\",\"p\":\"abc\"}");
+	converse(&stream, "contentBlockDelta", "{\"contentBlockIndex\":0,\"delta\":{\"reasoningContent\":{\"text\":\"hm\"}}}");
+	converse(&stream, "contentBlockDelta", "{\"contentBlockIndex\":0,\"delta\":{\"reasoningContent\":{\"signature\":\"sig\"}}}");
+	converse(&stream, "contentBlockStop", "{\"contentBlockIndex\":0}");
+	converse(&stream, "contentBlockDelta", "{\"contentBlockIndex\":1,\"delta\":{\"reasoningContent\":{\"redactedContent\":\"eA==\"}}}");
+	converse(&stream, "contentBlockDelta", "{\"contentBlockIndex\":2,\"delta\":{\"text\":\"he\"}}");
+	converse(&stream, "contentBlockDelta", "{\"contentBlockIndex\":2,\"delta\":{\"text\":\"llo\"}}");
+	converse(&stream, "contentBlockStop", "{\"contentBlockIndex\":2}");
+	converse(&stream, "contentBlockStart", "{\"contentBlockIndex\":3,\"start\":{\"toolUse\":{\"toolUseId\":\"t1\",\"name\":\"see\"}}}");
+	converse(&stream, "contentBlockDelta", "{\"contentBlockIndex\":3,\"delta\":{\"toolUse\":{\"input\":\"{\\\"a\\\":\"}}}");
+	converse(&stream, "contentBlockDelta", "{\"contentBlockIndex\":3,\"delta\":{\"toolUse\":{\"input\":\"1}\"}}}");
+	converse(&stream, "contentBlockDelta", "{\"contentBlockIndex\":9,\"delta\":{\"toolUse\":{\"input\":\"of none\"}}}");
+	converse(&stream, "contentBlockStart", "{\"contentBlockIndex\":4,\"start\":{\"toolUse\":{\"toolUseId\":\"t2\",\"name\":\"theirs\",\"type\":\"server_tool_use\"}}}");
+	converse(&stream, "contentBlockDelta", "{\"contentBlockIndex\":5,\"delta\":{\"citation\":{\"title\":\"T\",\"location\":{\"web\":{\"url\":\"https://x/\"}}}}}");
+	assert_int_equal(stream.end, STREAM_OPEN);
+	converse(&stream, "messageStop", "{\"stopReason\":\"tool_use\"}");
+	converse(&stream, "metadata", "{\"usage\":{\"inputTokens\":7,\"outputTokens\":5,\"totalTokens\":17,\"cacheReadInputTokens\":3,\"cacheWriteInputTokens\":2},\"metrics\":{\"latencyMs\":1}}");
+	converse(&stream, "initial-response", "");
+	assert_null(stream.error);
+	assert_int_equal(stream.end, STREAM_TOOL_CALLS);
+	content = stream_content(&stream);
+	assert_int_equal(json_array_size(content), 5);
+	assert_json(json_object_get(json_array_get(content, 0), "signature"), "\"sig\"");
+	assert_json(json_object_get(json_array_get(content, 1), "provider_metadata"), "{\"bedrock\":{\"redacted_data\":\"eA==\"}}");
+	assert_json(json_object_get(json_array_get(content, 2), "text"), "\"hello\"");
+	assert_json(json_object_get(json_array_get(content, 3), "args"), "{\"a\":1}");
+	assert_json(json_object_get(json_array_get(content, 4), "url"), "\"https://x/\"");
+	usage = stream_usage_json(&stream);
+	assert_json(usage, "{\"input_tokens\":7,\"output_tokens\":5,\"total_tokens\":17,\"reasoning_tokens\":0,\"cache_read_tokens\":3,\"cache_creation_tokens\":2}");
+	json_decref(usage);
+	json_decref(content);
+	stream_free(&stream);
+}
+
+static void
+assert_converse_end(const char *reason, StreamEnd end, int status)
+{
+	Stream stream;
+	char data[100];
+
+	snprintf(data, sizeof(data), "{\"stopReason\":\"%s\"}", reason);
+	stream_init(&stream, NULL, NULL);
+	converse(&stream, "messageStop", data);
+	assert_int_equal(stream.end, end);
+	assert_int_equal(stream.error_status, status);
+	stream_free(&stream);
+}
+
+static void
+test_converse_ends(void **state)
+{
+	(void) state;
+	assert_converse_end("end_turn", STREAM_STOP, 0);
+	assert_converse_end("stop_sequence", STREAM_STOP, 0);
+	assert_converse_end("guardrail_intervened", STREAM_STOP, 0);
+	assert_converse_end("content_filtered", STREAM_STOP, 0);
+	assert_converse_end("max_tokens", STREAM_LENGTH, 0);
+	assert_converse_end("model_context_window_exceeded", STREAM_LENGTH, 0);
+	assert_converse_end("malformed_tool_use", STREAM_OPEN, 500);
+	assert_bedrock("contentBlockDelta", "{", 0, "the answer holds what is no JSON");
+	assert_bedrock("!modelStreamErrorException", "{\"message\":\"m\",\"originalStatusCode\":500}", 500, "m (modelStreamErrorException)");
+}
+
 /* What goes through the stream, beyond what a parser may say. */
 static void
 test_stream_limits(void **state)
@@ -958,6 +1131,11 @@ main(void)
 		cmocka_unit_test(test_options),
 		cmocka_unit_test(test_sealed),
 		cmocka_unit_test(test_bedrock_request),
+		cmocka_unit_test(test_converse_request),
+		cmocka_unit_test(test_converse_thinking),
+		cmocka_unit_test(test_converse_without_tools),
+		cmocka_unit_test(test_converse_answer),
+		cmocka_unit_test(test_converse_ends),
 		cmocka_unit_test(test_completions_answer),
 		cmocka_unit_test(test_responses_answer),
 		cmocka_unit_test(test_anthropic_answer),

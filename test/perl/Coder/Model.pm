@@ -1,5 +1,5 @@
 # Coder::Model -- a language model for tests, on a free port: OpenAI's chat completions and Responses, Anthropic's messages,
-# the same at AWS Bedrock, Google's Gemini API.
+# the same and Converse at AWS Bedrock, Google's Gemini API.
 #
 # It answers with the user's words in reverse order, one a piece.  In a message: "slow:MS" waits so long before each
 # piece, "fail:CODE" is answered with that status, "once:CODE" the first time ("after:SECONDS" asks to wait, "leak" tells
@@ -78,6 +78,8 @@ sub wants_title
 	my ($body) = @_;
 	my $choice = $body->{tool_choice} // {};
 	my $google = $body->{toolConfig}{functionCallingConfig}{allowedFunctionNames}[0];
+	my $converse = $body->{toolConfig}{toolChoice};
+	return 1 if $converse && $body->{toolConfig}{tools}[0]{toolSpec}{name} eq 'propose_title';
 	return ($google // $choice->{name} // $choice->{function}{name} // '') eq 'propose_title';
 }
 
@@ -88,8 +90,9 @@ sub last_said
 	my $last = ($body->{messages} // $body->{input} // $body->{contents})->[-1];
 	my $parts = $last->{content} // $last->{parts} // $last->{output};
 	$parts = [{ text => $parts }] unless ref $parts;
-	my $tool = ($last->{role} // 'tool') eq 'tool' || grep { ($_->{type} // '') eq 'tool_result' || $_->{functionResponse} } @$parts;
-	return ($tool ? 'tool' : $last->{role}, join ' ', map { $_->{text} // $_->{content} // ($_->{functionResponse} ? JSON::PP::encode_json($_->{functionResponse}{response}) : '') } @$parts);
+	$parts = [grep { !$_->{cachePoint} } @$parts];
+	my $tool = ($last->{role} // 'tool') eq 'tool' || grep { ($_->{type} // '') eq 'tool_result' || $_->{functionResponse} || $_->{toolResult} } @$parts;
+	return ($tool ? 'tool' : $last->{role}, join ' ', map { $_->{text} // $_->{content} // $_->{toolResult}{content}[0]{text} // ($_->{functionResponse} ? JSON::PP::encode_json($_->{functionResponse}{response}) : '') } @$parts);
 }
 
 # How each format says a piece of text, a call with its arguments as text, and the end with the usage.
@@ -126,6 +129,28 @@ sub format_of
 			},
 			call => sub { $block->({ type => 'tool_use', id => 'call_' . (1 + ($_[2] // 0)), name => $_[0], input => {} }, [map { { type => 'input_json_delta', partial_json => $_ } } split /(?<=:)/, $_[1]]) },
 			end => sub { $named->({ type => 'message_delta', delta => { stop_reason => $_[0] ? 'tool_use' : 'end_turn' }, usage => { output_tokens => 5 } }); $named->({ type => 'message_stop' }) } };
+	}
+	if ($path =~ m{/converse-stream$})
+	{
+		my $named = sub { $print->(frame([':message-type', 'event', ':event-type', $_[0], ':content-type', 'application/json'], JSON::PP::encode_json({ %{ $_[1] }, p => 'abc' }))) };
+		my $n = 0;
+		my $block = sub {
+			my ($start, @delta) = @_;
+			$named->(messageStart => { role => 'assistant' }) unless $begun++;
+			$named->(contentBlockStart => { contentBlockIndex => $n, start => $start }) if $start;
+			$named->(contentBlockDelta => { contentBlockIndex => $n, delta => $_ }) for @delta;
+			$named->(contentBlockStop => { contentBlockIndex => $n++ });
+		};
+		return {
+			think => sub { $block->(undef, { reasoningContent => { text => 'hm' } }, { reasoningContent => { signature => 'signed' } }) },
+			text => sub { $block->(undef, { text => $_[0] }) },
+			error => sub { $print->(frame([':message-type', 'exception', ':exception-type', { 429 => 'throttlingException', 500 => 'internalServerException', 529 => 'serviceUnavailableException' }->{ $_[0] }], '{"message":"asked to fail"}')) },
+			search => sub { $block->(undef, { citation => { title => 'Found', location => { web => { url => 'https://found.example/' } } } }) },
+			call => sub { $block->({ toolUse => { toolUseId => 'call_' . (1 + ($_[2] // 0)), name => $_[0] } }, map { { toolUse => { input => $_ } } } split /(?<=:)/, $_[1]) },
+			end => sub {
+				$named->(messageStop => { stopReason => $_[0] ? 'tool_use' : 'end_turn' });
+				$named->(metadata => { usage => { inputTokens => 7, outputTokens => 5, totalTokens => 15, cacheReadInputTokens => 3 }, metrics => { latencyMs => 1 } });
+			} };
 	}
 	if ($path =~ m{/responses$})
 	{
@@ -255,7 +280,7 @@ sub serve
 	my $format = format_of($path, sub { defined $held ? $held .= $_[0] : $write->($_[0]) });
 	# What is held back is sent without what follows its mark.
 	my $cut_at = sub { my ($mark, $plain) = @_; my $at = $plain ? index $held, $mark : length($held) - 9; $write->(substr $held, 0, $at + 1); };
-	my $plain = $path !~ /invoke-with/;
+	my $plain = $path !~ /invoke-with|converse-stream/;
 	my @call = $role eq 'user' && $content =~ /^tool:/ ? $content =~ /^tool:(\S+) (.*)$/mg : ();
 	@call = ('read_file', '{"path": ') if $role eq 'user' && $content =~ /^badargs/;
 	@call = ('read_file', '{"path":"of which nothing comes"}') if $role eq 'user' && !$times && $content =~ /^cutcall/;
