@@ -6,8 +6,7 @@ use Coder::Provisioning ();
 use File::Temp qw(tempdir);
 use Test::More;
 
-my $why = Coder::Provisioning::no_sandbox();
-plan skip_all => $why if $why;
+Coder::Provisioning::need_sandbox();
 
 my $dir = tempdir('coder-XXXXXX', TMPDIR => 1, CLEANUP => 1);
 my $gateway = Coder::Gateway->start(env => Coder::Provisioning::env($dir));

@@ -4,18 +4,13 @@ use warnings FATAL => 'all';
 use Coder::Gateway;
 use Coder::Provisioning ();
 use Coder::WebSocket;
-use File::Temp qw(tempdir);
 use JSON::PP ();
 use Test::More;
 use Time::HiRes qw(time);
 
-my $why = Coder::Provisioning::no_sandbox();
-plan skip_all => $why if $why;
+Coder::Provisioning::need_agent();
 
-my $dir = tempdir('coder-XXXXXX', TMPDIR => 1, CLEANUP => 1);
-my $gateway = Coder::Gateway->start(env => { %{ Coder::Provisioning::env($dir) },
-	CODER_AGENT_BINARY => Coder::Provisioning::coder(), CODER_TUNNEL_IDLE_SECONDS => 2 });
-my $p = Coder::Provisioning->new($gateway);
+my ($gateway, $p) = Coder::Provisioning::with_agent(CODER_TUNNEL_IDLE_SECONDS => 2);
 my $template = $p->template('starter', $p->import('starter', Coder::Provisioning::starter()));
 my ($ws, $build) = $p->create($template, 'dev');
 is($build->{status}, 'succeeded', 'a workspace runs') or diag $build->{error};

@@ -4,17 +4,12 @@ use warnings FATAL => 'all';
 use Coder::Gateway;
 use Coder::Processes qw(slurp state command_line descendants);
 use Coder::Provisioning ();
-use File::Temp qw(tempdir);
 use Test::More;
 use Time::HiRes qw(time);
 
-my $why = Coder::Provisioning::no_sandbox();
-plan skip_all => $why if $why;
+Coder::Provisioning::need_agent();
 
-my $dir = tempdir('coder-XXXXXX', TMPDIR => 1, CLEANUP => 1);
-my $gateway = Coder::Gateway->start(
-	env => { %{ Coder::Provisioning::env($dir) }, CODER_AGENT_BINARY => Coder::Provisioning::coder() });
-my $p = Coder::Provisioning->new($gateway);
+my ($gateway, $p) = Coder::Provisioning::with_agent();
 my $owner = $p->{client};
 my $template = $p->template('starter', $p->import('starter', Coder::Provisioning::starter()));
 my ($ws, $first) = $p->create($template, 'dev');

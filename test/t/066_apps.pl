@@ -5,16 +5,12 @@ use Coder::Gateway;
 use Coder::Provisioning ();
 use Coder::WebSocket;
 use Digest::SHA qw(sha256_hex);
-use File::Basename qw(dirname);
 use File::Temp qw(tempdir);
 use IO::Socket::INET;
 use MIME::Base64 qw(encode_base64);
 use Test::More;
 
-my $why = Coder::Provisioning::no_sandbox();
-my $agent = $ENV{CODER_AGENT} // dirname(Coder::Gateway::program()) . '/../agent/coder';
-plan skip_all => $why if $why;
-plan skip_all => "$agent is not built" unless -x $agent;
+Coder::Provisioning::need_agent();
 
 # What runs in the workspace: a small web server.
 my $app = <<'APP';
@@ -130,7 +126,7 @@ resource "sandbox_process" "workspace" {
 HCL
 
 my $dir = tempdir('coder-XXXXXX', TMPDIR => 1, CLEANUP => 1);
-my %env = (%{ Coder::Provisioning::env($dir) }, CODER_AGENT_BINARY => $agent);
+my %env = (%{ Coder::Provisioning::env($dir) }, CODER_AGENT_BINARY => Coder::Provisioning::coder());
 my $gateway = Coder::Gateway->start(env => { %env });
 my $p = Coder::Provisioning->new($gateway);
 my $c = $p->{client};

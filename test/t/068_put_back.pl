@@ -9,8 +9,7 @@ use File::Temp qw(tempdir);
 use JSON::PP qw(decode_json);
 use Test::More;
 
-my $why = Coder::Provisioning::no_sandbox();
-plan skip_all => $why if $why;
+Coder::Provisioning::need_sandbox();
 
 my $dir = tempdir('coder-XXXXXX', TMPDIR => 1, CLEANUP => 1);
 my $gateway = Coder::Gateway->start(env => Coder::Provisioning::env($dir, CODER_EXPERIMENTS => 'workspace-build-updates', CODER_PROVISIONER_DAEMONS => 1));

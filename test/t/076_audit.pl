@@ -3,16 +3,11 @@ use strict;
 use warnings FATAL => 'all';
 use Coder::Gateway;
 use Coder::Provisioning ();
-use File::Temp qw(tempdir);
 use Test::More;
 
-my $why = Coder::Provisioning::no_sandbox();
-plan skip_all => $why if $why;
-plan skip_all => Coder::Provisioning::coder() . ' is not built' unless -x Coder::Provisioning::coder();
+Coder::Provisioning::need_agent();
 
-my $dir = tempdir('coder-XXXXXX', TMPDIR => 1, CLEANUP => 1);
-my $gateway = Coder::Gateway->start(env => { %{ Coder::Provisioning::env($dir) }, CODER_AGENT_BINARY => Coder::Provisioning::coder() });
-my $p = Coder::Provisioning->new($gateway);
+my ($gateway, $p) = Coder::Provisioning::with_agent();
 my $owner = $p->{client};
 
 # The rows of a search, newest first, in short.

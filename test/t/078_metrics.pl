@@ -3,15 +3,14 @@ use strict;
 use warnings FATAL => 'all';
 use Coder::AgentRpc;
 use Coder::Gateway;
-use FindBin;
+use Coder::Reports qw(workspaces);
 use Test::More;
 
 my $port = Coder::Gateway::free_port();
 my $gateway = Coder::Gateway->start(env => { CODER_PROMETHEUS_ENABLE => 'true', CODER_PROMETHEUS_ADDRESS => "127.0.0.1:$port" });
 my $owner = $gateway->first_user;
 my $socket = "host=$gateway->{dir}/config/postgres/run user=coder dbname=coder";
-is(system(Coder::Gateway::bindir() . '/psql', '-XAtq', '-1', '-v', 'ON_ERROR_STOP=1', '-v', 'n=12', '-o', '/dev/null', '-f',
-	"$FindBin::Bin/../pgtap/support/workspaces.psql", $socket), 0, 'twelve workspaces');
+workspaces($gateway, 12);
 $gateway->sql(q{SET session_replication_role = replica; UPDATE coder.workspaces SET name = E'q"u\\\\o' WHERE name = 'workspace-8'});
 
 my $prometheus = Coder::Client->new(url => "http://127.0.0.1:$port");

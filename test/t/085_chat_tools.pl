@@ -4,20 +4,13 @@ use warnings FATAL => 'all';
 use Coder::Gateway;
 use Coder::Model;
 use Coder::Provisioning ();
-use File::Basename qw(dirname);
-use File::Temp qw(tempdir);
 use JSON::PP ();
 use Test::More;
 
-my $why = Coder::Provisioning::no_sandbox();
-my $agent = $ENV{CODER_AGENT} // dirname(Coder::Gateway::program()) . '/../agent/coder';
-plan skip_all => $why if $why;
-plan skip_all => "$agent is not built" unless -x $agent;
+Coder::Provisioning::need_agent();
 
 my $model = Coder::Model->start;
-my $dir = tempdir(CLEANUP => 1);
-my $server = Coder::Gateway->start(env => Coder::Provisioning::env($dir, CODER_EXPERIMENTS => 'agents', CODER_AGENT_BINARY => $agent));
-my $p = Coder::Provisioning->new($server);
+my ($server, $p) = Coder::Provisioning::with_agent(CODER_EXPERIMENTS => 'agents');
 my $owner = $p->{client};
 my $chats = '/api/experimental/chats';
 

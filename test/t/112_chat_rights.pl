@@ -6,15 +6,10 @@ use Coder::Gateway;
 use Coder::HttpDouble;
 use Coder::Model;
 use Coder::Provisioning ();
-use File::Basename qw(dirname);
-use File::Temp qw(tempdir);
 use JSON::PP ();
 use Test::More;
 
-my $why = Coder::Provisioning::no_sandbox();
-my $agent = $ENV{CODER_AGENT} // dirname(Coder::Gateway::program()) . '/../agent/coder';
-plan skip_all => $why if $why;
-plan skip_all => "$agent is not built" unless -x $agent;
+Coder::Provisioning::need_agent();
 
 my ($true, $false) = (JSON::PP::true, JSON::PP::false);
 my $model = Coder::Model->start;
@@ -25,12 +20,10 @@ my $host = Coder::HttpDouble->start(sub {
 	return (200, {}, {}) if $request->{path} eq '/oauth/token/info' && ($request->{headers}{authorization} // '') eq 'Bearer access-new';
 	return (401, {}, 'none');
 });
-my $dir = tempdir(CLEANUP => 1);
-my $server = Coder::Gateway->start(env => Coder::Provisioning::env($dir, CODER_EXPERIMENTS => 'agents', CODER_AGENT_BINARY => $agent,
+my ($server, $p) = Coder::Provisioning::with_agent(CODER_EXPERIMENTS => 'agents',
 	CODER_EXTERNAL_AUTH_0_ID => 'lab', CODER_EXTERNAL_AUTH_0_TYPE => 'gitlab', CODER_EXTERNAL_AUTH_0_CLIENT_ID => 'id0', CODER_EXTERNAL_AUTH_0_CLIENT_SECRET => 'hush0',
-	CODER_EXTERNAL_AUTH_0_AUTH_URL => $host->url . '/oauth/authorize'));
+	CODER_EXTERNAL_AUTH_0_AUTH_URL => $host->url . '/oauth/authorize');
 END { diag $server->log if $server && !Test::More->builder->is_passing }
-my $p = Coder::Provisioning->new($server);
 my $owner = $p->{client};
 my $chats = '/api/experimental/chats';
 my $json = JSON::PP->new->canonical->utf8;

@@ -5,22 +5,15 @@ use Coder::Browser;
 use Coder::Gateway;
 use Coder::Model;
 use Coder::Provisioning ();
-use File::Basename qw(dirname);
-use File::Temp qw(tempdir);
 use JSON::PP ();
 use Test::More;
 use Time::HiRes qw(time);
 
-my $why = Coder::Provisioning::no_sandbox();
-my $agent = $ENV{CODER_AGENT} // dirname(Coder::Gateway::program()) . '/../agent/coder';
-plan skip_all => $why if $why;
-plan skip_all => "$agent is not built" unless -x $agent;
+Coder::Provisioning::need_agent();
 
 my ($true, $false) = (JSON::PP::true, JSON::PP::false);
-my $dir = tempdir(CLEANUP => 1);
-my $server = Coder::Gateway->start(env => Coder::Provisioning::env($dir, CODER_EXPERIMENTS => 'agents,oauth2,mcp-server-http', CODER_AGENT_BINARY => $agent));
+my ($server, $p) = Coder::Provisioning::with_agent(CODER_EXPERIMENTS => 'agents,oauth2,mcp-server-http');
 END { diag $server->log if $server && !Test::More->builder->is_passing }
-my $p = Coder::Provisioning->new($server);
 my $owner = $p->{client};
 my $path = '/api/experimental/mcp/http';
 my $json = JSON::PP->new->canonical->utf8->allow_nonref;

@@ -5,16 +5,11 @@ use Coder::Gateway;
 use Coder::HttpDouble;
 use Coder::Model;
 use Coder::Provisioning ();
-use File::Basename qw(dirname);
-use File::Temp qw(tempdir);
 use JSON::PP ();
 use MIME::Base64 qw(encode_base64);
 use Test::More;
 
-my $why = Coder::Provisioning::no_sandbox();
-my $agent = $ENV{CODER_AGENT} // dirname(Coder::Gateway::program()) . '/../agent/coder';
-plan skip_all => $why if $why;
-plan skip_all => "$agent is not built" unless -x $agent;
+Coder::Provisioning::need_agent();
 
 # A git server without any program on its side, which wants the token as a user's name.
 my $host = Coder::HttpDouble->start(sub {
@@ -27,12 +22,10 @@ my $host = Coder::HttpDouble->start(sub {
 });
 (my $port) = $host->url =~ /:(\d+)$/;
 my $model = Coder::Model->start;
-my $dir = tempdir(CLEANUP => 1);
-my $server = Coder::Gateway->start(env => Coder::Provisioning::env($dir, CODER_EXPERIMENTS => 'agents', CODER_AGENT_BINARY => $agent,
+my ($server, $p) = Coder::Provisioning::with_agent(CODER_EXPERIMENTS => 'agents',
 	CODER_EXTERNAL_AUTH_0_ID => 'hub', CODER_EXTERNAL_AUTH_0_TYPE => 'github', CODER_EXTERNAL_AUTH_0_CLIENT_ID => 'id0', CODER_EXTERNAL_AUTH_0_CLIENT_SECRET => 'hush0',
 	CODER_EXTERNAL_AUTH_0_AUTH_URL => $host->url . '/a', CODER_EXTERNAL_AUTH_0_TOKEN_URL => $host->url . '/t', CODER_EXTERNAL_AUTH_0_VALIDATE_URL => $host->url . '/user',
-	CODER_EXTERNAL_AUTH_0_REGEX => "^http://127\\.0\\.0\\.1:$port(/.*)?\$", CODER_EXTERNAL_AUTH_0_API_BASE_URL => $host->url . '/api'));
-my $p = Coder::Provisioning->new($server);
+	CODER_EXTERNAL_AUTH_0_REGEX => "^http://127\\.0\\.0\\.1:$port(/.*)?\$", CODER_EXTERNAL_AUTH_0_API_BASE_URL => $host->url . '/api');
 my $owner = $p->{client};
 my $chats = '/api/experimental/chats';
 my $json = JSON::PP->new->canonical->latin1;

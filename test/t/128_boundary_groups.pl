@@ -4,7 +4,6 @@ use warnings FATAL => 'all';
 use Coder::AgentRpc;
 use Coder::Gateway;
 use Coder::Reports qw(workspaces total);
-use POSIX qw(_exit);
 use Test::More;
 
 my $gateway = Coder::Gateway->start(env => { CODER_EVENT_LOOPS => 1 });
@@ -13,28 +12,7 @@ my @tokens = workspaces($gateway, 20);
 # A report of a workspace that was stopped since its agent connected.
 my $stopped = shift @tokens;
 
-# Processes that send one report after the other; how many were acknowledged, and what the others heard.
-sub together
-{
-	my ($reports, @requests) = @_;
-	pipe my $read, my $write or die;
-	my @pids;
-	for my $i (0 .. $#requests)
-	{
-		my $pid = fork // die;
-		if ($pid) { push @pids, $pid; next }
-		my $rpc = Coder::AgentRpc->open($gateway->url, $requests[$i][0]) or _exit(1);
-		my ($taken, %heard) = (0);
-		for (1 .. $reports) { if (defined $rpc->call('ReportBoundaryLogs', $requests[$i][1], 20)) { $taken++ } else { $heard{ $@ || 'nothing' }++ } }
-		syswrite $write, "$i $taken " . join('; ', sort keys %heard) . "\n";
-		_exit(0);
-	}
-	close $write;
-	my @answers;
-	while (my $line = <$read>) { my ($i, $taken, $heard) = $line =~ /^(\d+) (\d+) (.*)$/; $answers[$i] = [$taken, $heard] }
-	waitpid $_, 0 for @pids;
-	return @answers;
-}
+sub together { my ($reports, @requests) = @_; return Coder::AgentRpc::together($gateway->url, 'ReportBoundaryLogs', $reports, sub { 1 }, @requests) }
 my $good = Coder::AgentRpc::boundary_logs(2, 1);
 my $many = Coder::AgentRpc::boundary_logs(5000, 5000, undef, undef, '');
 my $late = Coder::AgentRpc->open($gateway->url, $stopped) or die $@;

@@ -2,6 +2,7 @@
 use strict;
 use warnings FATAL => 'all';
 use Coder::Gateway;
+use Coder::Reports qw(workspaces);
 use Cwd qw(abs_path);
 use FindBin;
 use JSON::PP;
@@ -23,8 +24,7 @@ my $gateway = Coder::Gateway->start(env => { CODER_PROMETHEUS_ENABLE => 'true', 
 	CODER_PROMETHEUS_COLLECT_DB_METRICS => 'true', CODER_PROMETHEUS_COLLECT_AGENT_STATS => 'true' });
 my $owner = $gateway->first_user;
 my $socket = "host=$gateway->{dir}/config/postgres/run user=coder dbname=coder";
-is(system(Coder::Gateway::bindir() . '/psql', '-XAtq', '-1', '-v', 'ON_ERROR_STOP=1', '-v', 'n=5', '-o', '/dev/null', '-f',
-	"$FindBin::Bin/../pgtap/support/workspaces.psql", $socket), 0, 'some workspaces');
+workspaces($gateway, 5);
 # An agent reports what the reference's agents do.
 $gateway->sql(q{SELECT coder.agent_metrics_store(a.id, '[{"name": "coderd_agentstats_currently_reachable_peers", "type": "GAUGE", "value": 1, "labels": [{"name": "connection_type", "value": "derp"}]},
 	{"name": "coderd_agentstats_startup_script_seconds", "type": "GAUGE", "value": 2, "labels": [{"name": "success", "value": "true"}]}]', clock_timestamp()) FROM coder.workspace_agents a LIMIT 1});

@@ -4,7 +4,7 @@ use warnings FATAL => 'all';
 use Coder::Gateway;
 use Coder::HttpDouble;
 use Coder::Provisioning ();
-use File::Basename qw(dirname);
+use Coder::Reports qw(workspaces);
 use IO::Uncompress::Unzip ();
 use JSON::PP ();
 use Test::More;
@@ -12,24 +12,10 @@ use Test::More;
 my $gateway = Coder::Gateway->start(env => { CODER_DANGEROUS_DISABLE_RATE_LIMITS => 'true' });
 my $owner = $gateway->first_user;
 my $dir = $gateway->{dir};
-delete @ENV{ grep { /^CODER_/ } keys %ENV };
-@ENV{qw(CODER_URL CODER_SESSION_TOKEN CODER_CONFIG_DIR)} = ($gateway->url, $owner->{token}, "$dir/client");
+my $token = $owner->{token};
 
 # A command's status and what it prints.
-sub coder
-{
-	my $pid = open(my $out, '-|') // die "fork: $!";
-
-	if ($pid == 0)
-	{
-		open STDERR, '>&', \*STDOUT;
-		open STDIN, '<', '/dev/null';
-		exec 'timeout', 60, Coder::Provisioning::coder(), @_ or exit 127;
-	}
-	my $text = join '', <$out>;
-	close $out;
-	return ($? >> 8, $text);
-}
+sub coder { my ($text, $status) = Coder::Provisioning::command($gateway, $token, @_); return ($status, $text) }
 
 sub files
 {
@@ -40,8 +26,7 @@ sub files
 	return \%files;
 }
 
-is(system(Coder::Gateway::bindir() . '/psql', '-Xq1', '-v', 'n=10', '-v', 'ON_ERROR_STOP=1', '-f', dirname(__FILE__) . '/../pgtap/support/workspaces.psql',
-	'-o', '/dev/null', "host=$dir/config/postgres/run user=coder dbname=coder"), 0, 'workspaces');
+workspaces($gateway, 10);
 $gateway->sql(q{UPDATE coder.workspace_agents SET environment_variables = '{"HARMLESS": "aXb81-unseen", "DB": "postgres://u:aXb82-unseen@host/db"}'});
 
 my @reference = qw(agent/agent.json agent/agent_magicsock.html agent/client_magicsock.html agent/listening_ports.json agent/logs.txt agent/manifest.json agent/peer_diagnostics.json
@@ -77,7 +62,7 @@ ok(!-e "$dir/no.zip", 'leaves nothing');
 
 # Where much may not be had.
 $gateway->sql("UPDATE coder.users SET hashed_password = convert_to(coder.password_hash('a long password 1'), 'UTF8') WHERE username = 'member0'");
-local $ENV{CODER_SESSION_TOKEN} = $gateway->sql("SELECT coder.api_key_create((SELECT id FROM coder.users WHERE username = 'member0'), 'password', 3600)");
+$token = $gateway->sql("SELECT coder.api_key_create((SELECT id FROM coder.users WHERE username = 'member0'), 'password', 3600)");
 ($status, $text) = coder('support', 'bundle', 'workspace-0', '-y', '-O', "$dir/three.zip");
 is($status, 0, 'a member gets a smaller one') or diag $text;
 like($text, qr/answers could not be had/, 'and is told so');
@@ -85,7 +70,7 @@ $files = files("$dir/three.zip");
 is_deeply([sort keys %$files], [sort @reference], 'of the same files');
 is($files->{'deployment/config.json'}, 'null', 'what may not be read is null');
 like($files->{'cli_logs.txt'}, qr{GET /api/v2/deployment/config: 403}, 'and why, is told');
-$ENV{CODER_SESSION_TOKEN} = $owner->{token};
+$token = $owner->{token};
 is((coder('support', 'bundle', '-y', '-O', "$dir/none/x.zip"))[0], 1, 'a folder that is not there');
 is((coder('support', 'bundle', '-O', "$dir/x.zip"))[0], 1, 'nobody to ask');
 

@@ -3,32 +3,17 @@ use strict;
 use warnings FATAL => 'all';
 use Coder::Gateway;
 use Coder::Provisioning ();
-use File::Basename qw(dirname);
+use Coder::Reports qw(workspaces);
 use Test::More;
 
 my $gateway = Coder::Gateway->start(env => { CODER_DANGEROUS_DISABLE_RATE_LIMITS => 'true' });
 $gateway->first_user;
 my $dir = $gateway->{dir};
-is(system(Coder::Gateway::bindir() . '/psql', '-Xq1', '-v', 'n=10', '-v', 'ON_ERROR_STOP=1', '-f', dirname(__FILE__) . '/../pgtap/support/workspaces.psql',
-	'-o', '/dev/null', "host=$dir/config/postgres/run user=coder dbname=coder"), 0, 'workspaces');
-delete @ENV{ grep { /^CODER_/ } keys %ENV };
-@ENV{qw(CODER_URL CODER_SESSION_TOKEN CODER_CONFIG_DIR TZ)} = ($gateway->url,
-	$gateway->sql("SELECT coder.api_key_create((SELECT id FROM coder.users WHERE username = 'member0'), 'password', 3600)"), "$dir/client", 'America/St_Johns');
+workspaces($gateway, 10);
+my $token = $gateway->sql("SELECT coder.api_key_create((SELECT id FROM coder.users WHERE username = 'member0'), 'password', 3600)");
+$ENV{TZ} = 'America/St_Johns';
 
-sub coder
-{
-	my $pid = open(my $out, '-|') // die "fork: $!";
-
-	if ($pid == 0)
-	{
-		open STDERR, '>&', \*STDOUT;
-		open STDIN, '<', '/dev/null';
-		exec 'timeout', 60, Coder::Provisioning::coder(), @_ or exit 127;
-	}
-	my $text = join '', <$out>;
-	close $out;
-	return ($? >> 8) . " $text";
-}
+sub coder { my ($text, $status) = Coder::Provisioning::command($gateway, $token, @_); return "$status $text" }
 sub row { return $gateway->sql("SELECT $_[0] FROM coder.workspaces w JOIN coder.workspace_builds b ON b.id = w.latest_build_id WHERE w.name = 'workspace-1'") }
 
 # Schedules.
@@ -67,7 +52,7 @@ like(coder('update', 'workspace-1'), qr/^0 Workspace "workspace-1" has the newes
 like(my $key = coder('publickey'), qr/^0 ssh-ed25519 \S+$/, 'the key');
 isnt(coder('publickey', '--reset', '-y'), $key, 'a new one');
 open my $file, '>:raw', "$dir/state" or die; print $file "{\"a\": \"\xc3\xa4\xff\0\"}"; close $file;
-$ENV{CODER_SESSION_TOKEN} = $gateway->{token};
+$token = $gateway->{token};
 is(coder('state', 'push', 'member0/workspace-1', "$dir/state"), '0 ', 'a state is put there');
 is(row("encode(provisioner_state, 'hex')"), unpack('H*', "{\"a\": \"\xc3\xa4\xff\0\"}"), 'byte for byte');
 is(coder('state', 'pull', 'member0/workspace-1', "$dir/back"), '0 ', 'and fetched');

@@ -17,33 +17,11 @@ my $stopped = shift @tokens;
 # An UpdateStatsRequest: connections, bytes received.
 sub sample { my ($connections, $rx) = @_; return Coder::AgentRpc::field(1, "\x10" . Coder::AgentRpc::varint($connections) . "\x28" . Coder::AgentRpc::varint($rx)) }
 
-# Processes that send one sample after the other; how many were answered with 30 s, and what the others heard.
+# How many samples were answered with 30 s, and what was heard instead.
 sub together
 {
 	my ($samples, @requests) = @_;
-	pipe my $read, my $write or die;
-	my @pids;
-	for my $i (0 .. $#requests)
-	{
-		my $pid = fork // die;
-		if ($pid) { push @pids, $pid; next }
-		my $rpc = Coder::AgentRpc->open($gateway->url, $requests[$i][0]) or _exit(1);
-		my ($taken, %heard) = (0);
-		for (1 .. $samples)
-		{
-			my $answer = $rpc->call('UpdateStats', $requests[$i][1], 20);
-			if (!defined $answer) { $heard{ $@ || 'nothing' }++ }
-			elsif ($answer eq Coder::AgentRpc::field(1, "\x08\x1e")) { $taken++ }
-			else { $heard{ 'interval ' . unpack 'H*', $answer }++ }
-		}
-		syswrite $write, "$i $taken " . join('; ', sort keys %heard) . "\n";
-		_exit(0);
-	}
-	close $write;
-	my @answers;
-	while (my $line = <$read>) { my ($i, $taken, $heard) = $line =~ /^(\d+) (\d+) (.*)$/; $answers[$i] = "$taken $heard" }
-	waitpid $_, 0 for @pids;
-	return @answers;
+	return map { "$_->[0] $_->[1]" } Coder::AgentRpc::together($gateway->url, 'UpdateStats', $samples, sub { $_[0] eq Coder::AgentRpc::field(1, "\x08\x1e") }, @requests);
 }
 sub stored { return $gateway->sql(q{SELECT concat_ws(' ', count(*), sum(rx_bytes), count(DISTINCT agent_id)) FROM coder.workspace_agent_stats}) }
 

@@ -14,8 +14,7 @@ use PostgreSQL::Test::Cluster;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $why = Coder::Provisioning::no_sandbox();
-plan skip_all => $why if $why;
+Coder::Provisioning::need_sandbox();
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;

@@ -11,6 +11,7 @@ package Coder::AgentRpc;
 use strict;
 use warnings FATAL => 'all';
 use Coder::WebSocket;
+use POSIX qw(_exit);
 use Time::HiRes qw(time);
 
 sub varint
@@ -116,6 +117,35 @@ sub call
 		return;
 	}
 	return;
+}
+
+# Processes that call one after the other, [token, request] each its own: for each [how many answers were good, what the others heard].
+sub together
+{
+	my ($url, $method, $calls, $good, @requests) = @_;
+	pipe my $read, my $write or die;
+	my @pids;
+	for my $i (0 .. $#requests)
+	{
+		my $pid = fork // die;
+		if ($pid) { push @pids, $pid; next }
+		my $rpc = Coder::AgentRpc->open($url, $requests[$i][0]) or _exit(1);
+		my ($taken, %heard) = (0);
+		for (1 .. $calls)
+		{
+			my $answer = $rpc->call($method, $requests[$i][1], 20);
+			if (!defined $answer) { $heard{ $@ || 'nothing' }++ }
+			elsif ($good->($answer)) { $taken++ }
+			else { $heard{ 'answer ' . unpack 'H*', $answer }++ }
+		}
+		syswrite $write, "$i $taken " . join('; ', sort keys %heard) . "\n";
+		_exit(0);
+	}
+	close $write;
+	my @answers;
+	while (my $line = <$read>) { my ($i, $taken, $heard) = $line =~ /^(\d+) (\d+) (.*)$/; $answers[$i] = [$taken, $heard] }
+	waitpid $_, 0 for @pids;
+	return @answers;
 }
 
 1;

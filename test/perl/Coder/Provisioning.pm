@@ -12,10 +12,12 @@ package Coder::Provisioning;
 use strict;
 use warnings FATAL => 'all';
 use Archive::Tar;
+use Coder::Gateway;
 use Cwd qw(abs_path);
 use File::Basename qw(dirname);
 use File::Temp qw(tempdir);
 use POSIX ();
+use Test::More ();
 
 my $root = abs_path(dirname(__FILE__) . '/../../..');
 
@@ -30,20 +32,26 @@ sub starter
 	return { 'main.tf' => scalar <$file> };
 }
 
-# A command of the client for who is signed in with that token: (what it prints, its status).
+# A command of the client for who is signed in: (what it prints, its status).
 sub run_coder
 {
 	my ($self, @arguments) = @_;
-	my $gateway = $self->{gateway};
+	return command($self->{gateway}, $self->{client}{token}, @arguments);
+}
+
+# The same for who has that token, without provisioning.
+sub command
+{
+	my ($gateway, $token, @arguments) = @_;
 	my $pid = open(my $out, '-|') // die "fork: $!";
 
 	if ($pid == 0)
 	{
 		delete @ENV{ grep { /^CODER_/ } keys %ENV };
-		@ENV{qw(CODER_URL CODER_SESSION_TOKEN CODER_CONFIG_DIR)} = ($gateway->{url}, $self->{client}{token}, "$gateway->{dir}/client");
+		@ENV{qw(CODER_URL CODER_SESSION_TOKEN CODER_CONFIG_DIR)} = ($gateway->{url}, $token, "$gateway->{dir}/client");
 		open STDERR, '>&', \*STDOUT;
 		open STDIN, '<', '/dev/null';
-		exec 'timeout', 30, coder(), @arguments or POSIX::_exit(127);
+		exec 'timeout', 60, coder(), @arguments or POSIX::_exit(127);
 	}
 	my $text = join '', <$out>;
 	close $out;
@@ -106,6 +114,18 @@ sub no_sandbox
 	return 'bubblewrap is not installed' unless grep { -x "$_/bwrap" } split /:/, $ENV{PATH};
 	return if system('bwrap', @unshare, qw(--unshare-pid --ro-bind / / --proc /proc true)) == 0;
 	return 'bubblewrap cannot make namespaces here';
+}
+
+# Skips the whole test where sandboxes cannot run; or where there is no agent to run in them.
+sub need_sandbox { my $why = no_sandbox(); Test::More::plan(skip_all => $why) if $why; return }
+sub need_agent { need_sandbox(); Test::More::plan(skip_all => coder() . ' is not built') unless -x coder(); return }
+
+# A server whose workspaces run the agent itself, with that environment, and its provisioning.
+sub with_agent
+{
+	my (%more) = @_;
+	my $server = Coder::Gateway->start(env => env(tempdir('coder-XXXXXX', TMPDIR => 1, CLEANUP => 1), CODER_AGENT_BINARY => coder(), %more));
+	return ($server, Coder::Provisioning->new($server));
 }
 
 sub new
