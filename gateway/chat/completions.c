@@ -404,10 +404,53 @@ call_of(Stream *stream, const json_t *piece)
 	return call != NULL ? call : stream_call(stream, n, id, name);
 }
 
+/* A list of parts: [{"type": "text", "text": ...}], and thoughts as {"type": "thinking", "thinking": [...]}. */
+static void
+take_parts(Stream *stream, const json_t *parts, bool are_thoughts)
+{
+	size_t i;
+	json_t *part;
+
+	json_array_foreach(parts, i, part)
+	{
+		const json_t *text = json_object_get(part, "text");
+		const json_t *thinking = json_object_get(part, "thinking");
+
+		if (json_is_string(text))
+			(are_thoughts ? stream_reasoning : stream_text)(stream, json_string_value(text), json_string_length(text));
+		else if (json_is_string(thinking))
+			stream_reasoning(stream, json_string_value(thinking), json_string_length(thinking));
+		else if (!are_thoughts)
+			take_parts(stream, thinking, true);
+	}
+}
+
+/* What is said, a text; with some a list of parts. */
+static void
+take_content(Stream *stream, const json_t *content)
+{
+	if (json_is_string(content))
+		stream_text(stream, json_string_value(content), json_string_length(content));
+	else
+		take_parts(stream, content, false);
+}
+
+/* Arguments as JSON, not as the text of it. */
+static void
+take_arguments(Stream *stream, StreamCall *call, const json_t *args)
+{
+	char *text = json_dumps(args, JSON_COMPACT);
+
+	if (text != NULL)
+		stream_call_args(stream, call, text, strlen(text));
+	free(text);
+}
+
 static void
 take_delta(Stream *stream, const json_t *delta)
 {
 	const json_t *content = json_object_get(delta, "content");
+	const json_t *refusal = json_object_get(delta, "refusal");
 	const json_t *reasoning = json_object_get(delta, "reasoning_content");
 	size_t i;
 	json_t *c;
@@ -417,8 +460,9 @@ take_delta(Stream *stream, const json_t *delta)
 	if (json_is_string(reasoning))
 		stream_reasoning(stream, json_string_value(reasoning), json_string_length(reasoning));
 	take_details(stream, json_object_get(delta, "reasoning_details"));
-	if (json_is_string(content))
-		stream_text(stream, json_string_value(content), json_string_length(content));
+	take_content(stream, content);
+	if (json_is_string(refusal))
+		stream_text(stream, json_string_value(refusal), json_string_length(refusal));
 	take_annotations(stream, json_object_get(delta, "annotations"));
 	json_array_foreach(json_object_get(delta, "tool_calls"), i, c)
 	{
@@ -427,6 +471,8 @@ take_delta(Stream *stream, const json_t *delta)
 
 		if (json_is_string(args))
 			stream_call_args(stream, call, json_string_value(args), json_string_length(args));
+		else if (json_is_object(args))
+			take_arguments(stream, call, args);
 	}
 }
 
@@ -467,7 +513,7 @@ take_event(Stream *stream, const char *name, const char *data, size_t len)
 	const json_t *choice;
 
 	(void) name;
-	if (strcmp(data, "[DONE]") == 0)
+	if (strncmp(data, "[DONE]", 6) == 0)
 	{
 		if (stream->end == STREAM_OPEN)
 			take_finish(stream, "stop");
@@ -479,17 +525,10 @@ take_event(Stream *stream, const char *name, const char *data, size_t len)
 		stream_fail(stream, 0, "the answer holds what is no JSON");
 		return;
 	}
-	if (json_is_object(json_object_get(root, "error")) || json_is_string(json_object_get(root, "error")))
-	{
-		char *text = provider_error_text(data, len);
-		const json_t *code = json_object_get(json_object_get(root, "error"), "code");
-		int status = json_is_integer(code) ? (int) json_integer_value(code) : provider_error_status(json_string_value(code));
-
-		stream_fail(stream, status, text);
-		free(text);
-	}
+	provider_fail(stream, root);
 	choice = json_array_get(json_object_get(root, "choices"), 0);
-	take_delta(stream, json_object_get(choice, "delta"));
+	/* Who does not stream says all at once. */
+	take_delta(stream, json_object_get(choice, json_is_object(json_object_get(choice, "delta")) ? "delta" : "message"));
 	take_usage(stream, json_object_get(root, "usage"));
 	take_finish(stream, json_string_value(json_object_get(choice, "finish_reason")));
 	json_decref(root);

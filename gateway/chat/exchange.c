@@ -13,6 +13,7 @@
 #include "gateway.h"
 
 #define MAX_ERROR_BODY 65536
+#define SETTLE_MS 1000 /* an answer has ended, but not its connection: who says nothing for so long says no more */
 #define CONNECT_MS 10000L
 #define BUFFER 4096L /* libcurl has one a transfer; pieces of an answer are smaller */
 #define UPLOAD_BUFFER 16384L
@@ -34,6 +35,7 @@ exchange_stop(Exchange *x)
 	free(x->error_body);
 	x->error_body = NULL;
 	x->error_len = 0;
+	x->error_room = 0;
 }
 
 void
@@ -51,6 +53,15 @@ exchange_free(Exchange *x)
 }
 
 /* The answer ------------------------------------------------------------------ */
+
+static int64_t
+monotonic_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
 
 static bool
 feed(Exchange *x, const char *data, size_t len)
@@ -71,6 +82,28 @@ drop_question(Exchange *x)
 	x->request.body = NULL;
 }
 
+/* Keeps what is no stream, up to most bytes. */
+static bool
+gather(Exchange *x, const char *data, size_t len, size_t most)
+{
+	if (x->error_len + len > most)
+		return true;
+	if (x->error_len + len + 1 > x->error_room)
+	{
+		size_t room = 2 * (x->error_len + len + 1);
+		char *grown = realloc(x->error_body, room);
+
+		if (grown == NULL)
+			return false;
+		x->error_body = grown;
+		x->error_room = room;
+	}
+	memcpy(x->error_body + x->error_len, data, len);
+	x->error_len += len;
+	x->error_body[x->error_len] = '\0';
+	return true;
+}
+
 static size_t
 on_body(char *data, size_t size, size_t n, void *arg)
 {
@@ -79,21 +112,31 @@ on_body(char *data, size_t size, size_t n, void *arg)
 	size_t len = size * n;
 
 	curl_easy_getinfo(x->easy, CURLINFO_RESPONSE_CODE, &status);
+	x->last_came = monotonic_ms();
 	drop_question(x);
-	if (status == 200)
+	if (status == 200 && !x->is_whole)
 		return feed(x, data, len) && !x->stream.too_long ? len : 0;
-	if (x->error_len + len <= MAX_ERROR_BODY)
-	{
-		char *grown = realloc(x->error_body, x->error_len + len + 1);
+	return gather(x, data, len, status == 200 ? STREAM_MAX_TEXT : MAX_ERROR_BODY) ? len : 0;
+}
 
-		if (grown == NULL)
-			return 0;
-		x->error_body = grown;
-		memcpy(grown + x->error_len, data, len);
-		x->error_len += len;
-		grown[x->error_len] = '\0';
-	}
-	return len;
+/* Called once a second: an answer that has ended is not waited with for its connection to end. */
+static int
+on_progress(void *arg, curl_off_t to_come, curl_off_t came, curl_off_t to_go, curl_off_t went)
+{
+	const Exchange *x = arg;
+
+	(void) to_come;
+	(void) came;
+	(void) to_go;
+	(void) went;
+	return x->stream.end != STREAM_OPEN && monotonic_ms() - x->last_came > SETTLE_MS;
+}
+
+static bool
+has_type(const char *line, const char *type)
+{
+	line += strspn(line, " \t");
+	return strncasecmp(line, type, strlen(type)) == 0;
 }
 
 static size_t
@@ -104,6 +147,8 @@ on_header(char *data, size_t size, size_t n, void *arg)
 	int64_t wait;
 
 	snprintf(line, sizeof(line), "%.*s", size * n < sizeof(line) ? (int) (size * n) : (int) sizeof(line) - 1, data);
+	if (strncasecmp(line, "content-type:", 13) == 0)
+		x->is_whole = has_type(line + 13, "application/json") || has_type(line + 13, "text/html");
 	wait = failure_retry_after_ms(line, time(NULL));
 	/* The one in milliseconds is more exact. */
 	if (wait > 0 && (x->retry_after_ms == 0 || strncasecmp(line, "retry-after-ms", 14) == 0))
@@ -115,8 +160,49 @@ static void
 on_event(void *arg, const char *name, const char *data, size_t len)
 {
 	Exchange *x = arg;
+	json_t *root;
 
+	/* The last event may be cut off, which says nothing against what came before it. */
+	if (x->is_over && strncmp(data, "[DONE]", 6) != 0)
+	{
+		root = json_loadb(data, len, 0, NULL);
+		json_decref(root);
+		if (root == NULL)
+			return;
+	}
 	x->format->event(&x->stream, name, data, len);
+}
+
+/* An answer that is one text, though a stream was asked for: what a stream would say at once, events in an array, or an error. */
+static void
+take_whole(Exchange *x)
+{
+	json_t *root = json_loadb(x->error_body != NULL ? x->error_body : "", x->error_len, 0, NULL);
+	size_t n = json_is_array(root) ? json_array_size(root) : 1;
+
+	for (size_t i = 0; root != NULL && i < n; i++)
+	{
+		json_t *event = json_is_array(root) ? json_array_get(root, i) : root;
+		char *text = json_dumps(event, JSON_COMPACT);
+
+		if (text != NULL)
+			x->format->event(&x->stream, "", text, strlen(text));
+		free(text);
+	}
+	if (x->stream.end == STREAM_OPEN && x->stream.error == NULL)
+		provider_fail(&x->stream, root);
+	json_decref(root);
+}
+
+/* No more of an answer that was accepted comes: what there is, is taken. */
+static void
+take_rest(Exchange *x, CURLcode code)
+{
+	x->is_over = true;
+	if (x->is_whole && code == CURLE_OK)
+		take_whole(x);
+	else if (code == CURLE_OK && !x->format->is_eventstream)
+		sse_end(&x->sse);
 }
 
 static Failure
@@ -141,6 +227,13 @@ transfer_failure(Exchange *x, CURLcode code, long status)
 	}
 	if (x->stream.too_long || x->sse.broken || x->frames.broken)
 		return (Failure){FAILURE_GENERIC, false, 0};
+	/* Whatever it is that speaks there, it is no model. */
+	if (x->is_whole && code == CURLE_OK)
+	{
+		free(x->why);
+		x->why = strndup(x->error_body != NULL ? x->error_body : "", 512);
+		return (Failure){FAILURE_CONFIG, false, 0};
+	}
 	if (code == CURLE_OPERATION_TIMEDOUT)
 		return failure_of(0, "timeout");
 	if (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST)
@@ -158,7 +251,10 @@ on_done(Transfer *transfer, CURL *easy, CURLcode code)
 	Failure failure;
 
 	curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
-	if (code != CURLE_OK || status != 200 || x->stream.error != NULL || x->stream.end == STREAM_OPEN)
+	if (status == 200)
+		take_rest(x, code);
+	/* How the connection ends behind an answer that has ended does not matter. */
+	if (status != 200 || x->stream.error != NULL || x->stream.end == STREAM_OPEN || x->stream.too_long || x->sse.broken || x->frames.broken)
 	{
 		failure = transfer_failure(x, code, status);
 		exchange_stop(x);
@@ -329,6 +425,11 @@ open_transfer(Exchange *x, CURLM *multi, const char *ca_file, const ExchangeAsk 
 	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
 	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, ask->limit_ms);
+	curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
+	curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
+	curl_easy_setopt(easy, CURLOPT_XFERINFODATA, x);
+	/* Compressed words would come late; who compresses all the same is understood. */
+	curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "identity");
 	curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
 	curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, exchange_silence_s);
 	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, BUFFER);
@@ -368,6 +469,9 @@ exchange_begin(Exchange *x, CURLM *multi, const char *ca_file, const ExchangeAsk
 	x->done = done;
 	x->arg = arg;
 	x->retry_after_ms = 0;
+	x->is_whole = false;
+	x->is_over = false;
+	x->last_came = 0;
 	*error = "This provider cannot be used yet.";
 	if (x->format == NULL)
 		return false;

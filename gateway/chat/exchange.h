@@ -53,8 +53,12 @@ typedef struct Exchange
 	EventStream frames; /* instead of sse, where the format has them */
 	Stream stream;
 	bool stream_open;
-	char *error_body;
+	bool is_whole; /* the answer is no stream but one text: JSON, or a page */
+	bool is_over;  /* no more of the stream comes */
+	int64_t last_came; /* when the last bytes of the answer came, in ms */
+	char *error_body; /* of a failure, and of an answer that is one text */
 	size_t error_len;
+	size_t error_room;
 	int64_t retry_after_ms; /* as the provider asked */
 	char *why;				/* what the provider said of its failure; it may name the key */
 	bool chained;			/* it went on from the provider's last answer */

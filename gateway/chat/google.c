@@ -337,11 +337,32 @@ take_sources(Stream *stream, const json_t *candidate)
 	}
 }
 
+/* An answer that is empty for a reason, of which the user would see nothing else. */
+static void
+take_nothing(Stream *stream, const char *reason)
+{
+	static const char *const mended[] = {"MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", NULL};
+	static const char *const blocked[] = {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE", NULL};
+	char why[64];
+
+	for (int i = 0; mended[i] != NULL; i++)
+		if (strcmp(reason, mended[i]) == 0)
+			stream_fail(stream, 0, "server error: the model made a call that cannot be read");
+	for (int i = 0; blocked[i] != NULL; i++)
+		if (strcmp(reason, blocked[i]) == 0)
+		{
+			snprintf(why, sizeof(why), "the answer was blocked: %s", reason);
+			stream_fail(stream, 400, why);
+		}
+}
+
 static void
 take_end(Stream *stream, const char *reason)
 {
 	if (reason == NULL)
 		return;
+	if (stream->n_items == 0)
+		take_nothing(stream, reason);
 	if (stream->n_calls > 0)
 		stream->end = STREAM_TOOL_CALLS;
 	else

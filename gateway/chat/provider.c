@@ -213,6 +213,23 @@ provider_error_status(const char *code)
 	return *end == '\0' && number >= 400 && number < 600 ? (int) number : 0;
 }
 
+void
+provider_fail(Stream *stream, const json_t *root)
+{
+	const json_t *error = json_object_get(root, "error");
+	const json_t *code = json_object_get(error, "code");
+	char *body = json_is_object(error) || json_is_string(error) ? json_dumps(root, JSON_COMPACT) : NULL;
+	char *text = body != NULL ? provider_error_text(body, strlen(body)) : NULL;
+	int status = json_is_integer(code) ? (int) json_integer_value(code) : provider_error_status(json_string_value(code));
+
+	if (status == 0)
+		status = provider_error_status(json_string_value(json_object_get(error, "type")));
+	if (text != NULL)
+		stream_fail(stream, status, text);
+	free(text);
+	free(body);
+}
+
 json_t *
 provider_reference_text(const json_t *part)
 {

@@ -88,6 +88,8 @@ json_t *provider_anthropic_body(const ProviderAsk *ask);
 void provider_options(json_t *body, const json_t *own, const char *const names[][2]);
 /* The HTTP status that a provider's code or type of an error stands for; 0: none that is known. */
 int provider_error_status(const char *code);
+/* Fails the stream where an answer, as JSON, tells of an error: {"error": {"message", "code", "type"}} or {"error": "..."}. */
+void provider_fail(Stream *stream, const json_t *root);
 /* Does a model of this provider keep its answers, as it is configured? */
 bool provider_keeps_answers(const char *provider, const char *model, const json_t *options);
 /* The header that OpenAI's and Azure's APIs know the caller by. */

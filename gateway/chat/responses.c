@@ -343,6 +343,24 @@ take_search(Stream *stream, int index, const json_t *item)
 	stream_part_done(stream, index);
 }
 
+/* Words that came without deltas. */
+static void
+take_message(Stream *stream, const json_t *item)
+{
+	size_t i;
+	json_t *part;
+
+	json_array_foreach(json_object_get(item, "content"), i, part)
+	{
+		const json_t *text = json_object_get(part, "text");
+
+		if (!json_is_string(text))
+			text = json_object_get(part, "refusal");
+		if (json_is_string(text))
+			stream_text(stream, json_string_value(text), json_string_length(text));
+	}
+}
+
 static void
 take_item(Stream *stream, const json_t *root, bool whole)
 {
@@ -358,6 +376,8 @@ take_item(Stream *stream, const json_t *root, bool whole)
 		take_reasoning(stream, item);
 	else if (strcmp(type, "web_search_call") == 0 && whole)
 		take_search(stream, index, item);
+	else if (strcmp(type, "message") == 0 && whole && !stream->in_pieces)
+		take_message(stream, item);
 }
 
 static void
@@ -393,7 +413,10 @@ take_delta(Stream *stream, const char *type, const json_t *root)
 	if (text == NULL)
 		return;
 	if (strcmp(type, "response.output_text.delta") == 0 || strcmp(type, "response.refusal.delta") == 0)
+	{
+		stream->in_pieces = true;
 		stream_text(stream, text, len);
+	}
 	else if (strcmp(type, "response.reasoning_summary_text.delta") == 0)
 		stream_reasoning(stream, text, len);
 	else if (strcmp(type, "response.function_call_arguments.delta") == 0)
@@ -441,7 +464,7 @@ take_event(Stream *stream, const char *name, const char *data, size_t len)
 	json_t *root;
 	const char *type;
 
-	if (strcmp(data, "[DONE]") == 0)
+	if (strncmp(data, "[DONE]", 6) == 0)
 		return;
 	root = json_loadb(data, len, 0, NULL);
 	type = json_string_value(json_object_get(root, "type"));

@@ -47,12 +47,12 @@ append(char **buf, size_t *len, size_t *room, const char *bytes, size_t n)
 	return true;
 }
 
-/* An empty line: what has come is an event, unless it has no data. */
+/* An empty line: what has come is an event, unless its data is empty: so some say that they are still there. */
 static void
 dispatch(Sse *sse)
 {
-	if (sse->has_data)
-		sse->event(sse->arg, sse->name, sse->data != NULL ? sse->data : "", sse->data_len);
+	if (sse->data_len > 0)
+		sse->event(sse->arg, sse->name, sse->data, sse->data_len);
 	sse->has_data = false;
 	sse->data_len = 0;
 	sse->name[0] = '\0';
@@ -91,12 +91,15 @@ take_field(Sse *sse, const char *line, size_t len)
 static bool
 end_line(Sse *sse)
 {
+	bool has_mark = !sse->begun && sse->line_len >= 3 && memcmp(sse->line, "\xef\xbb\xbf", 3) == 0;
+	size_t mark = has_mark ? 3 : 0;
 	bool ok = true;
 
-	if (sse->line_len == 0)
+	sse->begun = true;
+	if (sse->line_len == mark)
 		dispatch(sse);
 	else
-		ok = take_field(sse, sse->line, sse->line_len);
+		ok = take_field(sse, sse->line + mark, sse->line_len - mark);
 	sse->line_len = 0;
 	return ok;
 }
@@ -129,4 +132,12 @@ sse_feed(Sse *sse, const char *bytes, size_t len)
 		len -= n;
 	}
 	return !sse->broken;
+}
+
+void
+sse_end(Sse *sse)
+{
+	if (!sse->broken && (sse->line_len == 0 || end_line(sse)))
+		dispatch(sse);
+	sse->line_len = 0;
 }

@@ -1,7 +1,7 @@
 /*
  * sse.h -- server-sent events as they arrive in pieces (WHATWG HTML section 9.2.6).
  *
- * No I/O.  Lines may end in LF, CR LF or CR; a field is at most SSE_MAX_EVENT bytes.
+ * No I/O.  Lines may end in LF, CR LF or CR; a field is at most SSE_MAX_EVENT bytes.  A byte order mark is none of the first line.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -28,6 +28,7 @@ typedef struct Sse
 	size_t data_room;
 	char name[64];
 	bool has_data;
+	bool begun;	   /* the first line was read */
 	bool after_cr; /* a CR has ended a line: a LF behind it is none */
 	bool broken;
 } Sse;
@@ -37,5 +38,8 @@ void sse_free(Sse *sse);
 
 /* False: an event is too long, or no memory; nothing more is read then. */
 bool sse_feed(Sse *sse, const char *bytes, size_t len);
+
+/* The stream has ended: what has come of the last event is an event, though its empty line is missing.  It may be cut off. */
+void sse_end(Sse *sse);
 
 #endif

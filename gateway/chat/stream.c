@@ -34,6 +34,7 @@ stream_free(Stream *stream)
 	for (int i = 0; i < stream->n_calls; i++)
 	{
 		free(stream->calls[i].id);
+		free(stream->calls[i].given_id);
 		free(stream->calls[i].name);
 		free(stream->calls[i].args.bytes);
 		json_decref(stream->calls[i].metadata);
@@ -369,11 +370,22 @@ clean_id(const char *id, int index)
 bool
 stream_is_call(const StreamCall *call, const char *id)
 {
-	char *clean = clean_id(id, 0);
-	bool same = clean != NULL && strcmp(clean, call->id) == 0;
+	return call->given_id != NULL && strcmp(call->given_id, id) == 0;
+}
 
-	free(clean);
-	return same;
+/* Of two calls with one id the second has another, as its result must find it. */
+static char *
+own_id(const Stream *stream, const char *id)
+{
+	char *clean = clean_id(id, stream->n_calls);
+
+	for (int i = 0; clean != NULL && i < stream->n_calls; i++)
+		if (strcmp(stream->calls[i].id, clean) == 0)
+		{
+			free(clean);
+			return make_id(stream->n_calls);
+		}
+	return clean;
 }
 
 StreamCall *
@@ -394,11 +406,13 @@ stream_call(Stream *stream, int index, const char *id, const char *name)
 	call = &stream->calls[stream->n_calls];
 	memset(call, 0, sizeof(*call));
 	call->index = index;
-	call->id = clean_id(id, stream->n_calls);
+	call->id = own_id(stream, id);
+	call->given_id = id != NULL ? strdup(id) : NULL;
 	call->name = strdup(name != NULL ? name : "");
 	if (call->id == NULL || call->name == NULL)
 	{
 		free(call->id);
+		free(call->given_id);
 		free(call->name);
 		stream->n_items--;
 		stream->too_long = true;

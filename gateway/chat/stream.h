@@ -68,7 +68,8 @@ typedef struct StreamItem
 typedef struct StreamCall
 {
 	int index; /* as the provider numbers them */
-	char *id;
+	char *id;  /* no other call of the answer has it */
+	char *given_id; /* as the provider wrote it; NULL where it has written none */
 	char *name;
 	Text args;
 	json_t *metadata; /* as an item's */
@@ -95,6 +96,7 @@ typedef struct Stream
 	StreamUsage usage;
 	StreamEnd end;
 	bool began;		  /* something has arrived */
+	bool in_pieces;	  /* words come in pieces, and once more whole */
 	bool too_long;
 	char *error;	  /* the provider said that it failed */
 	int error_status; /* its HTTP status where it told one */

@@ -70,6 +70,7 @@ chat_answer_content(const ProviderFormat *format, const char *bytes, size_t size
 	sse_init(&sse, chat_answer_event, &answer);
 	if (sse_feed(&sse, bytes, cut))
 		sse_feed(&sse, bytes + cut, size - cut);
+	sse_end(&sse);
 	text = chat_answer_text(&answer.stream);
 	sse_free(&sse);
 	stream_free(&answer.stream);

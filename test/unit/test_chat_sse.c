@@ -56,13 +56,39 @@ test_forms(void **state)
 	assert_events("data:a\r\n\r\ndata:b\r\n\r\n", "<|a><|b>");
 	assert_events("data: a\rdata: b\r\rdata: c\r\r", "<|a\nb><|c>");
 	assert_events("event: x\ndata:  two spaces\n\ndata: y\n\n", "<x| two spaces><|y>");
-	assert_events(": comment\nid: 4\nretry: 5\nunknown: 6\n\ndata\n\n", "<|>");
+	assert_events(": comment\nid: 4\nretry: 5\nunknown: 6\n\ndata\n\n", "");
 	assert_events("event: no data\n\ndata: d\n\n", "<|d>");
 	assert_events("data: one\ndata:\ndata: three\n\n", "<|one\n\nthree>");
+	assert_events("data:\n\ndata: \n\ndata: x\n\n", "<|x>");
+	assert_events("\xef\xbb\xbf" "data: a\n\n\xef\xbb\xbf" "data: b\n\ndata: c\n\n", "<|a><|c>");
+	assert_events("\xef\xbb\xbf\ndata: a\n\n", "<|a>");
 	assert_events("data: not ended", "");
 	assert_events("data: no empty line\n", "");
 	assert_events("data: \xc3\xa4\xf0\x9f\x99\x82\n\n", "<|\xc3\xa4\xf0\x9f\x99\x82>");
 	assert_events("datax: a\ndat: b\ndata: c\n\n\n\n\r\n", "<|c>");
+}
+
+/* Where the stream is over, the last event needs no empty line. */
+static void
+test_end(void **state)
+{
+	static const char *const streams[][2] = {{"", ""}, {"data: a", "<|a>"}, {"data: a\n", "<|a>"}, {"data: a\r", "<|a>"},
+											 {"event: x\ndata: a\ndata: b", "<x|a\nb>"}, {"data: a\n\n", "<|a>"},
+											 {"data: a\n\n: over", "<|a>"}, {"data:", ""}};
+
+	(void) state;
+	for (size_t i = 0; i < sizeof(streams) / sizeof(streams[0]); i++)
+	{
+		Sse sse;
+
+		got[0] = '\0';
+		sse_init(&sse, on_event, got);
+		assert_true(sse_feed(&sse, streams[i][0], strlen(streams[i][0])));
+		sse_end(&sse);
+		sse_end(&sse);
+		sse_free(&sse);
+		assert_string_equal(got, streams[i][1]);
+	}
 }
 
 static void
@@ -106,6 +132,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_forms),
+		cmocka_unit_test(test_end),
 		cmocka_unit_test(test_long_name),
 		cmocka_unit_test(test_too_long),
 	};
