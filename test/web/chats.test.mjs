@@ -377,7 +377,7 @@ test("a chat begins in a workspace, and the workspace leads to it; templates are
   await heading("work here");
   assert.equal((await (await page().request.get(`${CHATS}/${page().url().split("/").pop()}`)).json()).workspace_id, workspace.id);
 
-  await page().goto(`${base}/agents/settings/defaults`);
+  await page().goto(`${base}/agents/settings/templates`);
   await page().getByLabel("sandbox (").check();
   await button("Save").last().click();
   await page().getByText("Saved.").waitFor();
@@ -413,7 +413,7 @@ test("cost is summed up, limits are set and told", async () => {
 });
 
 test("one's own settings are kept: instructions, a key, compaction", async () => {
-  await page().goto(`${base}/agents/settings/prompt`);
+  await page().goto(`${base}/agents/settings/behavior`);
   await page().getByLabel("Instructions", { exact: true }).fill("I like tea.");
   await button("Save").click();
   await page().getByText("Saved.").waitFor();

@@ -86,6 +86,32 @@ test("what the model changes in git is seen beside the chat, as it does so", asy
   await file("ä b.txt").locator("summary").filter({ hasText: "added" }).filter({ hasText: "+2" }).waitFor();
   await file("ä b.txt").getByText("--- not a header").waitFor();
   await picture("chat-changes");
+  await button("Split").click();
+  const rowOf = async (kind) => (await file("a.txt").locator(`.diff-view.split .${kind}`).boundingBox()).y;
+  assert.equal(await rowOf("old"), await rowOf("new"), "what is gone is beside what has come");
+  await picture("chat-split");
+  await button("Unified").click();
+
+  // A comment on a line, with the keyboard: it waits for the next message, over a reload too.
+  await file("a.txt").getByRole("button", { name: "Comment on line 1" }).focus();
+  for (const key of ["ArrowDown", "Shift+ArrowDown"]) await page().keyboard.press(key);
+  await page().getByLabel("Comment on a.txt:2").fill("Not <b>bold</b>, please");
+  await picture("chat-line-comment");
+  await page().keyboard.press("Control+Enter");
+  await file("a.txt").locator(".line-comment").getByText("Not <b>bold</b>, please").waitFor();
+  await page().reload();
+  await page().getByRole("list", { name: "Attached" }).getByText("a.txt:2 Not <b>bold</b>, please").waitFor();
+  await file("a.txt").locator(".line-comment").getByText("Not <b>bold</b>, please").waitFor();
+  await message().fill("and quickly");
+  await button("Send").click();
+  await page().getByRole("article", { name: "Answer" }).filter({ hasText: "quickly and" }).waitFor();
+  await page().getByRole("list", { name: "Attached" }).waitFor({ state: "detached" });
+  const { messages } = await call("GET", `${CHATS}/${page().url().split("/").pop()}/messages`);
+  const { content } = messages.find((m) => m.role === "user");
+  assert.deepEqual(content.map((p) => p.type), ["file-reference", "text", "text"]);
+  assert.deepEqual([content[0].file_name, content[0].start_line, content[0].end_line, content[0].content], [`${home}/repo/a.txt`, 2, 2, "-two\n+2 <b>bold</b>"]);
+  assert.deepEqual([content[1].text, content[2].text], ["Not <b>bold</b>, please", "and quickly"]);
+  await page().getByRole("article", { name: "You" }).last().getByText(`${home}/repo/a.txt:2`).waitFor();
   await button("Ask for a commit").click();
   assert.match(await message().inputValue(), /^Commit the changes in \S+\/repo\.$/);
   await message().fill("");

@@ -154,13 +154,16 @@ export function ConfirmButton(props: { title: string; text: ComponentChildren; y
   );
 }
 
-export function Table({ head, children }: { head: string[]; children: ComponentChildren }) {
+/** numbers: the columns, from 0, whose numbers stand below one another. */
+export function Table({ head, numbers = [], children }: { head: string[]; numbers?: number[]; children: ComponentChildren }) {
   return (
     <table>
       <thead>
         <tr>
           {head.map((text, i) => (
-            <th key={i}>{text}</th>
+            <th key={i} class={numbers.includes(i) ? "number" : undefined}>
+              {text}
+            </th>
           ))}
         </tr>
       </thead>

@@ -6,6 +6,7 @@ import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { ApiError, api } from "../api";
 import { useApi } from "../live";
 import { ErrorBox } from "../ui";
+import { CommentChips, type Comments, linesOf, partsOf } from "./comments";
 import { CHATS, type Catalogue, type InputPart, type LimitStatus, type ModelConfig, type Usage, dollars, modelName } from "./types";
 
 const TYPES = ["image/gif", "image/jpeg", "image/png", "image/webp", "text/plain"];
@@ -149,7 +150,9 @@ export interface ComposerProps {
   onSend: (content: InputPart[]) => Promise<void>;
   onStop?: () => Promise<void>;
   /** A message that is being edited: its text, and what to do to leave it as it is. */
-  editing?: { text: string; files: { id: string; name: string }[]; cancel: () => void };
+  editing?: { text: string; files: { id: string; name: string }[]; references: InputPart[]; cancel: () => void };
+  /** What was said about lines of changes goes with the message. */
+  comments?: Comments;
   disabled?: boolean;
   children?: ComponentChildren;
 }
@@ -164,6 +167,8 @@ export function Composer(props: ComposerProps) {
   const [error, setError] = useState<Error>();
   const { files, add, drop, clear } = useFiles(props.organization);
   const [kept, setKept] = useState(props.editing?.files ?? []);
+  const [references, setReferences] = useState(props.editing?.references ?? []);
+  const comments = props.comments?.all ?? [];
   const area = useRef<HTMLTextAreaElement>(null);
   const picker = useRef<HTMLInputElement>(null);
 
@@ -183,7 +188,7 @@ export function Composer(props: ComposerProps) {
     if (value) localStorage.setItem(storage, value);
     else localStorage.removeItem(storage);
   };
-  const ready = files.every((f) => f.id) && (text.trim() !== "" || files.length + kept.length > 0);
+  const ready = files.every((f) => f.id) && (text.trim() !== "" || files.length + kept.length + references.length + comments.length > 0);
   const send = async () => {
     if (busy || props.disabled || !ready) return;
     setBusy(true);
@@ -191,8 +196,9 @@ export function Composer(props: ComposerProps) {
     try {
       const content: InputPart[] = [...kept, ...files].map((f) => ({ type: "file", file_id: f.id! }));
       if (text.trim()) content.unshift({ type: "text", text });
-      await props.onSend(content);
+      await props.onSend([...references, ...partsOf(comments), ...content]);
       write("");
+      props.comments?.clear();
       clear();
     } catch (problem) {
       setError(problem as Error);
@@ -237,8 +243,20 @@ export function Composer(props: ComposerProps) {
         </div>
       )}
       <SendError error={error} />
-      {files.length + kept.length > 0 && (
-        <ul class="attachments">
+      {files.length + kept.length + references.length + comments.length > 0 && (
+        <ul class="attachments" aria-label="Attached">
+          {props.comments && <CommentChips comments={props.comments} />}
+          {references.map((r) => (
+            <li key={`${r.file_name} ${r.start_line}`}>
+              <code>
+                {r.file_name}
+                {linesOf(r)}
+              </code>
+              <button type="button" class="plain small" aria-label={`Remove ${r.file_name}`} onClick={() => setReferences((old) => old.filter((o) => o !== r))}>
+                ×
+              </button>
+            </li>
+          ))}
           {kept.map((f) => (
             <li key={f.id}>
               {f.name || "file"}

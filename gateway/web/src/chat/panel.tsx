@@ -1,148 +1,26 @@
-// Beside the transcript: what has changed in git, what the workspace told the model, a terminal.
+// Beside the transcript: what has changed in git, what the workspace told the model, a terminal, what models were asked.
 //
 // SPDX-License-Identifier: MIT
-import type { ComponentChildren } from "preact";
-import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { useApi, wsUrl } from "../live";
+import type { ComponentType } from "preact";
+import { useCallback, useRef, useState } from "preact/hooks";
+import { useApi } from "../live";
 import { Screen, newSessionId } from "../pages/terminal";
 import type { Workspace } from "../types";
 import { Empty, ErrorBox, Loading } from "../ui";
-import { Counts, PatchView, parsePatch } from "./patch";
-import { CHATS, type Chat, type DiffContents, type GitRepository } from "./types";
+import { Changes } from "./changes";
+import type { Comments } from "./comments";
+import { DebugRuns } from "./debugruns";
+import type { Chat } from "./types";
 
-const TABS = { changes: "Changes", context: "Context", terminal: "Terminal" };
-type Tab = keyof typeof TABS;
-
-/** Which part of the panel is open, kept from chat to chat. */
-export function usePanel() {
-  const [tab, set] = useState<Tab | undefined>(() => {
-    const kept = localStorage.getItem("chat-panel") ?? "";
-    return kept in TABS ? (kept as Tab) : undefined;
-  });
-  const choose = useCallback((wanted?: Tab) => {
-    if (wanted) localStorage.setItem("chat-panel", wanted);
-    else localStorage.removeItem("chat-panel");
-    set(wanted);
-  }, []);
-  return { tab, choose };
+export interface PanelProps {
+  chat: Chat;
+  /** Puts words where the next message is written; not for who may not write one. */
+  onAsk?: (text: string) => void;
+  /** Comments on lines, which the next message takes along. */
+  comments?: Comments;
 }
 
-interface Git {
-  repositories: GitRepository[];
-  error?: string;
-  connected: boolean;
-  seen: boolean;
-  refresh: () => void;
-}
-
-/** The repositories of the workspace that the chat has worked in, as they are now. */
-function useGit(chat: string): Git {
-  const [repositories, setRepositories] = useState<GitRepository[]>([]);
-  const [error, setError] = useState<string>();
-  const [connected, setConnected] = useState(true);
-  const [seen, setSeen] = useState(false);
-  const socket = useRef<WebSocket>();
-  useEffect(() => {
-    let stopped = false;
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    let wait = 1000;
-    const open = () => {
-      let first = true;
-      const ws = (socket.current = new WebSocket(wsUrl(`${CHATS}/${chat}/stream/git`)));
-      ws.onopen = () => {
-        wait = 1000;
-        setConnected(true);
-      };
-      ws.onmessage = (event) => {
-        const message = JSON.parse(event.data) as { type: string; repositories?: GitRepository[]; message?: string };
-        setError(message.type === "error" ? message.message : undefined);
-        if (message.type !== "changes") return;
-        const news = message.repositories ?? [];
-        const begins = first;
-        first = false;
-        setSeen(true);
-        // A connection begins with all there is, then come those that have changed.
-        setRepositories((old) => [...(begins ? [] : old.filter((r) => !news.some((n) => n.repo_root === r.repo_root))), ...news.filter((n) => !n.removed)].sort((a, b) => (a.repo_root < b.repo_root ? -1 : 1)));
-      };
-      ws.onclose = () => {
-        if (stopped) return;
-        setConnected(false);
-        timer = setTimeout(open, wait);
-        wait = Math.min(2 * wait, 30_000);
-      };
-    };
-    open();
-    return () => {
-      stopped = true;
-      clearTimeout(timer);
-      socket.current?.close();
-    };
-  }, [chat]);
-  const refresh = useCallback(() => {
-    if (socket.current?.readyState === WebSocket.OPEN) socket.current.send('{"type":"refresh"}');
-  }, []);
-  return { repositories, error, connected, seen, refresh };
-}
-
-function Repository({ repository, onAsk }: { repository: GitRepository; onAsk?: (text: string) => void }) {
-  const diff = repository.unified_diff ?? "";
-  const files = useMemo(() => parsePatch(diff), [diff]);
-  const sum = (key: "added" | "removed") => files.reduce((n, f) => n + f[key], 0);
-  return (
-    <section class="repository" aria-label={repository.repo_root}>
-      <h3>
-        {repository.repo_root} <span class="tag">{repository.branch || "no branch"}</span> <Counts added={sum("added")} removed={sum("removed")} />
-      </h3>
-      {files.length === 0 ? <p class="quiet">Nothing has changed.</p> : <PatchView text={diff} />}
-      {files.length > 0 && onAsk && (
-        <button type="button" class="small" onClick={() => onAsk(`Commit the changes in ${repository.repo_root}.`)}>
-          Ask for a commit
-        </button>
-      )}
-    </section>
-  );
-}
-
-function LocalChanges({ chat, onAsk }: { chat: string; onAsk?: (text: string) => void }) {
-  const git = useGit(chat);
-  return (
-    <>
-      <div class="panel-row">
-        <h2>In the workspace</h2>
-        <button type="button" class="small" onClick={git.refresh} disabled={!git.connected}>
-          Refresh
-        </button>
-      </div>
-      {!git.connected && <p class="quiet">The workspace is not connected.</p>}
-      {git.error && <p class="problem">{git.error}</p>}
-      {git.connected && !git.seen && <Loading />}
-      {git.seen && git.repositories.length === 0 && <Empty>No repository has been worked in yet.</Empty>}
-      {git.repositories.map((r) => (
-        <Repository key={r.repo_root} repository={r} onAsk={onAsk} />
-      ))}
-    </>
-  );
-}
-
-/** The branch or the pull request, as the git server has it. */
-function RemoteChanges({ chat }: { chat: Chat }) {
-  const { data, error, reload } = useApi<DiffContents>(`${CHATS}/${chat.id}/diff`);
-  const known = chat.diff_status;
-  useEffect(() => void reload(), [reload, known?.pr_number, known?.additions, known?.deletions, known?.commits]);
-  if (error) return <ErrorBox error={error} />;
-  if (!data?.branch && !data?.diff) return null;
-  return (
-    <section>
-      <h2>
-        {known?.pr_number ? `#${known.pr_number} ${known.pull_request_title}` : data.branch} {known?.pull_request_state && <span class="tag">{known.pull_request_state}</span>}
-      </h2>
-      <p class="quiet">{data.remote_origin}</p>
-      {data.diff ? <PatchView text={data.diff} /> : <p class="quiet">There is no diff of it.</p>}
-    </section>
-  );
-}
-
-function Context({ chat }: { chat: Chat }) {
+function Context({ chat }: PanelProps) {
   const parts = chat.last_injected_context ?? [];
   const files = parts.filter((p) => p.type === "context-file");
   const skills = parts.filter((p) => p.type === "skill");
@@ -169,7 +47,7 @@ function Context({ chat }: { chat: Chat }) {
   );
 }
 
-function ChatTerminal({ chat }: { chat: Chat }) {
+function ChatTerminal({ chat }: PanelProps) {
   const workspace = useApi<Workspace>(chat.workspace_id && `/api/v2/workspaces/${chat.workspace_id}`, 15_000);
   const [session] = useState(() => {
     const key = `terminal-${chat.id}`;
@@ -184,39 +62,66 @@ function ChatTerminal({ chat }: { chat: Chat }) {
   return agent ? <Screen agentId={agent.id} command="" reconnect={session} /> : <Empty>The workspace does not run.</Empty>;
 }
 
-function NoWorkspace({ chat, children }: { chat: Chat; children: ComponentChildren }) {
-  return chat.workspace_id ? <>{children}</> : <Empty>This chat has no workspace.</Empty>;
+interface Tab {
+  id: string;
+  label: string;
+  View: ComponentType<PanelProps>;
+  /** There is nothing to see without a workspace. */
+  needsWorkspace?: boolean;
 }
 
-export function Panel({ chat, tab, choose, onAsk }: { chat: Chat; tab: Tab; choose: (tab?: Tab) => void; onAsk?: (text: string) => void }) {
+const TABS: Tab[] = [
+  { id: "changes", label: "Changes", View: Changes },
+  { id: "context", label: "Context", View: Context },
+  { id: "terminal", label: "Terminal", View: ChatTerminal, needsWorkspace: true },
+  { id: "debug", label: "Debug", View: DebugRuns },
+];
+
+/** Which part of the panel is open, kept from chat to chat. */
+export function usePanel() {
+  const [tab, set] = useState<Tab | undefined>(() => TABS.find((t) => t.id === localStorage.getItem("chat-panel")));
+  const choose = useCallback((wanted?: string) => {
+    if (wanted) localStorage.setItem("chat-panel", wanted);
+    else localStorage.removeItem("chat-panel");
+    set(TABS.find((t) => t.id === wanted));
+  }, []);
+  return { tab, choose };
+}
+
+/** The tabs: one stop of the tab key, arrows go from one to the next. */
+function Tabs({ tab, choose }: { tab: Tab; choose: (id: string) => void }) {
+  const list = useRef<HTMLDivElement>(null);
+  const onKey = (event: KeyboardEvent) => {
+    const at = TABS.indexOf(tab);
+    const to: Record<string, number> = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: TABS.length - 1 };
+    if (!(event.key in to)) return;
+    event.preventDefault();
+    const next = TABS[(to[event.key] + TABS.length) % TABS.length];
+    choose(next.id);
+    list.current?.querySelector<HTMLElement>(`#tab-${next.id}`)?.focus();
+  };
+  return (
+    <div role="tablist" aria-label="Panel" ref={list} onKeyDown={onKey}>
+      {TABS.map((t) => (
+        <button key={t.id} id={`tab-${t.id}`} type="button" role="tab" aria-selected={t === tab} aria-controls="panel-body" tabIndex={t === tab ? 0 : -1} class={t === tab ? "current" : ""} onClick={() => choose(t.id)}>
+          {t.label}
+        </button>
+      ))}
+    </div>
+  );
+}
+
+export function Panel({ tab, choose, ...props }: PanelProps & { tab: Tab; choose: (tab?: string) => void }) {
   return (
     <aside class="chat-panel" aria-label="Panel">
-      <div class="panel-head" role="tablist">
-        {(Object.keys(TABS) as Tab[]).map((t) => (
-          <button key={t} type="button" role="tab" aria-selected={t === tab} class={t === tab ? "current" : ""} onClick={() => choose(t)}>
-            {TABS[t]}
-          </button>
-        ))}
-        <span class="push" />
+      <div class="panel-head">
+        <Tabs tab={tab} choose={choose} />
         <button type="button" class="plain" aria-label="Close the panel" onClick={() => choose(undefined)}>
           ×
         </button>
       </div>
-      <div class={`panel-body ${tab}`} role="tabpanel" tabIndex={0} aria-label={TABS[tab]}>
-        {tab === "context" && <Context chat={chat} />}
-        {tab === "terminal" && (
-          <NoWorkspace chat={chat}>
-            <ChatTerminal chat={chat} />
-          </NoWorkspace>
-        )}
-        {tab === "changes" && (
-          <>
-            <RemoteChanges chat={chat} />
-            <NoWorkspace chat={chat}>
-              <LocalChanges chat={chat.id} onAsk={onAsk} />
-            </NoWorkspace>
-          </>
-        )}
+      <div id="panel-body" class={`panel-body ${tab.id}`} role="tabpanel" tabIndex={0} aria-labelledby={`tab-${tab.id}`}>
+        {tab.needsWorkspace && !props.chat.workspace_id ? <Empty>This chat has no workspace.</Empty> : <tab.View {...props} />}
       </div>
     </aside>
   );

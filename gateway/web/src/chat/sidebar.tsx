@@ -87,7 +87,7 @@ export function Sidebar({ open }: { open?: string }) {
         <Link href="/agents" class="button primary" title="n">
           New chat
         </Link>
-        <Link href="/agents/settings/prompt" class="button">
+        <Link href="/agents/settings/behavior" class="button">
           Settings
         </Link>
       </div>

@@ -4,6 +4,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { CopyButton } from "./code";
+import { linesOf } from "./comments";
 import { Markdown } from "./markdown";
 import type { ChatStream } from "./stream";
 import { ToolCard } from "./tools";
@@ -27,8 +28,6 @@ function FilePart({ part }: { part: Part }) {
     <span class="tag">{part.file_name || part.media_type}</span>
   );
 }
-
-const lines = (p: Part) => (p.start_line ? `:${p.start_line}${p.end_line && p.end_line > p.start_line ? `-${p.end_line}` : ""}` : "");
 
 function PartView({ part, results, running, live }: { part: Part; results: Map<string, Part>; running: boolean; live: boolean }) {
   switch (part.type) {
@@ -56,7 +55,7 @@ function PartView({ part, results, running, live }: { part: Part; results: Map<s
         <details class="tool">
           <summary>
             {part.file_name}
-            {lines(part)}
+            {linesOf(part)}
           </summary>
           <pre class="log">{part.content}</pre>
         </details>

@@ -152,9 +152,13 @@ export interface WatchEvent {
 }
 
 export interface InputPart {
-  type: "text" | "file";
+  type: "text" | "file" | "file-reference";
   text?: string;
   file_id?: string;
+  file_name?: string;
+  start_line?: number;
+  end_line?: number;
+  content?: string;
 }
 
 export interface ModelConfig {
@@ -245,6 +249,37 @@ export interface CostSummary extends Sums {
 export interface CostUsers {
   count: number;
   users: (Sums & { user_id: string; username: string; message_count: number; chat_count: number })[];
+}
+
+interface PrSums {
+  merge_rate: number;
+  total_additions: number;
+  total_deletions: number;
+  total_cost_micros: number;
+  cost_per_merged_pr_micros: number;
+}
+
+export interface PrInsights {
+  summary: PrSums & { total_prs_created: number; total_prs_merged: number; prev_total_prs_created: number; prev_total_prs_merged: number; prev_merge_rate: number; prev_cost_per_merged_pr_micros: number };
+  time_series: { date: string; prs_created: number; prs_merged: number; prs_closed: number }[];
+  by_model: (PrSums & { model_config_id: string; display_name: string; provider: string; total_prs: number; merged_prs: number })[];
+  recent_prs: {
+    chat_id: string;
+    pr_title: string;
+    pr_url?: string;
+    pr_number?: number;
+    state: string;
+    draft: boolean;
+    additions: number;
+    deletions: number;
+    approved?: boolean;
+    changes_requested: boolean;
+    reviewer_count?: number;
+    author_login?: string;
+    model_display_name: string;
+    cost_micros: number;
+    created_at: string;
+  }[];
 }
 
 export interface Limits {

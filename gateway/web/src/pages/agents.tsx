@@ -4,10 +4,13 @@
 import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { Link, Redirect, Route, Switch, useLocation, useParams, useSearch } from "wouter-preact";
 import { api, query } from "../api";
+import { useChime } from "../chat/chime";
+import { useComments } from "../chat/comments";
 import { Composer, ContextRing, LimitNotice, ModelPicker, type Models, defaultModel, draftKey, useModels } from "../chat/composer";
 import { ChatListContext, useChatList, useList } from "../chat/list";
 import { Panel, usePanel } from "../chat/panel";
 import { McpPicker, defaultServers, useMcpServers, withForced } from "../chat/mcp";
+import { usePreference } from "../chat/prefs";
 import { Sidebar, statusTone, statusWord } from "../chat/sidebar";
 import { type ChatStream, useChatStream } from "../chat/stream";
 import { Transcript, textOf } from "../chat/transcript";
@@ -47,7 +50,7 @@ function NoModels() {
         </>
       ) : (
         <>
-          An administrator sets them up; or a provider wants <Link href="/agents/settings/keys">your own key</Link>.
+          An administrator sets them up; or a provider wants <Link href="/agents/settings/api-keys">your own key</Link>.
         </>
       )}
     </div>
@@ -315,6 +318,7 @@ function OpenChat({ id }: { id: string }) {
   useEffect(() => seen(id), [id, seen, stream.messages]);
   const edit = useCallback((message: ChatMessage) => setEditing(message), []);
   const panel = usePanel();
+  const comments = useComments(id);
   // What the workspace told is the chat's, not its messages': they have names only.
   const { reload } = loaded;
   const told = stream.messages.filter(isContext).length;
@@ -391,11 +395,12 @@ function OpenChat({ id }: { id: string }) {
                 editing={{
                   text: textOf(editing.content),
                   files: (editing.content ?? []).filter((p) => p.type === "file" && p.file_id).map((p) => ({ id: p.file_id!, name: p.file_name ?? "" })),
+                  references: (editing.content ?? []).filter((p) => p.type === "file-reference").map((p) => ({ type: "file-reference", file_name: p.file_name, start_line: p.start_line, end_line: p.end_line, content: p.content })),
                   cancel: () => setEditing(undefined),
                 }}
               />
             ) : (
-              <Composer key={`${id}-${refills}`} draft={id} organization={chat.organization_id} placeholder={busy ? "This will wait in the queue" : "Say something"} submit={busy ? "Queue" : "Send"} onSend={send} onStop={busy || status === "requires_action" ? stop : undefined}>
+              <Composer key={`${id}-${refills}`} draft={id} organization={chat.organization_id} placeholder={busy ? "This will wait in the queue" : "Say something"} submit={busy ? "Queue" : "Send"} onSend={send} onStop={busy || status === "requires_action" ? stop : undefined} comments={comments}>
                 {models.models.length > 0 && <ModelPicker models={models} value={model} onChange={setPicked} />}
                 <McpPicker servers={servers} value={chosen} onChange={setTools} />
                 <ContextRing usage={usage} limit={config?.context_limit} threshold={config?.compression_threshold} />
@@ -404,7 +409,7 @@ function OpenChat({ id }: { id: string }) {
             )}
           </div>
         </div>
-        {panel.tab && <Panel key={id} chat={chat} tab={panel.tab} choose={panel.choose} onAsk={own && !chat.archived ? takeBack : undefined} />}
+        {panel.tab && <Panel key={id} chat={chat} tab={panel.tab} choose={panel.choose} onAsk={own && !chat.archived ? takeBack : undefined} comments={own && !chat.archived ? comments : undefined} />}
       </div>
     </>
   );
@@ -431,14 +436,17 @@ export default function Agents() {
 
 function AgentsOn({ open, settings }: { open?: string; settings: boolean }) {
   const list = useChatList(open);
+  const [wide] = usePreference("wide");
   useChatKeys();
+  useChime(list, open);
   return (
     <ChatListContext.Provider value={list}>
-      <div class={`agents ${open || settings ? "has-open" : ""}`}>
+      <div class={`agents ${open || settings ? "has-open" : ""} ${wide ? "wide-chats" : ""}`}>
         <Sidebar open={open} />
         <div class={settings ? "chat settings" : "chat"}>
           <Switch>
-            <Route path="/agents/settings" component={() => <Redirect to="/agents/settings/prompt" replace />} />
+            <Route path="/agents/settings" component={() => <Redirect to="/agents/settings/behavior" replace />} />
+            <Route path="/agents/analytics" component={() => <Redirect to="/agents/settings/cost" replace />} />
             <Route path="/agents/settings/:page" component={AgentSettings} />
             <Route path="/agents/:chat" component={ChatPage} />
             <Route path="/agents" component={NewChat} />

@@ -1,7 +1,6 @@
-// A unified diff as git writes it: its files, and their lines.
+// A unified diff as git writes it: its files, and their lines; the lines side by side.
 //
 // SPDX-License-Identifier: MIT
-import { useMemo } from "preact/hooks";
 
 export interface PatchLine {
   kind: "same" | "old" | "new" | "hunk";
@@ -92,54 +91,36 @@ export function parsePatch(text: string): PatchFile[] {
   return files;
 }
 
-const SIGN = { same: " ", old: "-", new: "+", hunk: " " };
-/** Above this many lines a file is closed, above the second its end is left out. */
-const OPEN_LINES = 300;
-const MOST_LINES = 3000;
-
-export function Counts({ added, removed }: { added: number; removed: number }) {
-  return (
-    <span class="counts">
-      <span class="new">+{added}</span> <span class="old">−{removed}</span>
-    </span>
-  );
+/** A row of two columns: places in the file's lines; a hunk's head goes over both. */
+export interface SplitRow {
+  left?: number;
+  right?: number;
+  hunk?: number;
 }
 
-function File({ file, open }: { file: PatchFile; open: boolean }) {
-  return (
-    <details class="tool patch-file" open={open && file.lines.length <= OPEN_LINES} data-path={file.path}>
-      <summary>
-        <span class="tool-title">
-          {file.from && `${file.from} → `}
-          {file.path}
-        </span>{" "}
-        {file.state !== "changed" && <span class="tag">{file.state}</span>} {file.binary ? <span class="quiet">binary</span> : <Counts added={file.added} removed={file.removed} />}
-      </summary>
-      {file.lines.length > 0 && (
-        <pre class="diff-view">
-          {file.lines.slice(0, MOST_LINES).map((l, i) => (
-            <div key={i} class={l.kind}>
-              <span class="line-number">{l.after ?? l.before ?? ""}</span>
-              {l.kind === "hunk" ? `⋯ ${l.text}` : `${SIGN[l.kind]} ${l.text}`}
-            </div>
-          ))}
-          {file.lines.length > MOST_LINES && <div class="hunk">⋯ {file.lines.length - MOST_LINES} more lines</div>}
-        </pre>
-      )}
-    </details>
-  );
+/** What is gone beside what has come in its place. */
+export function splitRows(lines: PatchLine[]): SplitRow[] {
+  const rows: SplitRow[] = [];
+  let old: number[] = [];
+  let fresh: number[] = [];
+  const flush = () => {
+    for (let i = 0; i < Math.max(old.length, fresh.length); i++) rows.push({ left: old[i], right: fresh[i] });
+    old = [];
+    fresh = [];
+  };
+  lines.forEach((line, i) => {
+    if (line.kind === "old") {
+      // Git writes what is gone first: after what has come another change begins.
+      if (fresh.length > 0) flush();
+      old.push(i);
+    } else if (line.kind === "new") fresh.push(i);
+    else {
+      flush();
+      rows.push(line.kind === "hunk" ? { hunk: i } : { left: i, right: i });
+    }
+  });
+  flush();
+  return rows;
 }
 
-/** The files of a diff, each with its lines. */
-export function PatchView({ text }: { text: string }) {
-  const files = useMemo(() => parsePatch(text), [text]);
-  const cut = /^# .*$/m.exec(text.slice(text.lastIndexOf("\n", text.length - 2) + 1))?.[0];
-  return (
-    <>
-      {files.map((file) => (
-        <File key={file.path} file={file} open={files.length <= 20} />
-      ))}
-      {cut && <p class="help">{cut.slice(2)}</p>}
-    </>
-  );
-}
+export const SIGN = { same: " ", old: "-", new: "+", hunk: " " };

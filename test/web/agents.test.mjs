@@ -1,0 +1,178 @@
+// What surrounds chats: debug runs, insights, spending, sounds, hostile answers.
+//
+// CODER_URL names a freshly started server; MODEL_URL what agents.test.pl started; CODER_SCREENSHOTS, where given, a folder for
+// pictures of the pages.
+//
+// SPDX-License-Identifier: MIT
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { test } from "node:test";
+import { OWNER, base, browser } from "./browser.mjs";
+
+const { page, context, picture, problems } = browser();
+const CHATS = `${base}/api/experimental/chats`;
+
+const button = (name) => page().getByRole("button", { name, exact: true });
+const heading = (name) => page().getByRole("heading", { name, exact: true }).first().waitFor();
+const row = (text) => page().getByRole("row").filter({ hasText: text });
+const message = () => page().getByLabel("Message");
+const answer = (text) => page().getByRole("article", { name: "Answer" }).filter({ hasText: text });
+const tab = (name) => page().getByRole("tab", { name, exact: true });
+const panel = () => page().locator(".chat-panel");
+
+let token;
+async function call(method, path, body, expected = true) {
+  const reply = await fetch(path.startsWith("http") ? path : `${base}/api/v2${path}`, { method, headers: { "Coder-Session-Token": token, "Content-Type": "application/json" }, body: body && JSON.stringify(body) });
+  assert.ok(!expected || reply.ok, `${method} ${path}: ${reply.status}`);
+  return reply.status === 204 ? undefined : reply.json();
+}
+
+const sql = (statement) => execFileSync(process.env.CODER_PSQL, ["-qAtX", "-v", "ON_ERROR_STOP=1", "-c", statement, process.env.CODER_DATABASE], { encoding: "utf8" }).trim();
+
+const chatId = () => page().url().split("/").pop().split("?")[0];
+const idle = () => page().locator('.chat-head .status[data-status="waiting"]').waitFor();
+
+async function start(text) {
+  await page().goto(`${base}/agents`);
+  await message().fill(text);
+  await button("Start").click();
+  await page().waitForURL(/\/agents\/[0-9a-f-]{36}$/);
+  await idle();
+  return chatId();
+}
+
+test("a model with prices, and leave to debug", async () => {
+  await fetch(`${base}/api/v2/users/first`, { method: "POST", body: JSON.stringify(OWNER) });
+  page().setDefaultTimeout(12_000);
+  await page().goto(`${base}/agents`);
+  await page().getByLabel("Email").fill(OWNER.email);
+  await page().getByLabel("Password").fill(OWNER.password);
+  await button("Sign in").click();
+  await heading("What is to be done?");
+  token = (await context().cookies()).find((c) => c.name === "coder_session_token").value;
+  await call("POST", `${CHATS}/providers`, { provider: "openai-compat", api_key: "sk-very-secret", base_url: process.env.MODEL_URL });
+  const cost = { input_price_per_million_tokens: "100000", output_price_per_million_tokens: "200000" };
+  await call("POST", `${CHATS}/model-configs`, { provider: "openai-compat", model: "m", display_name: "Model M", context_limit: 100000, model_config: { cost } });
+
+  await page().goto(`${base}/agents/settings/behavior`);
+  await page().getByLabel("Chats as wide as the window").waitFor();
+  assert.equal(await page().getByLabel("Write down what models are asked").count(), 0, "nobody may yet");
+  await page().goto(`${base}/agents/settings/templates`);
+  await page().getByLabel("Users may have written down").check();
+  await page().getByLabel("Days that it is kept").fill("4000");
+  await button("Save").nth(1).click();
+  await page().getByRole("alert").filter({ hasText: "between 0 and 3650" }).waitFor();
+  await page().getByLabel("Days that it is kept").fill("7");
+  await button("Save").nth(1).click();
+  await page().getByText("Saved.").waitFor();
+  assert.deepEqual(await call("GET", `${CHATS}/config/debug-retention-days`), { debug_retention_days: 7 });
+});
+
+test("what models are asked is read beside the chat, once it is written down", async () => {
+  await start("not this");
+  await button("Panel").click();
+  await tab("Debug").click();
+  await panel().getByText("What models are asked is not written down.").waitFor();
+  await panel().getByRole("link", { name: "Turn it on" }).click();
+  await page().getByLabel("Write down what models are asked").check();
+  await page().locator("input:checked").waitFor();
+  await start("once:503 leak <b>this</b>");
+  await answer("leak").waitFor();
+  const run = panel().locator('.debug-run[data-kind="chat_turn"]');
+  await run.locator("summary").filter({ hasText: "done" }).filter({ hasText: "a step · 10 tokens read, 5 written" }).filter({ hasText: "1 failed" }).waitFor();
+  await run.locator("summary").first().click();
+  const step = run.locator('.debug-step[data-step="1"]');
+  await step.getByText(/^Attempt 1: \w+, status 503$/).waitFor();
+  await step.getByText("Tokens: 10 read, 5 written.").waitFor();
+  await step.locator("details").filter({ hasText: "once:503 leak" }).locator("summary").click();
+  await step.locator("pre").filter({ hasText: "once:503 leak <b>this</b>" }).waitFor();
+  await step.getByText(/^\d+ tools$/).click();
+  await step.getByText('"read_file"').first().waitFor();
+  assert.doesNotMatch(await panel().innerText(), /sk-very-secret/, "the key is not told");
+  assert.match(await panel().innerText(), /\*\*\*/, "but blotted out");
+  await picture("chat-debug");
+  await tab("Debug").press("ArrowLeft");
+  assert.equal(await tab("Terminal").getAttribute("aria-selected"), "true", "arrows go from tab to tab");
+  assert.equal(await tab("Terminal").evaluate((e) => e === document.activeElement), true);
+  await button("Close the panel").click();
+});
+
+test("spending leads to a user, a model and a chat", async () => {
+  await page().goto(`${base}/agents/settings/usage`);
+  await page().waitForURL(/settings\/spend$/);
+  await row(OWNER.username).filter({ hasText: "$" }).waitFor();
+  await page().getByLabel("Username").fill("nobody");
+  await page().getByText("Nobody asked a model in this time.").waitFor();
+  await page().getByLabel("Username").fill("");
+  await picture("chat-spending");
+  await button(OWNER.username).click();
+  await heading(`Spending of ${OWNER.username}`);
+  await row("Model M").filter({ hasText: "OpenAI compatible" }).waitFor();
+  await row("this").getByRole("link").first().waitFor();
+  await page().reload();
+  await heading(`Spending of ${OWNER.username}`);
+  await page().getByLabel("Time").selectOption({ label: "Last 7 days" });
+  await page().waitForURL(/range=7d/);
+  await picture("chat-spending-user");
+  await button("All users").click();
+  await row(OWNER.username).waitFor();
+});
+
+test("insights: pull requests by day, model and chat", async () => {
+  await page().goto(`${base}/agents/settings/insights`);
+  await page().getByText("No chat of this time has a pull request.").waitFor();
+  sql(`INSERT INTO coder.chat_diff_statuses (chat_id, url, pull_request_state, pull_request_title, pr_number, additions, deletions, changed_files, base_branch, approved, author_login)
+    SELECT c.id, 'https://hub.example/p/' || row_number() OVER (ORDER BY c.created_at), (ARRAY['merged', 'open'])[row_number() OVER (ORDER BY c.created_at)],
+      'Mend <i>' || c.title || '</i> ' || repeat('and very much more ', 6), 40 + row_number() OVER (ORDER BY c.created_at), 1200, 30, 4, 'main', true, 'dora' FROM coder.chats c`);
+  await page().reload();
+  const tile = (name) => page().locator(".tiles > div").filter({ hasText: name });
+  await tile("Pull requests").filter({ hasText: "2" }).waitFor();
+  await tile("Merge rate").filter({ hasText: "50 %" }).waitFor();
+  await tile("Lines").filter({ hasText: "+2,400 −60" }).waitFor();
+  await row("Model M").filter({ hasText: "1 (50 %)" }).waitFor();
+  await row("#41").filter({ hasText: "merged" }).filter({ hasText: "Mend <i>" }).waitFor();
+  assert.equal(await row("#42").getByRole("link").first().getAttribute("href"), "https://hub.example/p/2");
+  await page().getByRole("img", { name: /^Pull requests by the day/ }).waitFor();
+  await picture("chat-insights");
+  const small = await context().newPage();
+  await small.setViewportSize({ width: 360, height: 760 });
+  await small.goto(`${base}/agents/settings/insights`);
+  await small.getByRole("row").filter({ hasText: "#41" }).waitFor();
+  assert.ok(await small.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "nothing is wider than a phone");
+  await picture("phone-insights", small);
+  await small.close();
+});
+
+test("a sound tells once that a chat which nobody sees has ended its turn", async () => {
+  // Counted for all windows together, where they can all reach it.
+  await context().addInitScript(() => {
+    const start = OscillatorNode.prototype.start;
+    OscillatorNode.prototype.start = function (...at) {
+      localStorage.setItem("sounds", String(Number(localStorage.getItem("sounds") ?? 0) + 1));
+      return start.apply(this, at);
+    };
+  });
+  const sounds = () => page().evaluate(() => Number(localStorage.getItem("sounds") ?? 0) / 2);
+  const quiet = await start("no sound yet");
+  await page().goto(`${base}/agents/settings/behavior`);
+  assert.equal(await sounds(), 0, "it is off at first");
+  await page().getByLabel("A sound when").check();
+  assert.equal(await sounds(), 1, "it is heard when it is turned on");
+  const other = await context().newPage();
+  await other.goto(`${base}/agents/settings/behavior`);
+  await other.getByLabel("A sound when").and(other.locator(":checked")).waitFor();
+  await start("this is seen");
+  assert.equal(await sounds(), 1, "who looks on hears nothing");
+  await page().goto(`${base}/agents`);
+  await page().locator(`a.chat-link[href="/agents/${quiet}"]`).waitFor();
+  await call("POST", `${CHATS}/${quiet}/messages`, { content: [{ type: "text", text: "and on" }] });
+  await page().waitForFunction(() => Number(localStorage.getItem("sounds")) >= 4);
+  await page().waitForFunction(() => JSON.parse(localStorage.getItem("chat-chimed")).length >= 2);
+  await start("a chat later");
+  assert.equal(await sounds(), 2, "two windows, one sound");
+  await other.close();
+  await page().goto(`${base}/agents/settings/behavior`);
+  await page().getByLabel("A sound when").uncheck();
+});
+
+test("no page raised an error", () => assert.deepEqual(problems, []));
