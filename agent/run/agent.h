@@ -170,6 +170,7 @@ typedef struct Command
 	bool merge_output; /* stderr goes where stdout goes */
 	bool plain; /* by sh, not by the user's shell */
 	const char *directory; /* where it begins; NULL or "": the agent's */
+	bool ends_with_agent; /* however the agent ends */
 } Command;
 
 typedef struct Process

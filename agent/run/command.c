@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -372,7 +373,7 @@ close_child_ends(const Pipes *pipes)
 
 /* In the child, after fork: only async-signal-safe calls. */
 static _Noreturn void
-run_child(const Pipes *pipes, const char *dir, const char *const *argv, char *const *env)
+run_child(const Pipes *pipes, bool ends_with_agent, const char *dir, const char *const *argv, char *const *env)
 {
 	sigset_t none;
 
@@ -381,6 +382,8 @@ run_child(const Pipes *pipes, const char *dir, const char *const *argv, char *co
 		signal(s, SIG_DFL);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	setsid();
+	if (ends_with_agent)
+		prctl(PR_SET_PDEATHSIG, SIGTERM);
 	if (pipes->terminal >= 0)
 		ioctl(pipes->terminal, TIOCSCTTY, 0);
 	dup2(pipes->child_in, STDIN_FILENO);
@@ -426,7 +429,7 @@ command_start(Agent *agent, const Command *command, Process *process, char *erro
 	}
 	process->pid = fork();
 	if (process->pid == 0)
-		run_child(&pipes, dir, argv, env->list);
+		run_child(&pipes, command->ends_with_agent, dir, argv, env->list);
 	close_child_ends(&pipes);
 	if (process->pid < 0)
 	{

@@ -635,7 +635,7 @@ count_watchers(void)
 void
 git_watch(Request *request)
 {
-	static const ServeWsHandlers handlers = {on_message, on_closed};
+	static const ServeWsHandlers handlers = {on_message, on_closed, NULL};
 	char *chat = http_query(request, "chat_id");
 	Watcher *watcher = NULL;
 

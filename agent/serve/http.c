@@ -121,6 +121,12 @@ http_reply_message(Request *request, int status, const char *message)
 	http_reply_json(request, status, json_pack("{s:s}", "message", message));
 }
 
+void
+http_reply_error(Request *request, int status, const char *message, const char *detail)
+{
+	http_reply_json(request, status, json_pack("{s:s, s:s}", "message", message, "detail", detail));
+}
+
 /* The name of the process that holds the socket, "" where it is not ours to see. */
 static void
 process_of(uint64_t inode, char *name, size_t size)
@@ -285,6 +291,8 @@ static const struct
 			  {"POST", "/api/v0/write-file", files_write},
 			  {"POST", "/api/v0/edit-files", files_edit},
 			  {"GET", "/api/v0/git/watch", git_watch},
+			  {"GET", "/api/v0/desktop/vnc", desktop_vnc},
+			  {"POST", "/api/v0/desktop/action", desktop_action},
 			  {"GET", "/api/v0/mcp/tools", mcp_tools},
 			  {"POST", "/api/v0/mcp/call-tool", mcp_call_tool},
 			  {"POST", "/api/v0/processes/start", processes_start},
@@ -318,8 +326,6 @@ answer(Request *request)
 		http_reply_message(request, 405, "Method not allowed.");
 	else if (strncmp(path, processes, sizeof(processes) - 1) == 0 && processes_one(request, method, path + sizeof(processes) - 1))
 		;
-	else if (strncmp(path, "/api/v0/desktop/", 16) == 0)
-		http_reply_message(request, 501, "There is no desktop in this workspace.");
 	else if (strncmp(path, "/api/v0/", 8) == 0 || strncmp(path, "/debug/", 7) == 0)
 		http_reply_message(request, 501, "This agent does not offer this.");
 	else

@@ -36,6 +36,7 @@ int http_take(Request *request, const char **early, size_t *early_len);
 /* Takes the reference. */
 void http_reply_json(Request *request, int status, json_t *value);
 void http_reply_message(Request *request, int status, const char *message);
+void http_reply_error(Request *request, int status, const char *message, const char *detail);
 /* Copies the bytes. */
 void http_reply_bytes(Request *request, int status, const char *type, const char *data, size_t len);
 
@@ -65,6 +66,10 @@ void files_list(Request *request);
 void files_read_lines(Request *request);
 void files_write(Request *request);
 void files_edit(Request *request);
+
+/* desktop.c, recording.c */
+void desktop_vnc(Request *request);
+void desktop_action(Request *request);
 
 /* processes.c: what is behind /api/v0/processes/ */
 void processes_start(Request *request);

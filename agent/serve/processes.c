@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "serve/desktop.h"
 #include "serve/edit.h"
 #include "serve/http.h"
 
@@ -272,7 +273,7 @@ watch(Job *job, Agent *agent)
 static char **
 environment_of(const json_t *env, const char *chat)
 {
-	char **list = calloc(MAX_ENV + 2, sizeof(*list));
+	char **list = calloc(MAX_ENV + 4, sizeof(*list));
 	size_t n = 0;
 	const char *name;
 	json_t *value;
@@ -285,6 +286,13 @@ environment_of(const json_t *env, const char *chat)
 			n++;
 	if (*chat != '\0' && asprintf(&list[n], "CODER_CHAT_ID=%s", chat) >= 0)
 		n++;
+	if (desktop_display() != NULL && json_object_get(env, "DISPLAY") == NULL)
+	{
+		if (asprintf(&list[n], "DISPLAY=%s", desktop_display()) >= 0)
+			n++;
+		if (asprintf(&list[n], "XAUTHORITY=%s", desktop_authority()) >= 0)
+			n++;
+	}
 	list[n] = NULL;
 	return list;
 }

@@ -3,6 +3,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include "serve/desktop.h"
 #include "serve/http.h"
 #include "serve/serve.h"
 
@@ -252,6 +253,7 @@ serve_stop(Agent *agent)
 	serve_pty_stop();
 	processes_stop();
 	mcp_stop();
+	desktop_stop();
 	while (ndialed > 0)
 		close(take_dialed(0));
 }

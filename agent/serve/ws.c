@@ -144,13 +144,27 @@ serve_ws_send(ServeWs *ws, const char *text, size_t size)
 	put(ws, WIRE_WS_TEXT, text, size);
 }
 
-static void
-close_with(ServeWs *ws, int code, const char *reason)
+void
+serve_ws_send_bytes(ServeWs *ws, const uint8_t *data, size_t size)
+{
+	put(ws, WIRE_WS_BINARY, data, size);
+}
+
+size_t
+serve_ws_unsent(const ServeWs *ws)
+{
+	return ws->out_len - ws->out_done;
+}
+
+void
+serve_ws_close(ServeWs *ws, int code, const char *reason)
 {
 	uint8_t payload[125];
 	size_t n = strlen(reason) < 120 ? strlen(reason) : 120;
 
 	wire_put_bytes(wire_put16be(payload, (uint16_t) code), reason, n);
+	if (ws->ended || ws->closing)
+		return;
 	put(ws, WIRE_WS_CLOSE, payload, n + 2);
 	ws->closing = true;
 	if (ws->out_len == 0)
@@ -228,7 +242,7 @@ take_frames(ServeWs *ws)
 	memmove(ws->in, ws->in + at, ws->in_len - at);
 	ws->in_len -= at;
 	if (problem != NULL)
-		close_with(ws, 1002, problem);
+		serve_ws_close(ws, 1002, problem);
 }
 
 static void
@@ -239,7 +253,11 @@ on_ready(void *arg, uint32_t events)
 	if (ws->ended)
 		return;
 	if ((events & EPOLLOUT) != 0)
+	{
 		flush(ws);
+		if (!ws->ended && ws->out_len == 0 && ws->handlers->drained != NULL)
+			ws->handlers->drained(ws->arg);
+	}
 	if (!ws->ended && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0)
 	{
 		ssize_t n = read(ws->fd, ws->in + ws->in_len, sizeof(ws->in) - ws->in_len);

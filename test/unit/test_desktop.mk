@@ -1,0 +1,2 @@
+SRCS_test_desktop := ../../agent/serve/rfb.c ../../agent/serve/keysym.c
+LIBS_test_desktop := -ljansson -lz -lcrypto
