@@ -35,6 +35,7 @@ PG_FUNCTION_INFO_V1(coder_metrics);
 typedef struct Series
 {
 	const FleetName *labels[MAX_LABELS];
+	int			before;			/* of the same workspace, or FLEET_NONE */
 	int64		count;
 	MetricHistogram *histogram;
 } Series;
@@ -52,11 +53,22 @@ typedef struct SeriesEntry
 	int			at;
 } SeriesEntry;
 
+/* Labels are objects: their addresses are their values. */
+static inline uint32
+series_hash_key(const SeriesKey *key)
+{
+	uint64		hash = 0;
+
+	for (int i = 0; i < MAX_LABELS; i++)
+		hash = (hash ^ (uint64) (uintptr_t) key->parts[i]) * UINT64CONST(0x9E3779B97F4A7C15) + (hash >> 29);
+	return (uint32) (hash >> 32);
+}
+
 #define SH_PREFIX series
 #define SH_ELEMENT_TYPE SeriesEntry
 #define SH_KEY_TYPE SeriesKey
 #define SH_KEY key
-#define SH_HASH_KEY(table, k) hash_bytes((const unsigned char *) (k).parts, sizeof((k).parts))
+#define SH_HASH_KEY(table, k) series_hash_key(&(k))
 #define SH_EQUAL(table, a, b) (memcmp((a).parts, (b).parts, sizeof((a).parts)) == 0)
 #define SH_STORE_HASH
 #define SH_GET_HASH(table, entry) (entry)->hash
@@ -215,38 +227,74 @@ typedef struct Walk
 
 /* ---- counting ---- */
 
+static int
+series_add(SeriesGroup *group, FamilyId family, const SeriesKey *key)
+{
+	Series	   *series;
+
+	if (group->n == 0)
+		group->all = palloc(sizeof(Series) * 16);
+	else if (group->n >= 16 && (group->n & (group->n - 1)) == 0)
+		group->all = repalloc_huge(group->all, sizeof(Series) * (Size) group->n * 2);
+	series = &group->all[group->n];
+	memset(series, 0, sizeof(*series));
+	memcpy(series->labels, key->parts, sizeof(key->parts));
+	series->before = FLEET_NONE;
+	if (families[family].bounds.n > 0)
+		series->histogram = palloc0(sizeof(MetricHistogram));
+	return group->n++;
+}
+
+static SeriesKey
+series_key(FamilyId family, const FleetName *const *labels)
+{
+	SeriesKey	key = {0};
+
+	for (int i = 0; i < MAX_LABELS && families[family].labels[i] != NULL; i++)
+		key.parts[i] = labels[i];
+	return key;
+}
+
 static Series *
 series_of(Walk *walk, FamilyId family, const FleetName *const *labels)
 {
 	SeriesGroup	   *group = &walk->groups[family];
-	SeriesKey	key = {0};
+	SeriesKey	key = series_key(family, labels);
 	SeriesEntry *entry;
 	bool		found;
 
-	for (int i = 0; i < MAX_LABELS && families[family].labels[i] != NULL; i++)
-		key.parts[i] = labels[i];
 	if (group->index == NULL)
 		group->index = series_create(CurrentMemoryContext, 16, NULL);
 	entry = series_insert(group->index, key, &found);
 	if (!found)
-	{
-		Series	   *series;
-
-		if (group->n == 0)
-			group->all = palloc(sizeof(Series) * 16);
-		else if (group->n >= 16 && (group->n & (group->n - 1)) == 0)
-			group->all = repalloc_huge(group->all, sizeof(Series) * (Size) group->n * 2);
-		series = &group->all[group->n];
-		memset(series, 0, sizeof(*series));
-		memcpy(series->labels, key.parts, sizeof(key.parts));
-		if (families[family].bounds.n > 0)
-			series->histogram = palloc0(sizeof(MetricHistogram));
-		entry->at = group->n++;
-	}
+		entry->at = series_add(group, family, &key);
 	return &group->all[entry->at];
 }
 
-#define SERIES(walk, family, ...) series_of(walk, family, (const FleetName *const[MAX_LABELS]) {__VA_ARGS__})
+/*
+ * The same of a family whose series are each of one workspace, which has few:
+ * they are a list, whose last is *last.
+ */
+static Series *
+series_of_workspace(Walk *walk, FamilyId family, int *last, const FleetName *const *labels)
+{
+	SeriesGroup *group = &walk->groups[family];
+	SeriesKey	key = series_key(family, labels);
+	int			at = *last;
+
+	while (at != FLEET_NONE && memcmp(group->all[at].labels, key.parts, sizeof(key.parts)) != 0)
+		at = group->all[at].before;
+	if (at == FLEET_NONE)
+	{
+		at = series_add(group, family, &key);
+		group->all[at].before = *last;
+		*last = at;
+	}
+	return &group->all[at];
+}
+
+#define LABELS(...) ((const FleetName *const[MAX_LABELS]) {__VA_ARGS__})
+#define SERIES(walk, family, ...) series_of(walk, family, LABELS(__VA_ARGS__))
 
 static void
 observe(Series *series, FamilyId family, TimestampTz from, TimestampTz to)
@@ -296,7 +344,7 @@ count_build(Walk *walk, const FleetBuild *build)
 {
 	Fleet	   *fleet = walk->fleet;
 	const FleetJob *job = &fleet->jobs[build->job];
-	const FleetWorkspace *workspace = &fleet->workspaces[build->workspace];
+	FleetWorkspace *workspace = &fleet->workspaces[build->workspace];
 	const FleetTemplate *template = workspace->template;
 
 	SERIES(walk, F_ENQUEUED, job->provisioner, build->reason, build->transition, walk->success)->count++;
@@ -308,8 +356,9 @@ count_build(Walk *walk, const FleetBuild *build)
 	if (job->completed_at == DT_NOBEGIN)
 		return;
 	if (!workspace->deleted)
-		SERIES(walk, F_BUILDS, workspace->owner, workspace->name, template->name, build->version, build->transition,
-			   outcome(walk, job))->count++;
+		series_of_workspace(walk, F_BUILDS, &workspace->builds_series,
+							LABELS(workspace->owner, workspace->name, template->name, build->version, build->transition,
+								   outcome(walk, job)))->count++;
 	if (job->started_at != DT_NOBEGIN)
 		observe(SERIES(walk, F_BUILD_SECONDS, template->name, build->version, build->transition, outcome(walk, job)),
 				F_BUILD_SECONDS, job->started_at, job->completed_at);
@@ -347,9 +396,10 @@ count_agents(Walk *walk)
 	for (int i = 0; i < fleet->napps; i++)
 	{
 		const FleetAgent *agent = &fleet->agents[fleet->apps[i].agent];
-		const FleetWorkspace *workspace = workspace_of_agent(fleet, agent);
+		FleetWorkspace *workspace = &fleet->workspaces[fleet->builds[agent->build].workspace];
 
-		SERIES(walk, F_APPS, agent->name, workspace->owner, workspace->name, fleet->apps[i].name, fleet->apps[i].health)->count++;
+		series_of_workspace(walk, F_APPS, &workspace->apps_series,
+							LABELS(agent->name, workspace->owner, workspace->name, fleet->apps[i].name, fleet->apps[i].health))->count++;
 	}
 }
 

@@ -48,74 +48,86 @@ typedef enum IdKind
 	ID_JOB,
 	ID_RESOURCE,
 	ID_AGENT,
+	ID_KINDS
 } IdKind;
-
-typedef struct IdKey
-{
-	pg_uuid_t	id;
-	uint32		kind;
-} IdKey;
 
 typedef struct IdEntry
 {
-	IdKey		key;
-	uint32		hash;
+	pg_uuid_t	id;
+	int			at;
 	char		status;
-	union
-	{
-		int			at;
-		const FleetName *name;
-	}			to;
 } IdEntry;
 
 /* Ids are random: one multiplication spreads even those that are not. */
 static inline uint32
-id_hash(const IdKey *key)
+id_hash(const pg_uuid_t *id)
 {
 	uint64		halves[2];
 
-	memcpy(halves, key->id.data, sizeof(halves));
-	return (uint32) (((halves[0] ^ (halves[1] << 1) ^ key->kind) * UINT64CONST(0x9E3779B97F4A7C15)) >> 32);
+	memcpy(halves, id->data, sizeof(halves));
+	return (uint32) (((halves[0] ^ (halves[1] << 1)) * UINT64CONST(0x9E3779B97F4A7C15)) >> 32);
 }
 
-#define SH_PREFIX FleetIndex
+#define SH_PREFIX ids
 #define SH_ELEMENT_TYPE IdEntry
-#define SH_KEY_TYPE IdKey
-#define SH_KEY key
+#define SH_KEY_TYPE pg_uuid_t
+#define SH_KEY id
 #define SH_HASH_KEY(table, k) id_hash(&(k))
-#define SH_EQUAL(table, a, b) ((a).kind == (b).kind && memcmp((a).id.data, (b).id.data, UUID_LEN) == 0)
-#define SH_STORE_HASH
-#define SH_GET_HASH(table, entry) (entry)->hash
+#define SH_EQUAL(table, a, b) (memcmp((a).data, (b).data, UUID_LEN) == 0)
 #define SH_SCOPE static inline
 #define SH_DECLARE
 #define SH_DEFINE
 #include "lib/simplehash.h"
 
-static IdEntry *
-id_add(Fleet *fleet, IdKind kind, Datum id)
+typedef struct FleetIds
 {
-	IdKey		key = {.id = *DatumGetUUIDP(id), .kind = kind};
+	ids_hash   *of[ID_KINDS];
+} FleetIds;
+
+/*
+ * Rows are taken a batch at a time: the slots of all its ids are asked for before
+ * the first is looked at, so that memory is waited for once and not for each.
+ */
+#define BATCH 64
+
+static void
+ids_ask(const ids_hash *index, const pg_uuid_t *ids, int n)
+{
+	for (int i = 0; i < n; i++)
+		__builtin_prefetch(&index->data[id_hash(&ids[i]) & index->sizemask]);
+}
+
+static void
+id_add(Fleet *fleet, IdKind kind, pg_uuid_t id, int at)
+{
 	bool		found;
 
-	return FleetIndex_insert(fleet->ids, key, &found);
+	ids_insert(fleet->ids->of[kind], id, &found)->at = at;
 }
 
 static int
-id_find(Fleet *fleet, IdKind kind, Datum id)
+id_find(const Fleet *fleet, IdKind kind, pg_uuid_t id)
 {
-	IdKey		key = {.id = *DatumGetUUIDP(id), .kind = kind};
-	IdEntry    *entry = FleetIndex_lookup(fleet->ids, key);
+	const IdEntry *entry = ids_lookup(fleet->ids->of[kind], id);
 
-	return entry == NULL ? FLEET_NONE : entry->to.at;
+	return entry == NULL ? FLEET_NONE : entry->at;
 }
 
-static const FleetName *
-id_name(Fleet *fleet, IdKind kind, Datum id, const FleetName *otherwise)
+/* Ids of consecutive places, the first of which is at. */
+static void
+ids_add(Fleet *fleet, IdKind kind, const pg_uuid_t *ids, int n, int at)
 {
-	IdKey		key = {.id = *DatumGetUUIDP(id), .kind = kind};
-	IdEntry    *entry = FleetIndex_lookup(fleet->ids, key);
+	ids_ask(fleet->ids->of[kind], ids, n);
+	for (int i = 0; i < n; i++)
+		id_add(fleet, kind, ids[i], at + i);
+}
 
-	return entry == NULL ? otherwise : entry->to.name;
+static void
+ids_find(const Fleet *fleet, IdKind kind, const pg_uuid_t *ids, int n, int *at)
+{
+	ids_ask(fleet->ids->of[kind], ids, n);
+	for (int i = 0; i < n; i++)
+		at[i] = id_find(fleet, kind, ids[i]);
 }
 
 /* ---- names ---- */
@@ -153,6 +165,14 @@ make_name(const char *text, int len)
 	StringInfoData buf;
 	FleetName  *name;
 
+	/* Nearly all are as they are. */
+	if (metric_label_is_plain(text, (size_t) len))
+	{
+		name = palloc(offsetof(FleetName, text) + (size_t) len);
+		name->len = len;
+		memcpy(name->text, text, (size_t) len);
+		return name;
+	}
 	initStringInfo(&buf);
 	metric_label(&buf, text, (size_t) len);
 	name = palloc(offsetof(FleetName, text) + (size_t) buf.len);
@@ -186,6 +206,15 @@ name_of(Fleet *fleet, Datum value)
 	struct varlena *text = PG_DETOAST_DATUM_PACKED(value);
 
 	return fleet_name(fleet, VARDATA_ANY(text), (int) VARSIZE_ANY_EXHDR(text));
+}
+
+/* The same of what hardly two rows have; equal values are different objects. */
+static const FleetName *
+own_name_of(Datum value)
+{
+	struct varlena *text = PG_DETOAST_DATUM_PACKED(value);
+
+	return make_name(VARDATA_ANY(text), (int) VARSIZE_ANY_EXHDR(text));
 }
 
 /* The label of an enum's value; at most some dozens are ever asked for. */
@@ -287,6 +316,21 @@ reader_close(Reader *reader)
 		reader_open(reader, table, lengthof(columns_), columns_); \
 	} while (0)
 
+/* A table whose ids are looked up: as much room as it has rows, as PostgreSQL estimates. */
+static void
+open_index(Fleet *fleet, IdKind kind, const Reader *reader)
+{
+	double		rows = reader->rel->rd_rel->reltuples;
+
+	fleet->ids->of[kind] = ids_create(CurrentMemoryContext, rows < 64 ? 64 : rows > 1e8 ? 100000000 : (uint32) (rows * 1.5), NULL);
+}
+
+static inline pg_uuid_t
+uuid_of(const Reader *reader, int column)
+{
+	return *DatumGetUUIDP(reader->values[column]);
+}
+
 static inline TimestampTz
 time_of(const Reader *reader, int column)
 {
@@ -306,16 +350,30 @@ static void
 read_names(Fleet *fleet, IdKind kind, const char *table, const char *column)
 {
 	const char *columns[] = {"id", column};
+	const FleetName **names = NULL;
+	int			n = 0;
 	Reader		reader;
 
 	reader_open(&reader, table, 2, columns);
+	open_index(fleet, kind, &reader);
 	while (reader_next(&reader))
 	{
 		const FleetName *name = reader.nulls[1] ? fleet->empty : name_of(fleet, reader.values[1]);
 
-		id_add(fleet, kind, reader.values[0])->to.name = kind == ID_VERSION && name->len == 0 ? fleet->unknown : name;
+		ROOM(names, n);
+		names[n] = kind == ID_VERSION && name->len == 0 ? fleet->unknown : name;
+		id_add(fleet, kind, uuid_of(&reader, 0), n++);
 	}
 	reader_close(&reader);
+	fleet->named[kind] = names;
+}
+
+static const FleetName *
+id_name(const Fleet *fleet, IdKind kind, pg_uuid_t id, const FleetName *otherwise)
+{
+	int			at = id_find(fleet, kind, id);
+
+	return at == FLEET_NONE ? otherwise : fleet->named[kind][at];
 }
 
 static void
@@ -324,16 +382,17 @@ read_templates(Fleet *fleet)
 	Reader		reader;
 
 	OPEN(&reader, "templates", "id", "organization_id", "name", "deleted");
+	open_index(fleet, ID_TEMPLATE, &reader);
 	while (reader_next(&reader))
 	{
 		FleetTemplate *template;
 
 		ROOM(fleet->templates, fleet->ntemplates);
 		template = &fleet->templates[fleet->ntemplates];
-		template->organization = id_name(fleet, ID_ORGANIZATION, reader.values[1], fleet->unknown);
+		template->organization = id_name(fleet, ID_ORGANIZATION, uuid_of(&reader, 1), fleet->unknown);
 		template->name = name_of(fleet, reader.values[2]);
 		template->deleted = DatumGetBool(reader.values[3]);
-		id_add(fleet, ID_TEMPLATE, reader.values[0])->to.at = fleet->ntemplates++;
+		id_add(fleet, ID_TEMPLATE, uuid_of(&reader, 0), fleet->ntemplates++);
 	}
 	reader_close(&reader);
 }
@@ -341,29 +400,38 @@ read_templates(Fleet *fleet)
 static void
 read_workspaces(Fleet *fleet)
 {
+	pg_uuid_t	ids[BATCH];
+	int			n = 0;
 	Reader		reader;
 
 	OPEN(&reader, "workspaces", "id", "owner_id", "organization_id", "template_id", "name", "deleted", "latest_build_id");
+	open_index(fleet, ID_WORKSPACE, &reader);
 	while (reader_next(&reader))
 	{
-		int			template = id_find(fleet, ID_TEMPLATE, reader.values[3]);
+		int			template = id_find(fleet, ID_TEMPLATE, uuid_of(&reader, 3));
 		FleetWorkspace *workspace;
 
 		if (template == FLEET_NONE)
 			continue;
 		ROOM(fleet->workspaces, fleet->nworkspaces);
-		workspace = &fleet->workspaces[fleet->nworkspaces];
+		workspace = &fleet->workspaces[fleet->nworkspaces++];
 		memset(workspace, 0, sizeof(*workspace));
-		workspace->owner = id_name(fleet, ID_USER, reader.values[1], fleet->unknown);
-		workspace->organization = id_name(fleet, ID_ORGANIZATION, reader.values[2], fleet->unknown);
+		workspace->owner = id_name(fleet, ID_USER, uuid_of(&reader, 1), fleet->unknown);
+		workspace->organization = id_name(fleet, ID_ORGANIZATION, uuid_of(&reader, 2), fleet->unknown);
 		workspace->template = &fleet->templates[template];
-		workspace->name = name_of(fleet, reader.values[4]);
+		workspace->name = own_name_of(reader.values[4]);
 		workspace->deleted = DatumGetBool(reader.values[5]);
 		if (!reader.nulls[6])
-			workspace->latest_id = *DatumGetUUIDP(reader.values[6]);
+			workspace->latest_id = uuid_of(&reader, 6);
 		workspace->latest = workspace->first_up = FLEET_NONE;
-		id_add(fleet, ID_WORKSPACE, reader.values[0])->to.at = fleet->nworkspaces++;
+		workspace->builds_series = workspace->apps_series = FLEET_NONE;
+		ids[n++] = uuid_of(&reader, 0);
+		if (n < BATCH)
+			continue;
+		ids_add(fleet, ID_WORKSPACE, ids, n, fleet->nworkspaces - n);
+		n = 0;
 	}
+	ids_add(fleet, ID_WORKSPACE, ids, n, fleet->nworkspaces - n);
 	reader_close(&reader);
 }
 
@@ -376,15 +444,18 @@ job_status_of(const FleetName *name)
 static void
 read_jobs(Fleet *fleet)
 {
+	pg_uuid_t	ids[BATCH];
+	int			n = 0;
 	Reader		reader;
 
 	OPEN(&reader, "provisioner_jobs", "id", "created_at", "started_at", "completed_at", "provisioner", "type", "job_status");
+	open_index(fleet, ID_JOB, &reader);
 	while (reader_next(&reader))
 	{
 		FleetJob   *job;
 
 		ROOM(fleet->jobs, fleet->njobs);
-		job = &fleet->jobs[fleet->njobs];
+		job = &fleet->jobs[fleet->njobs++];
 		job->created_at = time_of(&reader, 1);
 		job->started_at = time_of(&reader, 2);
 		job->completed_at = time_of(&reader, 3);
@@ -393,8 +464,13 @@ read_jobs(Fleet *fleet)
 		job->status_name = label_of(fleet, reader.values[6]);
 		job->status = job_status_of(job->status_name);
 		job->build = FLEET_NONE;
-		id_add(fleet, ID_JOB, reader.values[0])->to.at = fleet->njobs++;
+		ids[n++] = uuid_of(&reader, 0);
+		if (n < BATCH)
+			continue;
+		ids_add(fleet, ID_JOB, ids, n, fleet->njobs - n);
+		n = 0;
 	}
+	ids_add(fleet, ID_JOB, ids, n, fleet->njobs - n);
 	reader_close(&reader);
 }
 
@@ -413,55 +489,111 @@ place_build(Fleet *fleet, int at, const pg_uuid_t *id)
 		workspace->first_up = at;
 }
 
+/* Builds that have been read, and what they hang from. */
+typedef struct BuildBatch
+{
+	int			n;
+	pg_uuid_t	ids[BATCH];
+	pg_uuid_t	workspaces[BATCH];
+	pg_uuid_t	jobs[BATCH];
+	FleetBuild	builds[BATCH];
+} BuildBatch;
+
+static void
+add_builds(Fleet *fleet, BuildBatch *batch)
+{
+	int			workspaces[BATCH];
+	int			jobs[BATCH];
+
+	ids_find(fleet, ID_WORKSPACE, batch->workspaces, batch->n, workspaces);
+	ids_find(fleet, ID_JOB, batch->jobs, batch->n, jobs);
+	for (int i = 0; i < batch->n; i++)
+	{
+		__builtin_prefetch(&fleet->workspaces[Max(workspaces[i], 0)]);
+		__builtin_prefetch(&fleet->jobs[Max(jobs[i], 0)]);
+	}
+	for (int i = 0; i < batch->n; i++)
+	{
+		if (workspaces[i] == FLEET_NONE || jobs[i] == FLEET_NONE)
+			continue;
+		ROOM(fleet->builds, fleet->nbuilds);
+		batch->builds[i].workspace = workspaces[i];
+		batch->builds[i].job = jobs[i];
+		fleet->builds[fleet->nbuilds] = batch->builds[i];
+		fleet->jobs[jobs[i]].build = fleet->nbuilds;
+		place_build(fleet, fleet->nbuilds++, &batch->ids[i]);
+	}
+	batch->n = 0;
+}
+
 static void
 read_builds(Fleet *fleet)
 {
 	pg_uuid_t  *prebuilds = DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(PREBUILDS_USER)));
+	BuildBatch *batch = palloc(sizeof(*batch));
 	Reader		reader;
 
+	batch->n = 0;
 	OPEN(&reader, "workspace_builds", "id", "created_at", "workspace_id", "template_version_id", "build_number", "transition",
 		 "initiator_id", "job_id", "reason", "template_version_preset_id");
 	while (reader_next(&reader))
 	{
-		int			workspace = id_find(fleet, ID_WORKSPACE, reader.values[2]);
-		int			job = id_find(fleet, ID_JOB, reader.values[7]);
-		FleetBuild *build;
+		FleetBuild *build = &batch->builds[batch->n];
 
-		if (workspace == FLEET_NONE || job == FLEET_NONE)
-			continue;
-		ROOM(fleet->builds, fleet->nbuilds);
-		build = &fleet->builds[fleet->nbuilds];
+		batch->ids[batch->n] = uuid_of(&reader, 0);
+		batch->workspaces[batch->n] = uuid_of(&reader, 2);
+		batch->jobs[batch->n++] = uuid_of(&reader, 7);
 		memset(build, 0, sizeof(*build));
 		build->created_at = time_of(&reader, 1);
-		build->workspace = workspace;
-		build->version = id_name(fleet, ID_VERSION, reader.values[3], fleet->unknown);
+		build->version = reader.nulls[3] ? fleet->unknown : id_name(fleet, ID_VERSION, uuid_of(&reader, 3), fleet->unknown);
 		build->number = DatumGetInt32(reader.values[4]);
 		build->transition = label_of(fleet, reader.values[5]);
 		build->transition_code = coder_transition_parse(build->transition->text, (size_t) build->transition->len);
 		build->prebuild = memcmp(DatumGetUUIDP(reader.values[6])->data, prebuilds->data, UUID_LEN) == 0;
-		build->job = job;
 		build->reason = label_of(fleet, reader.values[8]);
-		build->preset = reader.nulls[9] ? fleet->empty : id_name(fleet, ID_PRESET, reader.values[9], fleet->empty);
+		build->preset = reader.nulls[9] ? fleet->empty : id_name(fleet, ID_PRESET, uuid_of(&reader, 9), fleet->empty);
 		build->last_ready = DT_NOBEGIN;
-		fleet->jobs[job].build = fleet->nbuilds;
-		place_build(fleet, fleet->nbuilds++, DatumGetUUIDP(reader.values[0]));
+		if (batch->n == BATCH)
+			add_builds(fleet, batch);
 	}
+	add_builds(fleet, batch);
 	reader_close(&reader);
+}
+
+static void
+add_resources(Fleet *fleet, const pg_uuid_t *ids, const pg_uuid_t *of, int n)
+{
+	int			jobs[BATCH];
+
+	ids_find(fleet, ID_JOB, of, n, jobs);
+	ids_ask(fleet->ids->of[ID_RESOURCE], ids, n);
+	for (int i = 0; i < n; i++)
+		__builtin_prefetch(&fleet->jobs[Max(jobs[i], 0)]);
+	for (int i = 0; i < n; i++)
+		if (jobs[i] != FLEET_NONE && fleet->jobs[jobs[i]].build != FLEET_NONE)
+			id_add(fleet, ID_RESOURCE, ids[i], fleet->jobs[jobs[i]].build);
 }
 
 static void
 read_resources(Fleet *fleet)
 {
+	pg_uuid_t	ids[BATCH];
+	pg_uuid_t	jobs[BATCH];
+	int			n = 0;
 	Reader		reader;
 
 	OPEN(&reader, "workspace_resources", "id", "job_id");
+	open_index(fleet, ID_RESOURCE, &reader);
 	while (reader_next(&reader))
 	{
-		int			job = id_find(fleet, ID_JOB, reader.values[1]);
-
-		if (job != FLEET_NONE && fleet->jobs[job].build != FLEET_NONE)
-			id_add(fleet, ID_RESOURCE, reader.values[0])->to.at = fleet->jobs[job].build;
+		ids[n] = uuid_of(&reader, 0);
+		jobs[n++] = uuid_of(&reader, 1);
+		if (n < BATCH)
+			continue;
+		add_resources(fleet, ids, jobs, n);
+		n = 0;
 	}
+	add_resources(fleet, ids, jobs, n);
 	reader_close(&reader);
 }
 
@@ -483,50 +615,89 @@ count_root_agent(FleetBuild *build, const FleetName *lifecycle, TimestampTz read
 		build->worst = Max(build->worst, 1);
 }
 
-static void
-add_agent(Fleet *fleet, const Reader *reader, int at, const FleetName *lifecycle)
+/* Agents that have been read, and what they hang from. */
+typedef struct AgentBatch
 {
-	FleetAgent *agent;
+	int			n;
+	pg_uuid_t	ids[BATCH];
+	pg_uuid_t	resources[BATCH];
+	TimestampTz ready_at[BATCH];
+	bool		root[BATCH];
+	bool		deleted[BATCH];
+	FleetAgent	agents[BATCH];
+} AgentBatch;
 
+static void
+add_agent(Fleet *fleet, const AgentBatch *batch, int i, int at)
+{
+	FleetBuild *build = &fleet->builds[at];
+	FleetWorkspace *workspace = &fleet->workspaces[build->workspace];
+
+	if (batch->root[i])
+		count_root_agent(build, batch->agents[i].lifecycle, batch->ready_at[i]);
+	if (workspace->deleted || workspace->latest != at || batch->deleted[i])
+		return;
 	ROOM(fleet->agents, fleet->nagents);
-	agent = &fleet->agents[fleet->nagents];
-	agent->times = (CoderAgentTimes) {
-		.created_at = time_of(reader, 2),
-		.has_first = !reader->nulls[3], .first_connected_at = time_of(reader, 3),
-		.has_last = !reader->nulls[4], .last_connected_at = time_of(reader, 4),
-		.has_disconnected = !reader->nulls[5], .disconnected_at = time_of(reader, 5),
-		.connection_timeout_seconds = DatumGetInt32(reader->values[6]),
-	};
-	agent->name = name_of(fleet, reader->values[8]);
-	agent->lifecycle = lifecycle;
-	agent->node = fleet->unknown;
-	agent->build = at;
-	fleet->workspaces[fleet->builds[at].workspace].agents++;
-	id_add(fleet, ID_AGENT, reader->values[0])->to.at = fleet->nagents++;
+	fleet->agents[fleet->nagents] = batch->agents[i];
+	fleet->agents[fleet->nagents].build = at;
+	workspace->agents++;
+	id_add(fleet, ID_AGENT, batch->ids[i], fleet->nagents++);
+}
+
+static void
+add_agents(Fleet *fleet, AgentBatch *batch)
+{
+	int			builds[BATCH];
+
+	ids_find(fleet, ID_RESOURCE, batch->resources, batch->n, builds);
+	ids_ask(fleet->ids->of[ID_AGENT], batch->ids, batch->n);
+	for (int i = 0; i < batch->n; i++)
+		__builtin_prefetch(&fleet->builds[Max(builds[i], 0)]);
+	for (int i = 0; i < batch->n; i++)
+		if (builds[i] != FLEET_NONE)
+			__builtin_prefetch(&fleet->workspaces[fleet->builds[builds[i]].workspace]);
+	for (int i = 0; i < batch->n; i++)
+		if (builds[i] != FLEET_NONE)
+			add_agent(fleet, batch, i, builds[i]);
+	batch->n = 0;
 }
 
 static void
 read_agents(Fleet *fleet)
 {
+	AgentBatch *batch = palloc(sizeof(*batch));
 	Reader		reader;
 
+	batch->n = 0;
 	OPEN(&reader, "workspace_agents", "id", "resource_id", "created_at", "first_connected_at", "last_connected_at", "disconnected_at",
 		 "connection_timeout_seconds", "lifecycle_state", "name", "ready_at", "parent_id", "deleted");
+	/* Most of them may be of builds of the past. */
+	fleet->ids->of[ID_AGENT] = ids_create(CurrentMemoryContext, (uint32) Max(fleet->nworkspaces, 64), NULL);
 	while (reader_next(&reader))
 	{
-		int			at = id_find(fleet, ID_RESOURCE, reader.values[1]);
-		const FleetName *lifecycle;
-		const FleetWorkspace *workspace;
+		int			i = batch->n++;
 
-		if (at == FLEET_NONE)
-			continue;
-		lifecycle = label_of(fleet, reader.values[7]);
-		workspace = &fleet->workspaces[fleet->builds[at].workspace];
-		if (reader.nulls[10])
-			count_root_agent(&fleet->builds[at], lifecycle, time_of(&reader, 9));
-		if (!workspace->deleted && workspace->latest == at && !DatumGetBool(reader.values[11]))
-			add_agent(fleet, &reader, at, lifecycle);
+		batch->ids[i] = uuid_of(&reader, 0);
+		batch->resources[i] = uuid_of(&reader, 1);
+		batch->ready_at[i] = time_of(&reader, 9);
+		batch->root[i] = reader.nulls[10];
+		batch->deleted[i] = DatumGetBool(reader.values[11]);
+		batch->agents[i] = (FleetAgent) {
+			.times = {
+				.created_at = time_of(&reader, 2),
+				.has_first = !reader.nulls[3], .first_connected_at = time_of(&reader, 3),
+				.has_last = !reader.nulls[4], .last_connected_at = time_of(&reader, 4),
+				.has_disconnected = !reader.nulls[5], .disconnected_at = time_of(&reader, 5),
+				.connection_timeout_seconds = DatumGetInt32(reader.values[6]),
+			},
+			.lifecycle = label_of(fleet, reader.values[7]),
+			.name = name_of(fleet, reader.values[8]),
+			.node = fleet->unknown,
+		};
+		if (batch->n == BATCH)
+			add_agents(fleet, batch);
 	}
+	add_agents(fleet, batch);
 	reader_close(&reader);
 }
 
@@ -582,7 +753,7 @@ read_nodes(Fleet *fleet)
 	OPEN(&reader, "workspace_agent_nodes", "agent_id", "node", "latency");
 	while (reader_next(&reader))
 	{
-		int			agent = id_find(fleet, ID_AGENT, reader.values[0]);
+		int			agent = id_find(fleet, ID_AGENT, uuid_of(&reader, 0));
 		MemoryContext before;
 		Jsonb	   *node;
 		Jsonb	   *latency = NULL;
@@ -615,24 +786,41 @@ read_nodes(Fleet *fleet)
 }
 
 static void
+add_apps(Fleet *fleet, const pg_uuid_t *ids, const FleetApp *apps, int n)
+{
+	int			agents[BATCH];
+
+	ids_find(fleet, ID_AGENT, ids, n, agents);
+	for (int i = 0; i < n; i++)
+	{
+		if (agents[i] == FLEET_NONE)
+			continue;
+		ROOM(fleet->apps, fleet->napps);
+		fleet->apps[fleet->napps] = apps[i];
+		fleet->apps[fleet->napps++].agent = agents[i];
+	}
+}
+
+static void
 read_apps(Fleet *fleet)
 {
+	pg_uuid_t	ids[BATCH];
+	FleetApp	apps[BATCH];
+	int			n = 0;
 	Reader		reader;
 
 	OPEN(&reader, "workspace_apps", "agent_id", "display_name", "health");
 	while (reader_next(&reader))
 	{
-		int			agent = id_find(fleet, ID_AGENT, reader.values[0]);
-
-		if (agent == FLEET_NONE)
+		ids[n] = uuid_of(&reader, 0);
+		apps[n].name = name_of(fleet, reader.values[1]);
+		apps[n++].health = label_of(fleet, reader.values[2]);
+		if (n < BATCH)
 			continue;
-		ROOM(fleet->apps, fleet->napps);
-		fleet->apps[fleet->napps++] = (FleetApp) {
-			.agent = agent,
-			.name = name_of(fleet, reader.values[1]),
-			.health = label_of(fleet, reader.values[2]),
-		};
+		add_apps(fleet, ids, apps, n);
+		n = 0;
 	}
+	add_apps(fleet, ids, apps, n);
 	reader_close(&reader);
 }
 
@@ -642,7 +830,8 @@ fleet_read(TimestampTz at)
 	Fleet	   *fleet = palloc0(sizeof(*fleet));
 
 	fleet->at = at;
-	fleet->ids = FleetIndex_create(CurrentMemoryContext, 1024, NULL);
+	fleet->ids = palloc0(sizeof(FleetIds));
+	fleet->named = palloc0(sizeof(*fleet->named) * ID_KINDS);
 	fleet->names = FleetNames_create(CurrentMemoryContext, 256, NULL);
 	fleet->labels = palloc(sizeof(FleetLabel) * MAX_LABELS);
 	fleet->unknown = fleet_name(fleet, "unknown", 7);

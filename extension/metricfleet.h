@@ -15,7 +15,7 @@
 
 #define FLEET_NONE (-1)
 
-/* A label's value, escaped already; equal values are one object. */
+/* A label's value, escaped already; equal values are one object, but for names of workspaces. */
 typedef struct FleetName
 {
 	int			len;
@@ -40,6 +40,9 @@ typedef struct FleetWorkspace
 	int			latest;			/* build, or FLEET_NONE */
 	int			first_up;		/* its first start that succeeded, or FLEET_NONE */
 	int			agents;			/* of the latest build */
+	/* For who counts: the last of its own series, or FLEET_NONE. */
+	int			builds_series;
+	int			apps_series;
 } FleetWorkspace;
 
 typedef struct FleetJob
@@ -101,7 +104,8 @@ typedef struct FleetApp
 typedef struct Fleet
 {
 	TimestampTz at;
-	struct FleetIndex_hash *ids;	/* of everything, to its place */
+	struct FleetIds *ids;		/* of everything, to its place */
+	const FleetName ***named;	/* by kind, what is only a name */
 	struct FleetNames_hash *names;
 	struct FleetLabel *labels;	/* of enums */
 	int			nlabels;

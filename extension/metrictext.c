@@ -38,6 +38,17 @@ metric_head(StringInfo out, const char *name, const char *type, const char *help
 	appendStringInfo(out, "\n# TYPE %s %s\n", name, type);
 }
 
+bool
+metric_label_is_plain(const char *text, size_t len)
+{
+	if (len > METRIC_MAX_LABEL)
+		return false;
+	for (size_t i = 0; i < len; i++)
+		if (text[i] == '\\' || text[i] == '\n' || text[i] == '"')
+			return false;
+	return true;
+}
+
 void
 metric_label(StringInfo out, const char *text, size_t len)
 {

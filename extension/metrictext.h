@@ -30,6 +30,7 @@ typedef struct MetricBounds
 /* "# HELP" and "# TYPE"; type: gauge, counter or histogram. */
 extern void metric_head(StringInfo out, const char *name, const char *type, const char *help);
 /* Bytes of a label's value: escaped, cut off where it is too long. */
+extern bool metric_label_is_plain(const char *text, size_t len); /* is it as it is? */
 extern void metric_label(StringInfo out, const char *text, size_t len);
 extern void metric_double(StringInfo out, double value);
 /* A line up to its value; labels: without braces, may be empty; le: the border of a bucket, or NULL. */
