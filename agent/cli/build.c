@@ -117,10 +117,11 @@ cli_start_build(Cli *cli, const json_t *workspace, const char *transition, const
 					body);
 }
 
-/* The agent called name, or the only one. */
-static json_t *
-find_agent(const json_t *workspace, const char *name)
+json_t *
+cli_named_agent(const json_t *workspace, const char *whole)
 {
+	const char *dot = strrchr(whole, '.');
+	const char *name = dot != NULL ? dot + 1 : NULL;
 	json_t *resource;
 	json_t *agent;
 	json_t *found = NULL;
@@ -184,7 +185,6 @@ json_t *
 cli_ready_agent(Cli *cli, const char *name, bool start, bool wait_scripts)
 {
 	json_t *workspace = cli_workspace(cli, name);
-	const char *dot = strrchr(name, '.');
 	const char *transition = js_text(workspace, "latest_build.transition");
 	const char *status = js_text(workspace, "latest_build.job.status");
 
@@ -211,5 +211,5 @@ cli_ready_agent(Cli *cli, const char *name, bool start, bool wait_scripts)
 				 js_text(workspace, "name"),
 				 status,
 				 js_text(workspace, "latest_build.job.error"));
-	return wait_agent(cli, find_agent(workspace, dot ? dot + 1 : NULL), wait_scripts);
+	return wait_agent(cli, cli_named_agent(workspace, name), wait_scripts);
 }

@@ -27,6 +27,11 @@ static const CliCommand *const tables[] = {cli_login_commands,
 										   cli_inside_commands,
 										   cli_schedule_commands,
 										   cli_manage_commands,
+										   cli_organization_commands,
+										   cli_secret_commands,
+										   cli_open_commands,
+										   cli_dotfiles_commands,
+										   cli_speedtest_commands,
 										   own_commands};
 #define NTABLES (sizeof(tables) / sizeof(tables[0]))
 
@@ -261,7 +266,7 @@ print_commands(const char *prefix)
 		{
 			if (len > 0 && (strncmp(c->path, prefix, len) != 0 || c->path[len] != ' '))
 				continue;
-			printf("  %-20s %s\n", c->path, c->summary);
+			printf("  %-28s %s\n", c->path, c->summary);
 			n++;
 		}
 	return n;
@@ -340,7 +345,7 @@ print_overview(void)
 	puts("coder: workspaces from the command line, and the agent inside them.\n\n"
 		 "Usage:\n  coder COMMAND [flags] [arguments]\n\nCommands:");
 	print_commands("");
-	puts("  agent                Run the workspace agent\n\n"
+	puts("  agent                        Run the workspace agent\n\n"
 		 "\"coder COMMAND --help\" tells more of one.\n\nFlags of every command:");
 	print_flags(global_flags);
 	return 0;
@@ -380,6 +385,23 @@ find_command(const char *const *words, int nwords, int *used)
 	return best;
 }
 
+/* Other names of words, as Coder's own command line knows them. */
+static const char *
+usual_word(const char *word, bool first)
+{
+	static const char *const others[][2] = {
+		{"organization", "organizations"}, {"org", "organizations"}, {"orgs", "organizations"}, {"secrets", "secret"},
+		{"notification", "notifications"}, {"user", "users"},		 {"token", "tokens"},		{"template", "templates"},
+	};
+
+	if (!first)
+		return strcmp(word, "ls") == 0 ? "list" : word;
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		if (strcmp(word, others[i][0]) == 0)
+			return others[i][1];
+	return word;
+}
+
 /*
  * The words that name the command come before all flags but the global ones;
  * their flags are skipped here and read again by parse_flags().
@@ -404,7 +426,8 @@ command_of(int argc, char **argv, int *used, const char **first)
 				i++;
 			continue;
 		}
-		words[nwords++] = argv[i];
+		words[nwords] = usual_word(argv[i], nwords == 0);
+		nwords++;
 	}
 	*first = nwords > 0 ? words[0] : NULL;
 	return find_command(words, nwords, used);

@@ -72,6 +72,11 @@ extern const CliCommand cli_support_commands[];
 extern const CliCommand cli_schedule_commands[];
 extern const CliCommand cli_manage_commands[];
 extern const CliCommand cli_inside_commands[];
+extern const CliCommand cli_organization_commands[];
+extern const CliCommand cli_secret_commands[];
+extern const CliCommand cli_open_commands[];
+extern const CliCommand cli_dotfiles_commands[];
+extern const CliCommand cli_speedtest_commands[];
 
 /* Runs the command that argv names; returns the exit status of the process. */
 int cli_main(int argc, char **argv);
@@ -92,10 +97,16 @@ char *cli_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 char *cli_ask(const char *question, const char *preset, bool secret);
 bool cli_confirm(Cli *cli, const char *question); /* true at once with --yes */
 
+/* program.c: runs a program in a folder (NULL: this one); its status, 128 and more where a signal ended it, -errno where it did not begin. */
+int cli_program(const char *folder, const char *const *argv);
+
 /* config.c: the folder that Coder's own command line uses too. */
 void cli_config_load(Cli *cli);
 void cli_config_save(const Cli *cli);
 void cli_config_forget(const Cli *cli);
+char *cli_config_read(const Cli *cli, const char *name); /* the line of a file; NULL where there is none */
+void cli_config_write(const Cli *cli, const char *name, const char *text);
+void cli_config_folder(const Cli *cli); /* makes it where there is none */
 char *cli_tidy_url(const char *url); /* with a scheme, without slashes at its end */
 
 /* client.c: calls of the API. */
@@ -136,11 +147,16 @@ typedef struct CliColumn
 	const char *title;
 	/* Text of the cell, valid until the next call; NULL is printed as nothing. */
 	const char *(*cell)(const json_t *row);
+	const char *text; /* without a cell: the path of a text, */
+	const char *time; /* or of a time */
 } CliColumn;
 
-#define CLI_OUTPUT_FLAG {"output", 'o', "table|json", NULL, "Format of the list."}
+#define CLI_OUTPUT_FLAG \
+	{"output", 'o', "table|json", NULL, "Format of the list."}, {"column", 'c', "name,...", NULL, "Columns of the table, in that order."}
 void cli_print_list(Cli *cli, const json_t *rows, const CliColumn *columns);
 const char *cli_ago(const char *rfc3339);
+/* "1h30m", "1.5h", "45s", "30d" in milliseconds; -1 where it is none. */
+json_int_t cli_span(const char *text);
 
 /* workspace.c and build.c: what several commands do. */
 json_t *cli_organization(Cli *cli); /* --org, or the only one */
@@ -150,6 +166,8 @@ const char *cli_workspace_name(const json_t *workspace);
 void cli_watch_build(Cli *cli, const char *build_id); /* follows the log; fails where the build does */
 bool cli_watch_version(Cli *cli, const char *version_id); /* the same for an import */
 json_t *cli_start_build(Cli *cli, const json_t *workspace, const char *transition, const char *reason);
+/* The agent of the latest build that name tells ("workspace[.agent]"), or the only one; it may be anything but connected. */
+json_t *cli_named_agent(const json_t *workspace, const char *name);
 /* The agent of a running workspace; starts it and waits where it must. */
 json_t *cli_ready_agent(Cli *cli, const char *name, bool start, bool wait_scripts);
 

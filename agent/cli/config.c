@@ -27,10 +27,10 @@ default_dir(void)
 	return cli_format("%s/.config/coderv2", home != NULL ? home : "/");
 }
 
-static char *
-read_line(const char *dir, const char *name)
+char *
+cli_config_read(const Cli *cli, const char *name)
 {
-	char *path = cli_format("%s/%s", dir, name);
+	char *path = cli_format("%s/%s", cli->config_dir, name);
 	FILE *file = fopen(path, "re");
 	char *line = NULL;
 	size_t size = 0;
@@ -50,10 +50,10 @@ read_line(const char *dir, const char *name)
 }
 
 /* Written beside and renamed, so that a full disk leaves the old one. */
-static void
-write_line(const char *dir, const char *name, const char *text)
+void
+cli_config_write(const Cli *cli, const char *name, const char *text)
 {
-	char *path = cli_format("%s/%s", dir, name);
+	char *path = cli_format("%s/%s", cli->config_dir, name);
 	char *fresh = cli_format("%s.new", path);
 	int fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	size_t len = strlen(text);
@@ -64,10 +64,10 @@ write_line(const char *dir, const char *name, const char *text)
 	free(path);
 }
 
-static void
-make_dirs(const char *dir)
+void
+cli_config_folder(const Cli *cli)
 {
-	char *path = cli_format("%s", dir);
+	char *path = cli_format("%s", cli->config_dir);
 
 	for (char *p = path + 1;; p++)
 	{
@@ -105,18 +105,18 @@ cli_config_load(Cli *cli)
 
 	cli->config_dir = dir != NULL ? cli_format("%s", dir) : default_dir();
 	if (url == NULL)
-		url = read_line(cli->config_dir, "url");
+		url = cli_config_read(cli, "url");
 	if (url != NULL)
 		cli->url = cli_tidy_url(url);
-	cli->token = token != NULL ? cli_format("%s", token) : read_line(cli->config_dir, "session");
+	cli->token = token != NULL ? cli_format("%s", token) : cli_config_read(cli, "session");
 }
 
 void
 cli_config_save(const Cli *cli)
 {
-	make_dirs(cli->config_dir);
-	write_line(cli->config_dir, "url", cli->url);
-	write_line(cli->config_dir, "session", cli->token);
+	cli_config_folder(cli);
+	cli_config_write(cli, "url", cli->url);
+	cli_config_write(cli, "session", cli->token);
 }
 
 void

@@ -201,21 +201,6 @@ write_key(const char *key)
 		cli_fail("the key cannot be written: %s", strerror(errno));
 }
 
-static int
-run_ssh(char *const *argv)
-{
-	pid_t pid;
-	int status;
-	int error = posix_spawnp(&pid, "ssh", NULL, NULL, argv, environ);
-
-	if (error != 0)
-		cli_fail("ssh: %s", strerror(error));
-	signal(SIGINT, SIG_IGN);
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
 /* Keys that ssh would try by itself, but for our naming another. */
 static int
 add_usual_keys(const char **argv, int n)
@@ -260,7 +245,9 @@ run_gitssh(Cli *cli)
 	argv[n++] = key_file;
 	for (int i = 0; i < rest; i++)
 		argv[n++] = cli->rest[i];
-	status = run_ssh((char *const *) argv);
+	status = cli_program(NULL, argv);
+	if (status < 0)
+		cli_fail("ssh: %s", strerror(-status));
 	if (status == 255)
 		cli_note("\nIf the server has refused the key: this is the public one, to be added to your account there.\n\n%s", js_text(key, "public_key"));
 	return status;

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 
 #define MAX_COLUMNS 16
@@ -34,7 +35,9 @@ print_cell(const char *text, int width, bool last)
 static const char *
 cell_of(const CliColumn *column, const json_t *row)
 {
-	const char *text = column->cell(row);
+	const char *text = column->cell != NULL	  ? column->cell(row)
+					   : column->time != NULL ? cli_ago(js_text(row, column->time))
+											  : js_text(row, column->text);
 
 	return text != NULL ? text : "";
 }
@@ -70,13 +73,36 @@ print_table(const json_t *rows, const CliColumn *columns)
 	}
 }
 
+/* The columns that a list of names picks; the names are the titles, in any case. */
+static const CliColumn *
+picked(const char *names, const CliColumn *columns)
+{
+	static CliColumn chosen[MAX_COLUMNS + 1];
+	int n = 0;
+
+	for (const char *p = names; *p != '\0' && n < MAX_COLUMNS; p += strcspn(p, ","), p += *p == ',')
+	{
+		size_t len = strcspn(p, ",");
+		const CliColumn *c = columns;
+
+		while (c->title != NULL && (strlen(c->title) != len || strncasecmp(c->title, p, len) != 0))
+			c++;
+		if (c->title == NULL)
+			cli_fail("there is no column \"%.*s\"", (int) len, p);
+		chosen[n++] = *c;
+	}
+	chosen[n].title = NULL;
+	return n > 0 ? chosen : columns;
+}
+
 void
 cli_print_list(Cli *cli, const json_t *rows, const CliColumn *columns)
 {
 	const char *format = cli_flag(cli, "output");
+	const char *names = cli_flag(cli, "column");
 
 	if (format == NULL || strcmp(format, "table") == 0)
-		print_table(rows, columns);
+		print_table(rows, names != NULL ? picked(names, columns) : columns);
 	else if (strcmp(format, "json") == 0)
 	{
 		json_dumpf(json_is_null(rows) ? json_array() : rows, stdout, JSON_INDENT(2));
@@ -121,4 +147,28 @@ cli_ago(const char *rfc3339)
 			return text;
 		}
 	return "now";
+}
+
+json_int_t
+cli_span(const char *text)
+{
+	double total = 0;
+
+	if (*text == '\0')
+		return -1;
+	for (const char *p = text; *p != '\0';)
+	{
+		static const char units[] = "smhd";
+		static const double milliseconds[] = {1000, 60000, 3600000, 86400000};
+		char *end;
+		double n = strtod(p, &end);
+		const char *unit = *end != '\0' ? strchr(units, *end) : NULL;
+
+		/* strtod() would take signs, spaces, "inf" and hexadecimals too. */
+		if (strspn(p, "0123456789.") != (size_t) (end - p) || unit == NULL || n > 1e6)
+			return -1;
+		total += n * milliseconds[unit - units];
+		p = end + 1;
+	}
+	return (json_int_t) total;
 }

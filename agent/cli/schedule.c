@@ -47,36 +47,13 @@ parse_clock(const char *text)
 	return hour > 23 || minute > 59 ? -1 : (int) (hour * 60 + minute);
 }
 
-/* "1h30m", "90m", "45s", and "30" for minutes: milliseconds; -1: none of them. */
+/* A span as cli_span() knows it, and "30" for minutes. */
 static json_int_t
 parse_span(const char *text)
 {
-	json_int_t total = 0;
+	size_t digits = strspn(text, "0123456789");
 
-	if (*text == '\0')
-		return -1;
-	for (const char *p = text; *p != '\0';)
-	{
-		char *end;
-		long n = strtol(p, &end, 10);
-
-		if (!isdigit((unsigned char) *p) || end - p > 6)
-			return -1;
-		if (*end == '\0')
-			return p == text ? (json_int_t) n * 60000 : -1;
-		if (*end == 'd')
-			total += (json_int_t) n * 86400000;
-		else if (*end == 'h')
-			total += (json_int_t) n * 3600000;
-		else if (*end == 'm')
-			total += (json_int_t) n * 60000;
-		else if (*end == 's')
-			total += (json_int_t) n * 1000;
-		else
-			return -1;
-		p = end + 1;
-	}
-	return total;
+	return text[digits] == '\0' && digits > 0 && digits <= 6 ? (json_int_t) strtol(text, NULL, 10) * 60000 : cli_span(text);
 }
 
 /* Only letters of days and what joins them: "Mon-Fri", "Sat,Sun", "1-5", "*". */
@@ -172,8 +149,12 @@ cell_stops_next(const json_t *w)
 }
 
 static const CliColumn schedule_columns[] = {
-	{"WORKSPACE", cli_workspace_name}, {"STARTS AT", cell_starts},		 {"STARTS NEXT", cell_starts_next},
-	{"STOPS AFTER", cell_stops}, {"STOPS NEXT", cell_stops_next}, {NULL, NULL},
+	{"WORKSPACE", .cell = cli_workspace_name},
+	{"STARTS AT", .cell = cell_starts},
+	{"STARTS NEXT", .cell = cell_starts_next},
+	{"STOPS AFTER", .cell = cell_stops},
+	{"STOPS NEXT", .cell = cell_stops_next},
+	{.title = NULL},
 };
 
 static void

@@ -234,18 +234,6 @@ run_push(Cli *cli)
 }
 
 static const char *
-cell_name(const json_t *t)
-{
-	return js_text(t, "name");
-}
-
-static const char *
-cell_organization(const json_t *t)
-{
-	return js_text(t, "organization_name");
-}
-
-static const char *
 cell_users(const json_t *t)
 {
 	static char text[24];
@@ -254,43 +242,19 @@ cell_users(const json_t *t)
 	return text;
 }
 
-static const char *
-cell_updated(const json_t *t)
-{
-	return cli_ago(js_text(t, "updated_at"));
-}
-
-static const char *
-cell_created_by(const json_t *v)
-{
-	return js_text(v, "created_by.username");
-}
-
-static const char *
-cell_created(const json_t *v)
-{
-	return cli_ago(js_text(v, "created_at"));
-}
-
-static const char *
-cell_job(const json_t *v)
-{
-	return js_text(v, "job.status");
-}
-
 static const CliColumn template_columns[] = {
-	{"NAME", cell_name},
-	{"ORGANIZATION", cell_organization},
-	{"DEVELOPERS", cell_users},
-	{"UPDATED", cell_updated},
-	{NULL, NULL},
+	{"NAME", .text = "name"},
+	{"ORGANIZATION", .text = "organization_name"},
+	{"DEVELOPERS", .cell = cell_users},
+	{"UPDATED", .time = "updated_at"},
+	{.title = NULL},
 };
 static const CliColumn version_columns[] = {
-	{"NAME", cell_name},
-	{"CREATED", cell_created},
-	{"CREATED BY", cell_created_by},
-	{"STATUS", cell_job},
-	{NULL, NULL},
+	{"NAME", .text = "name"},
+	{"CREATED", .time = "created_at"},
+	{"CREATED BY", .text = "created_by.username"},
+	{"STATUS", .text = "job.status"},
+	{.title = NULL},
 };
 
 static int

@@ -10,68 +10,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *
-cell_username(const json_t *u)
-{
-	return js_text(u, "username");
-}
-
-static const char *
-cell_email(const json_t *u)
-{
-	return js_text(u, "email");
-}
-
-static const char *
-cell_created(const json_t *u)
-{
-	return cli_ago(js_text(u, "created_at"));
-}
-
-static const char *
-cell_status(const json_t *u)
-{
-	return js_text(u, "status");
-}
-
-static const char *
-cell_id(const json_t *t)
-{
-	return js_text(t, "id");
-}
-
-static const char *
-cell_token_name(const json_t *t)
-{
-	return js_text(t, "token_name");
-}
-
-static const char *
-cell_last_used(const json_t *t)
-{
-	return cli_ago(js_text(t, "last_used"));
-}
-
-static const char *
-cell_expires(const json_t *t)
-{
-	return cli_ago(js_text(t, "expires_at"));
-}
-
 static const CliColumn user_columns[] = {
-	{"USERNAME", cell_username},
-	{"EMAIL", cell_email},
-	{"CREATED", cell_created},
-	{"STATUS", cell_status},
-	{NULL, NULL},
+	{"USERNAME", .text = "username"},
+	{"EMAIL", .text = "email"},
+	{"CREATED", .time = "created_at"},
+	{"STATUS", .text = "status"},
+	{.title = NULL},
 };
 static const CliColumn token_columns[] = {
-	{"ID", cell_id},
-	{"NAME", cell_token_name},
-	{"LAST USED", cell_last_used},
-	{"EXPIRES", cell_expires},
-	{"CREATED", cell_created},
-	{NULL, NULL},
+	{"ID", .text = "id"},
+	{"NAME", .text = "token_name"},
+	{"LAST USED", .time = "last_used"},
+	{"EXPIRES", .time = "expires_at"},
+	{"CREATED", .time = "created_at"},
+	{.title = NULL},
 };
 
 static int
@@ -185,27 +137,6 @@ run_users_delete(Cli *cli)
 	return 0;
 }
 
-/* "30d", "12h", "1h30m" in nanoseconds, the API's unit of a token's life. */
-static json_int_t
-parse_lifetime(const char *text)
-{
-	json_int_t total = 0;
-	const char *p = text;
-
-	while (*p != '\0')
-	{
-		char *end;
-		double n = strtod(p, &end);
-		json_int_t unit = *end == 'd' ? 86400 : *end == 'h' ? 3600 : *end == 'm' ? 60 : *end == 's' ? 1 : 0;
-
-		if (end == p || unit == 0 || n < 0 || n > 1e6)
-			cli_fail("--lifetime %s: a duration such as 30d or 12h expected", text);
-		total += (json_int_t) (n * (double) unit);
-		p = end + 1;
-	}
-	return total * 1000000000LL;
-}
-
 static int
 run_tokens_create(Cli *cli)
 {
@@ -217,7 +148,13 @@ run_tokens_create(Cli *cli)
 	if (name != NULL)
 		json_object_set_new(body, "token_name", json_string(name));
 	if (lifetime != NULL)
-		json_object_set_new(body, "lifetime", json_integer(parse_lifetime(lifetime)));
+	{
+		json_int_t ms = cli_span(lifetime);
+
+		if (ms <= 0)
+			cli_fail("--lifetime %s: a duration such as 30d or 12h expected", lifetime);
+		json_object_set_new(body, "lifetime", json_integer(ms * 1000000)); /* the API's unit is a nanosecond */
+	}
 	puts(js_text(cli_send(cli, "POST", "/api/v2/users/me/keys/tokens", body), "key"));
 	return 0;
 }

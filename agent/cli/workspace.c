@@ -66,29 +66,11 @@ cli_workspace_name(const json_t *w)
 }
 
 static const char *
-cell_template(const json_t *w)
-{
-	return js_text(w, "template_name");
-}
-
-static const char *
-cell_status(const json_t *w)
-{
-	return js_text(w, "latest_build.status");
-}
-
-static const char *
 cell_healthy(const json_t *w)
 {
 	if (strcmp(js_text(w, "latest_build.transition"), "start") != 0)
 		return "";
 	return js_bool(w, "health.healthy") ? "yes" : "no";
-}
-
-static const char *
-cell_last_built(const json_t *w)
-{
-	return cli_ago(js_text(w, "latest_build.created_at"));
 }
 
 static const char *
@@ -98,13 +80,13 @@ cell_outdated(const json_t *w)
 }
 
 static const CliColumn workspace_columns[] = {
-	{"WORKSPACE", cli_workspace_name},
-	{"TEMPLATE", cell_template},
-	{"STATUS", cell_status},
-	{"HEALTHY", cell_healthy},
-	{"LAST BUILT", cell_last_built},
-	{"OUTDATED", cell_outdated},
-	{NULL, NULL},
+	{"WORKSPACE", .cell = cli_workspace_name},
+	{"TEMPLATE", .text = "template_name"},
+	{"STATUS", .text = "latest_build.status"},
+	{"HEALTHY", .cell = cell_healthy},
+	{"LAST BUILT", .time = "latest_build.created_at"},
+	{"OUTDATED", .cell = cell_outdated},
+	{.title = NULL},
 };
 
 static int

@@ -39,10 +39,11 @@ sub run_coder
 	return command($self->{gateway}, $self->{client}{token}, @arguments);
 }
 
-# The same for who has that token, without provisioning.
+# The same for who has that token, without provisioning.  The first argument may be {stdin => name of a file}.
 sub command
 {
 	my ($gateway, $token, @arguments) = @_;
+	my %more = ref $arguments[0] ? %{ shift @arguments } : ();
 	my $pid = open(my $out, '-|') // die "fork: $!";
 
 	if ($pid == 0)
@@ -50,7 +51,7 @@ sub command
 		delete @ENV{ grep { /^CODER_/ } keys %ENV };
 		@ENV{qw(CODER_URL CODER_SESSION_TOKEN CODER_CONFIG_DIR)} = ($gateway->{url}, $token, "$gateway->{dir}/client");
 		open STDERR, '>&', \*STDOUT;
-		open STDIN, '<', '/dev/null';
+		open STDIN, '<', $more{stdin} // '/dev/null';
 		exec 'timeout', 60, coder(), @arguments or POSIX::_exit(127);
 	}
 	my $text = join '', <$out>;
@@ -67,9 +68,9 @@ sub env
 	open my $file, '>', $agent or die "$agent: $!";
 	print $file <<'SH';
 #!/bin/sh
-# Stands for the agent: says who it is, and waits.
-{ echo "uid=$(id -u) url=$CODER_AGENT_URL token=$CODER_AGENT_TOKEN"; ls /proc | grep -c '^[0-9]'; } >> "$HOME/agent.txt"
+# Stands for the agent: says who it is, and waits.  Who has read that may end it and hears its good-bye.
 trap 'echo bye >> "$HOME/agent.txt"; exit 0' TERM
+{ echo "uid=$(id -u) url=$CODER_AGENT_URL token=$CODER_AGENT_TOKEN"; ls /proc | grep -c '^[0-9]'; } >> "$HOME/agent.txt"
 while :; do sleep 0.05; done
 SH
 	close $file;
