@@ -9,8 +9,7 @@
  *
  * Exceptions end both.
  *
- * The key is a Bedrock API key, which is sent as it is, or "<access key id>:<secret access key>[:<session token>]", with
- * which the request is signed.
+ * The key is a Bedrock API key, which is sent as it is, or one of AWS (awsprofile.h), with which the request is signed.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -21,6 +20,7 @@
 
 #include <sodium.h>
 
+#include "awsprofile.h"
 #include "converse.h"
 #include "provider.h"
 #include "sigv4.h"
@@ -103,19 +103,6 @@ path_of(const char *model, const char *region)
 	return asprintf(&path, "/model/%s%s/%s", plain ? profile_of(region) : "", name, call) < 0 ? NULL : path;
 }
 
-static bool
-is_access_key(const char *key)
-{
-	size_t len = strcspn(key, ":");
-
-	if (len < 16 || len > 128 || key[len] != ':' || (strncmp(key, "AKIA", 4) != 0 && strncmp(key, "ASIA", 4) != 0))
-		return false;
-	for (size_t i = 0; i < len; i++)
-		if (!isupper((unsigned char) key[i]) && !isdigit((unsigned char) key[i]))
-			return false;
-	return true;
-}
-
 /* Adds the headers that sign the request to this host and path. */
 static bool
 sign(const ProviderAsk *ask, ProviderRequest *request, const char *region, const char *host, const char *path)
@@ -160,7 +147,7 @@ add_key(const ProviderAsk *ask, ProviderRequest *request, const char *region)
 	char host[MAX_NAME];
 	bool ok;
 
-	if (!is_access_key(ask->api_key))
+	if (!aws_is_key(ask->api_key))
 	{
 		ok = asprintf(&bearer, "Bearer %s", ask->api_key) > 0 && provider_add_header(request, "Authorization", bearer);
 		free(bearer);

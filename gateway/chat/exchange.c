@@ -9,6 +9,7 @@
 #include <strings.h>
 #include <time.h>
 
+#include "awskey.h"
 #include "exchange.h"
 #include "gateway.h"
 
@@ -461,7 +462,14 @@ exchange_begin(Exchange *x, CURLM *multi, const char *ca_file, const ExchangeAsk
 	wanted.tools = ask->tools;
 	wanted.tool_choice = ask->tool_choice;
 	wanted.max_output = ask->max_output;
-	wanted.region = getenv("AWS_REGION") != NULL ? getenv("AWS_REGION") : getenv("AWS_DEFAULT_REGION");
+	if (grant->ambient && awskey_now() != NULL)
+		wanted.api_key = awskey_now();
+	if (strcmp(wanted.provider, "bedrock") == 0)
+	{
+		wanted.region = awskey_region();
+		if (*wanted.base_url == '\0' && getenv("AWS_ENDPOINT_URL_BEDROCK_RUNTIME") != NULL)
+			wanted.base_url = getenv("AWS_ENDPOINT_URL_BEDROCK_RUNTIME");
+	}
 	wanted.now = time(NULL);
 	x->format = provider_format(wanted.provider, wanted.model);
 	x->transfer.done = on_done;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "awskey.h"
 #include "db.h"
 #include "grant.h"
 #include "provider.h"
@@ -18,6 +19,7 @@ struct GrantWait
 	int64_t now_ms;
 	ConfigWait *wait;
 	DbCall *call;
+	AwsWait *aws;
 	char owner[40];
 	Grant grant;
 	GrantDone done;
@@ -41,6 +43,7 @@ grant_cancel(GrantWait *wait)
 	*wait->slot = NULL;
 	config_cancel(wait->wait);
 	db_forget(wait->call);
+	awskey_cancel(wait->aws);
 	grant_free(&wait->grant);
 	free(wait);
 }
@@ -67,22 +70,59 @@ end_without_key(GrantWait *wait)
 	end(wait, message);
 }
 
-/* Which key: the owner's where one is allowed and stored, the central one where it may be used. */
 static void
-choose_key(GrantWait *wait, const char *own)
+end_with_key(GrantWait *wait, const char *key)
 {
-	const char *central = json_string_value(json_object_get(wait->grant.provider, "api_key"));
-	bool user_keys = json_is_true(json_object_get(wait->grant.provider, "allow_user_api_key"));
-	bool fallback = json_is_true(json_object_get(wait->grant.provider, "allow_central_api_key_fallback"));
-
-	if (own == NULL && central != NULL && *central != '\0' && (!user_keys || fallback))
-		own = central;
-	if (own != NULL)
-		wait->grant.api_key = strdup(own);
+	wait->grant.api_key = key != NULL ? strdup(key) : NULL;
 	if (wait->grant.api_key != NULL)
 		end(wait, NULL);
 	else
 		end_without_key(wait);
+}
+
+static void
+on_aws_key(void *arg, const char *key)
+{
+	GrantWait *wait = arg;
+
+	wait->aws = NULL;
+	end_with_key(wait, key);
+}
+
+/* Bedrock without a central key: the machine's own.  A token that is sent as it is goes to AWS only. */
+static void
+use_ambient_key(GrantWait *wait)
+{
+	const char *base_url = json_string_value(json_object_get(wait->grant.provider, "base_url"));
+	const char *bearer = base_url == NULL || *base_url == '\0' ? getenv("AWS_BEARER_TOKEN_BEDROCK") : NULL;
+	const char *known;
+
+	if (bearer != NULL && *bearer != '\0')
+	{
+		end_with_key(wait, bearer);
+		return;
+	}
+	wait->grant.ambient = true;
+	wait->aws = awskey_find(&known, on_aws_key, wait);
+	if (wait->aws == NULL)
+		end_with_key(wait, known);
+}
+
+/* Which key: the owner's where one is allowed and stored, the central one where it may be used. */
+static void
+choose_key(GrantWait *wait, const char *own)
+{
+	const json_t *provider = wait->grant.provider;
+	const char *central = json_string_value(json_object_get(provider, "api_key"));
+	bool user_keys = json_is_true(json_object_get(provider, "allow_user_api_key"));
+	bool may = !user_keys || json_is_true(json_object_get(provider, "allow_central_api_key_fallback"));
+
+	if (own == NULL && may && central != NULL && *central != '\0')
+		own = central;
+	if (own == NULL && may && json_is_true(json_object_get(provider, "ambient")))
+		use_ambient_key(wait);
+	else
+		end_with_key(wait, own);
 }
 
 static void

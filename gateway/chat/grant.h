@@ -8,6 +8,8 @@
 #ifndef GATEWAY_CHAT_GRANT_H
 #define GATEWAY_CHAT_GRANT_H
 
+#include <stdbool.h>
+
 #include <jansson.h>
 
 #include "config.h"
@@ -17,6 +19,7 @@ typedef struct Grant
 	json_t *model;	  /* a row of coder.chat_model_configs, or as much of one as a request needs */
 	json_t *provider; /* of the list of providers */
 	char *api_key;
+	bool ambient; /* the key is the machine's own (awskey.h), which may have changed since */
 } Grant;
 
 typedef struct GrantWait GrantWait;

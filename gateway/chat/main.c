@@ -17,6 +17,7 @@
 
 #include <sodium.h>
 
+#include "awskey.h"
 #include "chat.h"
 #include "config.h"
 #include "db.h"
@@ -377,7 +378,7 @@ run(void)
 	{
 		struct curl_waitfd fds[3];
 		int64_t now = now_ms();
-		int64_t wait = gitsync_tick(mcp_tick(tool_tick(turn_tick(250))));
+		int64_t wait = awskey_tick(gitsync_tick(mcp_tick(tool_tick(turn_tick(250)))));
 
 		if (db_is_up() && now >= runner.acquire_at)
 			acquire();
@@ -421,6 +422,7 @@ chat_main(int argc, char **argv)
 	turn_hand_over();
 	title_drop_all();
 	mcp_drop_all();
+	awskey_drop_all();
 	errand_drop_all();
 	tool_free_types();
 	gitsync_drop_all();

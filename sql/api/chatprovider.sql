@@ -14,6 +14,16 @@ BEGIN
 END
 $$;
 
+-- May a provider's central key be none, because runners have keys of their own for it?  AWS gives machines theirs.
+CREATE OR REPLACE FUNCTION coder.chat_provider_ambient(provider text)
+RETURNS bool LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN provider = 'bedrock';
+END
+$$;
+
 -- ChatProviderConfig; without its key
 CREATE OR REPLACE FUNCTION coder.chat_provider_json(p coder.chat_providers)
 RETURNS jsonb LANGUAGE plpgsql STABLE
@@ -72,7 +82,7 @@ BEGIN
 	ELSIF NOT (p.central_api_key_enabled OR p.allow_user_api_key)
 		OR (p.allow_central_api_key_fallback AND NOT (p.central_api_key_enabled AND p.allow_user_api_key)) THEN
 		PERFORM coder.raise(400, 'Invalid credential policy.', 'Central or user API keys must be enabled, and a fallback needs both.');
-	ELSIF p.central_api_key_enabled AND p.api_key = '' THEN
+	ELSIF p.central_api_key_enabled AND p.api_key = '' AND NOT coder.chat_provider_ambient(p.provider) THEN
 		PERFORM coder.raise(400, 'API key is required when central API key is enabled.');
 	END IF;
 	RETURN p;
@@ -389,7 +399,8 @@ AS $$
 BEGIN
 	IF p.allow_user_api_key AND EXISTS (SELECT FROM coder.user_chat_provider_keys k WHERE k.user_id = uid AND k.chat_provider_id = p.id) THEN
 		RETURN NULL;
-	ELSIF p.central_api_key_enabled AND p.api_key <> '' AND (NOT p.allow_user_api_key OR p.allow_central_api_key_fallback) THEN
+	ELSIF p.central_api_key_enabled AND (p.api_key <> '' OR coder.chat_provider_ambient(p.provider))
+		AND (NOT p.allow_user_api_key OR p.allow_central_api_key_fallback) THEN
 		RETURN NULL;
 	END IF;
 	RETURN CASE WHEN p.allow_user_api_key AND NOT p.allow_central_api_key_fallback THEN 'user_api_key_required' ELSE 'missing_api_key' END;
@@ -424,7 +435,8 @@ AS $$
 BEGIN
 	RETURN jsonb_build_object('provider_id', p.id, 'provider', p.provider, 'display_name', coder.chat_provider_json(p)->'display_name',
 		'has_user_api_key', EXISTS (SELECT FROM coder.user_chat_provider_keys k WHERE k.user_id = coder.subject_id() AND k.chat_provider_id = p.id),
-		'has_central_api_key_fallback', p.allow_central_api_key_fallback AND p.central_api_key_enabled AND p.api_key <> '');
+		'has_central_api_key_fallback', p.allow_central_api_key_fallback AND p.central_api_key_enabled
+			AND (p.api_key <> '' OR coder.chat_provider_ambient(p.provider)));
 END
 $$;
 

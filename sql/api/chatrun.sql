@@ -603,7 +603,8 @@ AS $$
 BEGIN
 	RETURN jsonb_build_object('id', p.id, 'provider', p.provider, 'display_name', coder.chat_provider_json(p)->'display_name',
 		'base_url', p.base_url, 'allow_user_api_key', p.allow_user_api_key, 'allow_central_api_key_fallback', p.allow_central_api_key_fallback,
-		'api_key', CASE WHEN p.central_api_key_enabled THEN coder.unseal(p.api_key, p.api_key_key_id) ELSE '' END);
+		'api_key', CASE WHEN p.central_api_key_enabled THEN coder.unseal(p.api_key, p.api_key_key_id) ELSE '' END,
+		'ambient', p.central_api_key_enabled AND coder.chat_provider_ambient(p.provider));
 END
 $$;
 

@@ -65,6 +65,13 @@ SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org
 SELECT is(go('p', 'eve', 'GET', '/providers'), '403 Forbidden.', 'providers are for administrators');
 SELECT is(go('p', 'ada', 'POST', '/providers', '{"provider": "nope"}'), '400 Invalid provider.', 'of a known kind');
 SELECT is(go('p', 'ada', 'POST', '/providers', '{"provider": "openai-compat"}'), '400 API key is required when central API key is enabled.', 'with a key');
+SELECT is(go('p', 'ada', 'POST', '/providers', '{"provider": "bedrock", "enabled": false}'), '201', 'but for AWS, which gives machines theirs');
+SELECT is(coder.chat_key_missing(p, NULL), NULL, 'there is a key then') FROM coder.chat_providers p WHERE p.provider = 'bedrock';
+SELECT is(coder.chat_run_provider(p)->>'ambient', 'true', 'that runners look for') FROM coder.chat_providers p WHERE p.provider = 'bedrock';
+UPDATE coder.chat_providers SET central_api_key_enabled = false, allow_user_api_key = true WHERE provider = 'bedrock';
+SELECT is(coder.chat_key_missing(p, NULL), 'user_api_key_required', 'unless users bring theirs') FROM coder.chat_providers p WHERE p.provider = 'bedrock';
+SELECT is(coder.chat_run_provider(p)->>'ambient', 'false', 'and runners look for none') FROM coder.chat_providers p WHERE p.provider = 'bedrock';
+DELETE FROM coder.chat_providers WHERE provider = 'bedrock';
 SELECT is(go('p', 'ada', 'POST', '/providers', '{"provider": "openai-compat", "api_key": "k", "base_url": "x"}'), '400 Invalid provider base URL.', 'at an address');
 SELECT is(go('p', 'ada', 'POST', '/providers', '{"provider": "openai-compat", "api_key": "k", "allow_central_api_key_fallback": true}'), '400 Invalid credential policy.', 'a fallback needs both kinds of keys');
 SELECT is(go('p', 'ada', 'POST', '/providers', jsonb_build_object('provider', 'openai-compat', 'api_key', repeat('k', 10241))), '400 API key too large.', 'a key has a limit');

@@ -14,7 +14,7 @@
 # "forgotten" does not know the answer that it is to go on from.
 #
 # "nosummary" in what is read by a request without tools is answered with 400.  Asked for a title, it names the last of
-# the words it read.  Signed requests are refused with 403 unless they are signed by Coder::Model's AWS_KEY.
+# the words it read.  Signed requests are refused with 403 unless they are signed by one of Coder::Model's AWS_KEYS.
 #
 # SPDX-License-Identifier: MIT
 package Coder::Model;
@@ -31,6 +31,7 @@ use POSIX ();
 use Time::HiRes ();
 
 use constant AWS_KEY => 'AKIAEXAMPLEEXAMPLE12:sec/ret+Example:session/token=';
+use constant AWS_KEYS => (AWS_KEY, 'ASIAEXAMPLEEXAMPLE34:sec/ret+Other:other/token=', 'AKIAEXAMPLEEXAMPLE56:sec/ret+Plain');
 
 sub start
 {
@@ -211,16 +212,18 @@ sub frame
 	return $prelude . $head . $payload . pack 'N', Compress::Zlib::crc32("$prelude$head$payload");
 }
 
-# Is this request signed by AWS_KEY, for this host, path and body?
+# Is this request signed by one of AWS_KEYS, for this host, path and body?
 sub signed_well
 {
 	my ($head, $path, $body) = @_;
-	my ($id, $secret, $token) = AWS_KEY =~ /^(.*?):(.*?):(.*)$/;
 	my ($authorization) = $head =~ /^authorization: (.*?)\r$/mi;
+	my ($id, $secret, $token) = map { split /:/ } grep { $authorization =~ m{Credential=\Q@{[(split /:/)[0]]}\E/} } AWS_KEYS;
+	return 0 unless defined $id;
 	my ($day, $region, $service) = $authorization =~ m{Credential=\Q$id\E/(\d{8})/([^/]+)/([^/]+)/aws4_request, } or return 0;
 	my ($names, $signature) = $authorization =~ /SignedHeaders=(\S+), Signature=(\w+)$/ or return 0;
 	my %have = map { /^([^:]+): (.*?)\r?$/ ? (lc $1 => $2) : () } split /\n/, $head;
-	return 0 unless $names eq 'host;x-amz-date;x-amz-security-token' && $have{'x-amz-security-token'} eq $token && $have{'x-amz-date'} =~ /^${day}T/;
+	return 0 unless $names eq 'host;x-amz-date' . (defined $token ? ';x-amz-security-token' : '') && $have{'x-amz-date'} =~ /^${day}T/;
+	return 0 unless ($have{'x-amz-security-token'} // '') eq ($token // '');
 	my $canonical = join "\n", 'POST', join('/', map { s/([^A-Za-z0-9._~-])/sprintf '%%%02X', ord $1/ger } split m{/}, $path), '',
 		map({ "$_:$have{$_}" } split /;/, $names), '', $names, Digest::SHA::sha256_hex($body);
 	my $key = "AWS4$secret";

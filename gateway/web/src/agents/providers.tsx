@@ -38,7 +38,7 @@ function ProviderForm({ provider: p, onDone }: { provider: Provider; onDone: () 
           <Field label="Display name" value={name} onInput={(e) => setName(e.currentTarget.value)} help={`Empty: ${NAMES[p.provider] ?? p.provider}.`} />
           <Field label="Base URL" type="url" value={url} onInput={(e) => setUrl(e.currentTarget.value)} help="Empty: the provider's own." />
           <Check label="One key for everybody" checked={central} onChange={setCentral} />
-          {central && <Field label="API key" type="password" autoComplete="off" value={key} onInput={(e) => setKey(e.currentTarget.value)} help={p.has_api_key ? "There is one; what is typed here takes its place." : "It is never shown again."} />}
+          {central && <Field label="API key" type="password" autoComplete="off" value={key} onInput={(e) => setKey(e.currentTarget.value)} help={p.has_api_key ? "There is one; what is typed here takes its place." : p.provider === "bedrock" ? "It is never shown again. Empty: the keys of AWS that the server's machine has." : "It is never shown again."} />}
           <Check label="Users may bring their own key" checked={own} onChange={setOwn} />
           {central && own && <Check label="Who has no key uses the common one" checked={fallback} onChange={setFallback} />}
           <Check label="On" checked={enabled} onChange={setEnabled} />

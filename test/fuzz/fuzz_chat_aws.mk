@@ -1,0 +1,2 @@
+SRCS_fuzz_chat_aws = ../../gateway/chat/awsprofile.c
+LIBS_fuzz_chat_aws = -ljansson
