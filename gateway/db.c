@@ -90,29 +90,43 @@ on_writable(h2o_socket_t *sock, const char *err)
 		h2o_socket_notify_write(conn->sock, on_writable);
 }
 
+/* Row by row: that must be said before anything has come. */
+static bool
+send_stream(DbConn *conn, const GwQuery *query)
+{
+	return PQsendQueryParams(conn->pg, query->statement->sql, 0, NULL, NULL, NULL, NULL, 1) && PQsetSingleRowMode(conn->pg);
+}
+
+static bool
+send_prepared(DbConn *conn, GwQuery *query)
+{
+	const GwStatement *st = query->statement;
+	uint64_t bit = (uint64_t) 1 << statement_index(conn->db, st);
+
+	query->preparing = (conn->prepared & bit) == 0;
+	conn->prepared |= bit;
+	if (query->preparing && !PQsendPrepare(conn->pg, st->name, st->sql, st->types ? st->n_params : 0, st->types))
+		return false;
+	return PQsendQueryPrepared(conn->pg,
+							   st->name,
+							   st->n_params,
+							   query->values,
+							   query->lengths,
+							   query->formats,
+							   query->text_result ? 0 : 1);
+}
+
 /* Puts a query on a connection.  False: the connection is lost (and has been dealt with). */
 static bool
 conn_send(DbConn *conn, GwQuery *query)
 {
 	GwDb *db = conn->db;
-	const GwStatement *st = query->statement;
-	uint64_t bit = (uint64_t) 1 << statement_index(db, st);
-	bool ok = true;
+	bool ok;
 	int left;
 
-	query->preparing = (conn->prepared & bit) == 0;
 	query->resent = query->sent_us != 0;
 	query->sent_us = gw_micros();
-	if (query->preparing)
-		ok = PQsendPrepare(conn->pg, st->name, st->sql, st->types ? st->n_params : 0, st->types);
-	conn->prepared |= bit;
-	ok = ok && PQsendQueryPrepared(conn->pg,
-								   st->name,
-								   st->n_params,
-								   query->values,
-								   query->lengths,
-								   query->formats,
-								   query->text_result ? 0 : 1);
+	ok = query->row != NULL ? send_stream(conn, query) : send_prepared(conn, query);
 	ok = ok && PQpipelineSync(conn->pg);
 	query->conn = conn;
 	h2o_linklist_insert(&conn->queue, &query->link);
@@ -353,6 +367,50 @@ gw_db_send_copy(GwDb *db, GwDbPool pool, const GwStatement *statement, int n,
 	return query;
 }
 
+GwQuery *
+gw_db_stream(GwDb *db, const GwStatement *statement, GwDbRow row, GwDbCallback cb, void *arg)
+{
+	GwQuery *query = query_new(db, GW_DB_SLOW, statement, true, cb, arg);
+
+	query->row = row;
+	query_enqueue(query);
+	return query;
+}
+
+static void
+resume(void *arg)
+{
+	DbConn *conn = arg;
+
+	gw_conn_readable(conn->sock, NULL);
+}
+
+static bool
+conn_read_again(DbConn *conn)
+{
+	if (!conn->paused || conn->sock == NULL)
+		return false;
+	conn->paused = false;
+	h2o_socket_read_start(conn->sock, gw_conn_readable);
+	return true;
+}
+
+void
+gw_db_pause(GwQuery *query, bool paused)
+{
+	DbConn *conn = query->conn;
+
+	if (conn == NULL || conn->sock == NULL || conn->paused == paused)
+		return;
+	if (paused)
+	{
+		conn->paused = true;
+		h2o_socket_read_stop(conn->sock);
+	}
+	else if (conn_read_again(conn))
+		gw_conn_readable(conn->sock, NULL); /* what libpq has already */
+}
+
 /* Cancelling ------------------------------------------------------------------ */
 
 typedef struct Cancel
@@ -417,6 +475,8 @@ gw_db_detach(GwQuery *query)
 	query->cb = NULL;
 	if (query->conn != NULL)
 	{
+		if (conn_read_again(query->conn)) /* for the end of what it sends; not now, as it might be the query's end */
+			gw_timer_start(&query->conn->resume, query->db->loop, 0, resume, query->conn);
 		if (query->pool == GW_DB_SLOW)
 			conn_cancel(query->conn);
 		/* What lives in the caller's memory has been copied into libpq's buffer. */
@@ -448,7 +508,13 @@ take_result(DbConn *conn, GwQuery *query, PGresult *result)
 			return;
 		}
 	}
-	if (status == PGRES_PIPELINE_ABORTED || query->result != NULL)
+	if (status == PGRES_SINGLE_TUPLE && query->cb != NULL)
+	{
+		query->retries = 0;
+		query->row(query->arg, result);
+		return;
+	}
+	if (status == PGRES_PIPELINE_ABORTED || status == PGRES_SINGLE_TUPLE || query->result != NULL)
 	{
 		PQclear(result);
 		return;
@@ -518,7 +584,7 @@ gw_conn_readable(h2o_socket_t *sock, const char *err)
 		return;
 	}
 	conn->in_results = true;
-	while (!h2o_linklist_is_empty(&conn->queue) && nothing < 3 && !PQisBusy(pg))
+	while (!h2o_linklist_is_empty(&conn->queue) && nothing < 3 && !conn->paused && !PQisBusy(pg))
 	{
 		GwQuery *query = H2O_STRUCT_FROM_MEMBER(GwQuery, link, conn->queue.next);
 		PGresult *result = PQgetResult(pg);

@@ -77,6 +77,22 @@ GwQuery *gw_db_send_owned(GwDb *db, GwDbPool pool, const GwStatement *statement,
 GwQuery *gw_db_send_copy(GwDb *db, GwDbPool pool, const GwStatement *statement, int n,
 						 const char *const *values, bool retry, GwDbCallback cb, void *arg);
 
+/* A row of an answer, as it comes; the callee owns it. */
+typedef void (*GwDbRow)(void *arg, PGresult *row);
+
+/*
+ * A statement without parameters that only reads, in the slow pool, whose rows
+ * are given one by one; cb's result has none.  It is not prepared, and not sent
+ * again once a row has been given.
+ */
+GwQuery *gw_db_stream(GwDb *db, const GwStatement *statement, GwDbRow row, GwDbCallback cb, void *arg);
+
+/*
+ * No rows for now (the server waits when what is under way has no room), or
+ * again: then rows, and the end, may be given before it returns.
+ */
+void gw_db_pause(GwQuery *query, bool paused);
+
 /* The caller is gone: no callback.  Cancels in the slow pool; drops what was not sent. */
 void gw_db_detach(GwQuery *query);
 

@@ -17,6 +17,8 @@ void
 gw_conn_close(DbConn *conn)
 {
 	gw_timer_stop(&conn->timer);
+	gw_timer_stop(&conn->resume);
+	conn->paused = false;
 	if (conn->sock != NULL)
 		h2o_socket_close(conn->sock); /* before PQfinish: it removes its fd from epoll */
 	conn->sock = NULL;

@@ -28,6 +28,7 @@ struct GwQuery
 	bool reads;		 /* and writes nothing */
 	int retries;	 /* how often it may still be sent again */
 	bool preparing;	 /* the Prepare's result comes first */
+	GwDbRow row;	 /* NULL: the answer comes as a whole */
 	GwDbCallback cb; /* NULL: detached */
 	void *arg;
 	PGresult *result;
@@ -48,6 +49,7 @@ struct DbConn
 	bool retiring;	 /* nothing new until it has been opened again */
 	bool cancelling; /* a thread sends a cancel: nothing new until it is back */
 	bool in_results;
+	bool paused;	 /* nothing is read */
 	int running;
 	unsigned service_us; /* of one statement, the mean of late */
 	uint64_t moved;		 /* when results last came, or work for an idle connection */
@@ -55,6 +57,7 @@ struct DbConn
 	uint64_t prepared; /* bit = index of the statement */
 	h2o_linklist_t queue;
 	GwTimer timer;
+	GwTimer resume; /* what libpq has read already is looked at again */
 };
 
 struct GwDb
