@@ -10,6 +10,7 @@
 #include "cli/cli.h"
 #include "cli/inside.h"
 #include "run/agent.h"
+#include "serve/mcpremote.h"
 
 int
 main(int argc, char **argv)
@@ -21,6 +22,8 @@ main(int argc, char **argv)
 
 	if (argc > 1 && strcmp(argv[1], "agent") == 0)
 		return agent_main(argc - 1, argv + 1);
+	if (argc == 2 && strcmp(argv[1], MCPREMOTE_COMMAND) == 0)
+		return mcpremote_main();
 	/* GIT_ASKPASS: git runs it with nothing but its question. */
 	if (argc == 2 && (strncmp(argv[1], "Username ", 9) == 0 || strncmp(argv[1], "Password ", 9) == 0))
 		return inside_askpass(argv[1]);

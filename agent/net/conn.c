@@ -208,6 +208,12 @@ net_connect(NetConn *conn, const NetUrl *url, int timeout_ms, char *error, size_
 }
 
 void
+net_timeout(const NetConn *conn, int ms)
+{
+	set_timeouts(conn->fd, ms);
+}
+
+void
 net_close(NetConn *conn)
 {
 	if (conn->ssl != NULL)

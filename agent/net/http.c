@@ -18,11 +18,13 @@ typedef struct Exchange
 	size_t header_bytes;
 	char name[64];
 	size_t name_len;
-	char value[512];
+	char value[2048];
 	size_t value_len;
 	bool in_value;
 	bool done;
 	bool head; /* the request was HEAD: no body follows */
+	const NetSink *sink; /* NULL: the body is kept */
+	bool enough; /* the sink wants nothing more */
 } Exchange;
 
 /* A header is complete: keep it if it is one of the few that anybody asks for. */
@@ -41,6 +43,8 @@ take_header(Exchange *x)
 		free(x->response->location);
 		x->response->location = strdup(x->value);
 	}
+	if (x->sink != NULL)
+		x->sink->header(x->sink->arg, x->name, x->value);
 	x->name_len = 0;
 	x->value_len = 0;
 	x->in_value = false;
@@ -92,6 +96,11 @@ on_body(http_parser *parser, const char *at, size_t length)
 	Exchange *x = parser->data;
 	NetResponse *r = x->response;
 
+	if (x->sink != NULL)
+	{
+		x->enough = !x->sink->body(x->sink->arg, r->status, at, length);
+		return x->enough;
+	}
 	if (length > NET_MAX_BODY - r->size)
 		return 1;
 	if (r->size + length + 1 > x->room)
@@ -164,9 +173,9 @@ send_request(NetConn *conn, const NetUrl *url, const char *method, const char *h
 
 /* 0; -1: broken; 1: the connection was closed before the first byte of an answer. */
 static int
-read_response(NetConn *conn, const char *method, NetResponse *response, char *error, size_t error_size)
+read_response(NetConn *conn, const char *method, NetResponse *response, const NetSink *sink, char *error, size_t error_size)
 {
-	Exchange x = {.response = response, .head = strcmp(method, "HEAD") == 0};
+	Exchange x = {.response = response, .head = strcmp(method, "HEAD") == 0, .sink = sink};
 	http_parser parser;
 	char buffer[16384];
 	bool first = true;
@@ -187,6 +196,8 @@ read_response(NetConn *conn, const char *method, NetResponse *response, char *er
 			return 1;
 		first = false;
 		used = http_parser_execute(&parser, &settings, buffer, n > 0 ? (size_t) n : 0);
+		if (x.enough)
+			return 0;
 		if (HTTP_PARSER_ERRNO(&parser) != HPE_OK || (n > 0 && used != (size_t) n && !x.done))
 		{
 			snprintf(error, error_size, "the server's answer is not HTTP: %s", http_errno_description(HTTP_PARSER_ERRNO(&parser)));
@@ -226,7 +237,7 @@ net_request(NetConn *conn,
 	{
 		if (conn->fd < 0 && net_connect(conn, url, timeout_ms, error, error_size) != 0)
 			return -1;
-		result = send_request(conn, url, method, headers, body, body_size) ? read_response(conn, method, response, error, error_size) : 1;
+		result = send_request(conn, url, method, headers, body, body_size) ? read_response(conn, method, response, NULL, error, error_size) : 1;
 		if (result == 0 && response->keep)
 			return 0;
 		net_close(conn);
@@ -242,6 +253,35 @@ net_request(NetConn *conn,
 	}
 	snprintf(error, error_size, "the connection ended without an answer");
 	return -1;
+}
+
+int
+net_stream(const NetUrl *url,
+		   const char *method,
+		   const char *headers,
+		   const void *body,
+		   size_t body_size,
+		   int timeout_ms,
+		   int silence_ms,
+		   const NetSink *sink,
+		   char *error,
+		   size_t error_size)
+{
+	NetConn conn;
+	NetResponse response = {0};
+	int result;
+	int status;
+
+	if (net_connect(&conn, url, timeout_ms, error, error_size) != 0)
+		return -1;
+	net_timeout(&conn, silence_ms);
+	result = send_request(&conn, url, method, headers, body, body_size) ? read_response(&conn, method, &response, sink, error, error_size) : 1;
+	if (result == 1)
+		snprintf(error, error_size, "the connection ended without an answer");
+	status = response.status;
+	net_close(&conn);
+	net_response_free(&response);
+	return result == 0 ? status : -1;
 }
 
 void

@@ -48,6 +48,8 @@ typedef struct NetConn
  */
 int net_connect(NetConn *conn, const NetUrl *url, int timeout_ms, char *error, size_t error_size);
 void net_close(NetConn *conn);
+/* Reads and writes of a connected socket fail after so long. */
+void net_timeout(const NetConn *conn, int ms);
 
 /* As read(2) and write(2); 0 is the end, -1 an error, -2 "try again" of a non-blocking socket. */
 ssize_t net_read(NetConn *conn, void *data, size_t size);
@@ -79,6 +81,31 @@ int net_request(NetConn *conn,
 				char *error,
 				size_t error_size);
 void net_response_free(NetResponse *response);
+
+/* Who is told of an answer as it arrives. */
+typedef struct NetSink
+{
+	/* A header, its value cut at 2,047 bytes. */
+	void (*header)(void *arg, const char *name, const char *value);
+	/* A piece of the body; false: nothing more is wanted. */
+	bool (*body)(void *arg, int status, const char *data, size_t size);
+	void *arg;
+} NetSink;
+
+/*
+ * One request on a connection of its own, whose answer may take its time: connecting takes at most timeout_ms, and after
+ * silence_ms without a byte it has failed.  Its status, or -1 with the reason in error; what came before was told.
+ */
+int net_stream(const NetUrl *url,
+			   const char *method,
+			   const char *headers,
+			   const void *body,
+			   size_t body_size,
+			   int timeout_ms,
+			   int silence_ms,
+			   const NetSink *sink,
+			   char *error,
+			   size_t error_size);
 
 /* A WebSocket client on a loop. */
 typedef struct NetWs NetWs;

@@ -1,7 +1,7 @@
 /*
  * mcp.c -- the MCP servers of the workspace: programs that speak JSON-RPC on their standard input and output, a message a line.
  *
- * They are started when somebody first asks for their tools, and again where the file that names them has changed or one has
+ * One at an address is spoken to by a program of ours (mcpremote.c).  They are started when somebody first asks for their tools, and again where the file that names them has changed or one has
  * died.  All on the loop's thread.
  *
  * SPDX-License-Identifier: MIT
@@ -18,6 +18,7 @@
 #include "serve/context.h"
 #include "serve/http.h"
 #include "serve/mcpconfig.h"
+#include "serve/mcpremote.h"
 #include "version.h"
 
 #define LIST_MS 4500 /* who asks for tools waits so long for those that begin */
@@ -328,6 +329,7 @@ on_readable(void *arg, uint32_t events)
 		server_die(server);
 }
 
+/* Values may name variables of the agent's. */
 static char **
 environment_of(const json_t *env)
 {
@@ -338,25 +340,72 @@ environment_of(const json_t *env)
 
 	json_object_foreach((json_t *) env, name, value)
 	{
-		if (list != NULL && n < MAX_ENV && *name != '\0' && strchr(name, '=') == NULL && json_is_string(value) &&
-			asprintf(&list[n], "%s=%s", name, json_string_value(value)) >= 0)
+		char *text = json_is_string(value) ? agent_expand(json_string_value(value), false) : NULL;
+
+		if (list != NULL && n < MAX_ENV && text != NULL && *name != '\0' && strchr(name, '=') == NULL && asprintf(&list[n], "%s=%s", name, text) >= 0)
 			n++;
+		free(text);
 	}
+	return list;
+}
+
+/* What a server at an address is, for the program that speaks to it; NULL where it is none. */
+static json_t *
+remote_env(const json_t *config)
+{
+	json_t *remote = json_object_get(config, "url") != NULL ? json_deep_copy(config) : NULL;
+	json_t *headers = json_object_get(remote, "headers");
+	const char *name;
+	json_t *value;
+	void *next;
+	json_t *env;
+	char *text;
+
+	json_object_foreach_safe(headers, next, name, value)
+	{
+		text = agent_expand(json_string_value(value), false);
+		json_object_set_new(headers, name, json_string(text != NULL && strpbrk(text, "\r\n") == NULL ? text : ""));
+		free(text);
+	}
+	text = remote != NULL ? json_dumps(remote, JSON_COMPACT) : NULL;
+	env = text != NULL ? json_pack("{s:s}", MCPREMOTE_ENV, text) : NULL;
+	json_decref(remote);
+	free(text);
+	return env;
+}
+
+static char **
+list_env(const json_t *env)
+{
+	const char *text = json_string_value(json_object_get(env, MCPREMOTE_ENV));
+	char **list = text != NULL ? calloc(2, sizeof(*list)) : NULL;
+
+	if (text == NULL)
+		return environment_of(env);
+	if (list != NULL && asprintf(&list[0], MCPREMOTE_ENV "=%s", text) < 0)
+		list[0] = NULL;
 	return list;
 }
 
 static bool
 server_start(Server *server, Agent *agent)
 {
-	char **env = environment_of(json_object_get(server->config, "env"));
+	char ours[96];
+	json_t *remote = remote_env(server->config);
+	char **env = list_env(remote != NULL ? remote : json_object_get(server->config, "env"));
 	Command wanted = {.text = json_string_value(json_object_get(server->config, "command")), .extra = (const char *const *) env,
 					  .merge_output = true, .plain = true};
 	char error[256];
-	bool started = env != NULL && command_start(agent, &wanted, &server->process, error, sizeof(error)) == 0;
+	bool started;
 
+	snprintf(ours, sizeof(ours), "exec /proc/%d/exe " MCPREMOTE_COMMAND " 2>/dev/null", (int) getpid());
+	if (remote != NULL)
+		wanted.text = ours;
+	started = env != NULL && command_start(agent, &wanted, &server->process, error, sizeof(error)) == 0;
 	for (size_t i = 0; env != NULL && env[i] != NULL; i++)
 		free(env[i]);
 	free(env);
+	json_decref(remote);
 	if (!started)
 	{
 		server->process.pid = 0;
@@ -442,6 +491,12 @@ take_line(Server *server, const char *text, size_t len)
 	else if (method != NULL && id != NULL)
 		send_message(server, json_pack("{s:s, s:O, s:{s:i, s:s}}", "jsonrpc", "2.0", "id", id, "error", "code", -32601, "message",
 									   "Method not found"));
+	else if (method != NULL && strcmp(method, "notifications/tools/list_changed") == 0 && server->settled)
+	{
+		server->settled = false;
+		json_array_clear(server->tools);
+		list_tools(server, NULL);
+	}
 	else if (method == NULL && json_is_string(id) && strcmp(json_string_value(id), "tools") == 0)
 		on_tools(server, json_object_get(message, "result"));
 	else if (method == NULL && json_is_integer(id) && json_integer_value(id) == HELLO_ID)

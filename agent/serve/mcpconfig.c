@@ -1,5 +1,5 @@
 /*
- * mcpconfig.c -- {"mcpServers": {name: {"command", "args", "env"}}}, and the tools of these servers.
+ * mcpconfig.c -- {"mcpServers": {name: {"command", "args", "env"} or {"type", "url", "headers"}}}, and the tools of these servers.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -75,6 +75,54 @@ command_of(const json_t *server)
 	return text;
 }
 
+/* Letters, digits and what else a header's name may have; its value begins no other header. */
+static bool
+is_header(const char *name, const json_t *value)
+{
+	return *name != '\0' && strspn(name, NAME_CHARACTERS "!#$%&'*+.^`|~") == strlen(name) && json_is_string(value) &&
+		   strpbrk(json_string_value(value), "\r\n") == NULL;
+}
+
+/* A server at an address: {"name", "url", "sse", "headers"}; NULL where it is none. */
+static json_t *
+remote_of(const char *name, const json_t *server)
+{
+	const char *type = json_string_value(json_object_get(server, "type"));
+	const char *url = json_string_value(json_object_get(server, "url"));
+	json_t *headers = json_object();
+	const char *header;
+	json_t *value;
+
+	/* Without a type an address is one of the newer transport. */
+	if (url == NULL || strlen(url) > MCPCONFIG_MAX_URL || (strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0) ||
+		(type != NULL && strcmp(type, "http") != 0 && strcmp(type, "streamable-http") != 0 && strcmp(type, "sse") != 0))
+	{
+		json_decref(headers);
+		return NULL;
+	}
+	json_object_foreach(json_object_get(server, "headers"), header, value)
+	{
+		if (is_header(header, value))
+			json_object_set(headers, header, value);
+	}
+	return json_pack("{s:s, s:s, s:b, s:o}", "name", name, "url", url, "sse", type != NULL && strcmp(type, "sse") == 0, "headers", headers);
+}
+
+/* A program: {"name", "command", "env"}; NULL where it is none. */
+static json_t *
+program_of(const char *name, const json_t *server)
+{
+	const char *type = json_string_value(json_object_get(server, "type"));
+	char *command = type == NULL || strcmp(type, "stdio") == 0 ? command_of(server) : NULL;
+	json_t *env = json_object_get(server, "env");
+	json_t *made = command != NULL ? json_pack("{s:s, s:s, s:o}", "name", name, "command", command, "env",
+											   json_is_object(env) ? json_incref(env) : json_object())
+								   : NULL;
+
+	free(command);
+	return made;
+}
+
 json_t *
 mcpconfig_servers(const char *text, size_t len)
 {
@@ -86,13 +134,12 @@ mcpconfig_servers(const char *text, size_t len)
 
 	json_object_foreach(named, name, server)
 	{
-		char *command = is_server_name(name) ? command_of(server) : NULL;
-		json_t *env = json_object_get(server, "env");
+		json_t *made = is_server_name(name) && json_array_size(servers) < MCPCONFIG_MAX_SERVERS ? program_of(name, server) : NULL;
 
-		if (command != NULL && json_array_size(servers) < MCPCONFIG_MAX_SERVERS)
-			json_array_append_new(servers, json_pack("{s:s, s:s, s:o}", "name", name, "command", command, "env",
-													 json_is_object(env) ? json_incref(env) : json_object()));
-		free(command);
+		if (made == NULL && is_server_name(name) && json_array_size(servers) < MCPCONFIG_MAX_SERVERS)
+			made = remote_of(name, server);
+		if (made != NULL)
+			json_array_append_new(servers, made);
 	}
 	json_decref(all);
 	return servers;

@@ -16,10 +16,12 @@
 #define MCPCONFIG_MAX_SERVERS 16
 #define MCPCONFIG_MAX_TOOLS 64 /* a server */
 #define MCPCONFIG_MAX_NAME 64
+#define MCPCONFIG_MAX_URL 4000
 
 /*
- * The servers of a file that are programs to be started: [{"name", "command": for a shell, "env": {name: value}}, ...].
- * Others, and what is malformed, are left out.  NULL where it is no such file.
+ * The servers of a file: programs to be started, {"name", "command": for a shell, "env": {name: value}}, and those at an
+ * address, {"name", "url", "sse": by the older transport, "headers": {name: value}}.  What is malformed is left out.  NULL
+ * where it is no such file.
  */
 json_t *mcpconfig_servers(const char *text, size_t len);
 

@@ -26,7 +26,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "sse.h"
+#include "wire/sse.h"
 
 #define EVENTSTREAM_MAX_HEADERS ((size_t) 128 << 10)
 #define EVENTSTREAM_MAX_MESSAGE ((size_t) 16 << 20)

@@ -13,7 +13,7 @@
 #include "failure.h"
 #include "grant.h"
 #include "provider.h"
-#include "sse.h"
+#include "wire/sse.h"
 #include "stream.h"
 
 /* What a libcurl handle's private pointer is: who is told of its end. */

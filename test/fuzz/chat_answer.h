@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "../../gateway/chat/provider.h"
-#include "../../gateway/chat/sse.h"
+#include "../../agent/wire/sse.h"
 
 typedef struct ChatAnswer
 {

@@ -1,2 +1,2 @@
-SRCS_fuzz_chat_bedrock = $(addprefix ../../gateway/chat/,provider.c completions.c responses.c anthropic.c google.c bedrock.c converse.c awsprofile.c sigv4.c stream.c sse.c eventstream.c)
+SRCS_fuzz_chat_bedrock = $(addprefix ../../gateway/chat/,provider.c completions.c responses.c anthropic.c google.c bedrock.c converse.c awsprofile.c sigv4.c stream.c eventstream.c) ../../agent/wire/sse.c
 LIBS_fuzz_chat_bedrock = -ljansson -lsodium -lz

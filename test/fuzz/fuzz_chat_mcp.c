@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "../../gateway/chat/mcpwire.h"
-#include "../../gateway/chat/sse.h"
+#include "../../agent/wire/sse.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -1,2 +1,2 @@
-SRCS_fuzz_chat_mcp = $(addprefix ../../gateway/chat/,mcpwire.c sse.c)
+SRCS_fuzz_chat_mcp = $(addprefix ../../gateway/chat/,mcpwire.c) ../../agent/wire/sse.c
 LIBS_fuzz_chat_mcp = -ljansson -lcurl

@@ -30,7 +30,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	conn.fd = fds[0];
 	if (send(fds[1], data, size, 0) == (ssize_t) size && shutdown(fds[1], SHUT_WR) == 0)
-		read_response(&conn, size % 7 == 0 ? "HEAD" : "GET", &response, error, sizeof(error));
+		read_response(&conn, size % 7 == 0 ? "HEAD" : "GET", &response, NULL, error, sizeof(error));
 	net_response_free(&response);
 	net_close(&conn);
 	close(fds[1]);

@@ -12,7 +12,7 @@
 
 #include "../../gateway/chat/converse.h"
 #include "../../gateway/chat/provider.c"
-#include "../../gateway/chat/sse.h"
+#include "../../agent/wire/sse.h"
 
 #define EVENT(json) "data: " json "\n\n"
 

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "../../gateway/chat/sse.c"
+#include "../../agent/wire/sse.c"
 
 static char got[4096];
 

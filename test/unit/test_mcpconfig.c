@@ -43,8 +43,17 @@ test_servers(void **state)
 	assert_servers("{\"mcpServers\": {}}", "[]");
 	assert_servers("{\"mcpServers\": {\"a\": {\"command\": \"run it\", \"args\": [\"it's\", \"$HOME; rm\", \"\"], \"env\": {\"X\": \"1\"}}}}",
 				   "[{\"command\":\"exec 'run it' 'it'\\\\''s' '$HOME; rm' '' 2>/dev/null\",\"env\":{\"X\":\"1\"},\"name\":\"a\"}]");
+	/* At an address: with and without a type, with headers. */
+	assert_servers("{\"mcpServers\": {\"a\": {\"url\": \"http://x\"}, \"b\": {\"type\": \"sse\", \"url\": \"https://x/sse\", \"headers\": {\"X-A\": \"${T}\"}}, "
+				   "\"c\": {\"type\": \"http\", \"url\": \"https://x\", \"headers\": {\"X-A\": \"a\\r\\nb: c\", \"a: b\": \"c\", \"\": \"d\", \"X-B\": 1}}}}",
+				   "[{\"headers\":{},\"name\":\"a\",\"sse\":false,\"url\":\"http://x\"},"
+				   "{\"headers\":{\"X-A\":\"${T}\"},\"name\":\"b\",\"sse\":true,\"url\":\"https://x/sse\"},"
+				   "{\"headers\":{},\"name\":\"c\",\"sse\":false,\"url\":\"https://x\"}]");
+	assert_servers("{\"mcpServers\": {\"a\": {\"url\": \"ftp://x\"}, \"b\": {\"type\": \"ws\", \"url\": \"http://x\"}, \"c\": {\"type\": \"http\", \"command\": \"x\"}, "
+				   "\"d\": {\"type\": \"stdio\", \"url\": \"http://x\"}}}",
+				   "[]");
 	/* No program; a name that tools could not be told apart by; arguments that are none. */
-	assert_servers("{\"mcpServers\": {\"web\": {\"url\": \"http://x\"}, \"a__b\": {\"command\": \"x\"}, \"a_\": {\"command\": \"x\"}, \"a b\": {\"command\": \"x\"}, "
+	assert_servers("{\"mcpServers\": {\"a__b\": {\"command\": \"x\"}, \"a_\": {\"command\": \"x\"}, \"a b\": {\"command\": \"x\"}, "
 				   "\"c\": {\"command\": \"\"}, \"d\": {\"command\": \"x\", \"args\": [1]}, \"e\": 5}}",
 				   "[]");
 }

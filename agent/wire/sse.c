@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sse.h"
+#include "wire/sse.h"
 
 void
 sse_init(Sse *sse, SseEvent event, void *arg)

@@ -5,8 +5,8 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#ifndef GATEWAY_CHAT_SSE_H
-#define GATEWAY_CHAT_SSE_H
+#ifndef WIRE_SSE_H
+#define WIRE_SSE_H
 
 #include <stdbool.h>
 #include <stddef.h>
