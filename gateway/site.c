@@ -170,16 +170,38 @@ page_host(h2o_req_t *req)
 	return host.len < 256 ? host : h2o_iovec_init("", 0);
 }
 
-static void
-add_csp(h2o_req_t *req)
+/* "/agents/{chat}/embed" and what is below it: pages for editors, which show them in a frame of a scheme of their own. */
+static bool
+is_embedded(h2o_iovec_t path)
 {
-	static const char first[] =
+	static const char before[] = "/agents/";
+	static const char word[] = "/embed";
+	h2o_iovec_t rest;
+	const char *slash;
+
+	if (!gw_starts_with(path, before))
+		return false;
+	rest = h2o_iovec_init(path.base + sizeof(before) - 1, path.len - sizeof(before) + 1);
+	slash = memchr(rest.base, '/', rest.len);
+	if (slash == NULL)
+		return false;
+	rest = h2o_iovec_init(slash, rest.len - (size_t) (slash - rest.base));
+	return gw_starts_with(rest, word) && (rest.len == sizeof(word) - 1 || rest.base[sizeof(word) - 1] == '/');
+}
+
+static void
+add_csp(h2o_req_t *req, bool embedded)
+{
+	static const char whole[] =
+		"frame-ancestors 'none'; "
 		"default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; "
 		"img-src 'self' https: data:; media-src 'self' data:; font-src 'self' data:; frame-src 'self'; object-src 'none'; base-uri 'self'; "
-		"form-action 'self'; frame-ancestors 'none'; report-uri /api/v2/csp/reports; connect-src 'self'";
+		"form-action 'self'; report-uri /api/v2/csp/reports; connect-src 'self'";
+	/* No source names an editor's scheme, not even "*": who may frame such a page is not said, unless by the setting. */
+	const char *first = embedded ? whole + sizeof("frame-ancestors 'none'; ") - 1 : whole;
 	const char *more = gw_server.options.additional_csp_policy;
 	h2o_iovec_t host = page_host(req);
-	size_t cap = sizeof(first) + 2 * host.len + 32 + (more != NULL ? strlen(more) : 0);
+	size_t cap = sizeof(whole) + 2 * host.len + 32 + (more != NULL ? strlen(more) : 0);
 	char *value = h2o_mem_alloc_pool(&req->pool, cap);
 	int n = host.len == 0 ? snprintf(value, cap, "%s", first)
 						  : snprintf(value,
@@ -207,12 +229,12 @@ next_word(const char **rest)
 }
 
 static void
-add_page_headers(h2o_req_t *req)
+add_page_headers(h2o_req_t *req, bool embedded)
 {
 	const GwOptions *options = &gw_server.options;
 	int age = options->strict_transport_security;
 
-	add_csp(req);
+	add_csp(req, embedded);
 	gw_add_header(req, "referrer-policy", H2O_STRLIT("no-referrer"));
 	gw_add_header(req, "permissions-policy",
 				  H2O_STRLIT("camera=(), microphone=(), geolocation=(), payment=(), usb=(), clipboard-write=(self)"));
@@ -256,7 +278,7 @@ serve_index(GwRequest *request)
 		gw_reply_error(req, 404, "There are no web pages in this server.", "Build them with \"make\", or set CODER_SITE_DIR.");
 		return;
 	}
-	add_page_headers(req);
+	add_page_headers(req, is_embedded(request->path));
 	gw_add_header(req, "cache-control", H2O_STRLIT("no-cache"));
 	at = memmem(index_file->data, index_file->len, mark, sizeof(mark) - 1);
 	body = h2o_iovec_init(index_file->data, index_file->len);
@@ -288,7 +310,7 @@ gw_site_serve(GwRequest *request)
 			continue;
 		if (file->immutable)
 			gw_add_header(req, "cache-control", H2O_STRLIT("public, max-age=31536000, immutable"));
-		add_page_headers(req);
+		add_page_headers(req, false);
 		if (not_modified(req, file->etag))
 			return;
 		encodings = gw_header(req, "accept-encoding");

@@ -26,12 +26,18 @@ sub token
 # Headers of pages and of the API.
 my ($status, $body, $h) = $anonymous->get('/nowhere');
 SKIP: {
-	skip 'the web pages are not built', 4 if $status == 404;
+	skip 'the web pages are not built', 9 if $status == 404;
 	is($h->{'strict-transport-security'}, 'max-age=60; includeSubDomains; preload', 'HSTS as set up');
 	like($h->{'content-security-policy'}, qr{connect-src 'self' ws://127\.0\.0\.1:$gateway->{port} wss://127\.0\.0\.1:$gateway->{port}; worker-src blob:$}, 'pages connect to their own host');
 	is($h->{'referrer-policy'}, 'no-referrer', 'no referrer leaves');
 	(undef, undef, $h) = $anonymous->get('/nowhere', undef, Host => "evil.example'; script-src *");
 	unlike($h->{'content-security-policy'}, qr/evil/, 'a malformed host is not repeated');
+	for ('/agents', '/agents/x', '/agents/x/embedded', '/agents//embed', '/agents/x/embed')
+	{
+		(undef, undef, $h) = $anonymous->get($_);
+		my $framed = m{x/embed\z};
+		is($h->{'content-security-policy'} =~ /frame-ancestors 'none'/ ? 1 : 0, $framed ? 0 : 1, $framed ? 'an editor may frame a chat' : "nobody frames $_");
+	}
 }
 ($status, $body, $h) = $anonymous->get('/api/v2/buildinfo');
 is($h->{'x-content-type-options'}, 'nosniff', 'types are not guessed');

@@ -6,6 +6,7 @@
 // SPDX-License-Identifier: MIT
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
+import { createServer } from "node:http";
 import { test } from "node:test";
 import { OWNER, base, browser } from "./browser.mjs";
 
@@ -161,18 +162,69 @@ test("a sound tells once that a chat which nobody sees has ended its turn", asyn
   const other = await context().newPage();
   await other.goto(`${base}/agents/settings/behavior`);
   await other.getByLabel("A sound when").and(other.locator(":checked")).waitFor();
-  await start("this is seen");
+  await start("slow:150 this is seen by somebody who looks");
+  await page().waitForFunction(() => JSON.parse(localStorage.getItem("chat-chimed") ?? "[]").length >= 1);
+  await page().waitForTimeout(300);
   assert.equal(await sounds(), 1, "who looks on hears nothing");
   await page().goto(`${base}/agents`);
   await page().locator(`a.chat-link[href="/agents/${quiet}"]`).waitFor();
-  await call("POST", `${CHATS}/${quiet}/messages`, { content: [{ type: "text", text: "and on" }] });
+  await call("POST", `${CHATS}/${quiet}/messages`, { content: [{ type: "text", text: "slow:250 and on and on" }] });
   await page().waitForFunction(() => Number(localStorage.getItem("sounds")) >= 4);
-  await page().waitForFunction(() => JSON.parse(localStorage.getItem("chat-chimed")).length >= 2);
-  await start("a chat later");
+  await page().waitForTimeout(300);
   assert.equal(await sounds(), 2, "two windows, one sound");
   await other.close();
   await page().goto(`${base}/agents/settings/behavior`);
   await page().getByLabel("A sound when").uncheck();
+});
+
+test("an editor frames a chat and signs it in", async () => {
+  const id = await start("for an editor <b>this</b>");
+  await call("POST", "/users", { username: "eve", email: "eve@example.com", password: OWNER.password, login_type: "password", organization_ids: [(await call("GET", "/organizations"))[0].id], user_status: "active" });
+  const eve = (await call("POST", "/users/login", { email: "eve@example.com", password: OWNER.password })).session_token;
+  // Another site than the server's, as an editor is.
+  const html = `<iframe src="${base}/agents/${id}/embed?theme=dark" style="width: 360px; height: 600px"></iframe>
+    <script>window.heard = []; window.addEventListener("message", (e) => window.heard.push(e.data));
+    window.say = (type, payload) => document.querySelector("iframe").contentWindow.postMessage({ type, payload }, "*");</script>`;
+  const editor = createServer((_, answer) => answer.setHeader("Content-Type", "text/html").end(html));
+  await new Promise((ready) => editor.listen(0, "127.0.0.1", ready));
+  const frame = await context().newPage();
+  frame.setDefaultTimeout(12_000);
+  try {
+    await frame.goto(`http://localhost:${editor.address().port}/`);
+    const inside = frame.frameLocator("iframe");
+    const heard = (type, times = 1) => frame.waitForFunction(([t, n]) => window.heard.filter((m) => m.type === t).length >= n, [type, times]);
+    const say = (type, payload) => frame.evaluate(([t, p]) => window.say(t, p), [type, payload]);
+    await heard("coder:vscode-ready");
+    assert.equal(await frame.evaluate(() => window.heard[0].payload.agentId), id);
+    await inside.getByText("Waiting for the editor").waitFor();
+    assert.equal(await inside.locator("html").getAttribute("data-theme"), "dark");
+    await say("coder:vscode-auth-bootstrap", { token: "no-such-token" });
+    await inside.getByText("Nobody is signed in.").or(inside.getByText("Waiting for the editor")).waitFor();
+    await say("coder:vscode-auth-bootstrap", { token: eve });
+    await inside.getByRole("alert").filter({ hasText: "not found" }).waitFor();
+    await say("coder:vscode-auth-bootstrap", { token });
+    await inside.getByRole("article", { name: "Answer" }).filter({ hasText: "editor an for" }).waitFor();
+    await heard("coder:chat-ready");
+    assert.equal(await inside.getByRole("complementary", { name: "Chats" }).count(), 0, "no list beside it");
+    await inside.getByLabel("Message").fill("two words");
+    await inside.getByRole("button", { name: "Send" }).click();
+    await inside.getByRole("article", { name: "Answer" }).filter({ hasText: "words two" }).waitFor();
+    await say("coder:set-theme", { theme: "light" });
+    await inside.locator('html[data-theme="light"]').waitFor();
+    await say("coder:set-theme", { theme: "x' onload='" });
+    await picture("chat-embed", frame);
+    await inside.getByRole("button", { name: "Panel" }).click();
+    await inside.getByRole("tab", { name: "Debug" }).click();
+    await inside.locator(".debug-run").first().waitFor();
+    await say("coder:set-theme", { theme: "dark-tritan" });
+    await inside.locator('html[data-theme="dark"]').waitFor();
+    assert.ok(await inside.locator("html").evaluate((e) => e.scrollWidth <= innerWidth), "nothing is wider than the frame");
+  } finally {
+    await frame.close();
+    editor.close();
+  }
+  await page().goto(`${base}/agents/${id}/embed`);
+  await answer("editor an for").waitFor();
 });
 
 test("no page raised an error", () => assert.deepEqual(problems, []));

@@ -19,6 +19,10 @@ const dialog = () => page().locator("dialog[open]");
 const answer = (text) => page().getByRole("article", { name: "Answer" }).filter({ hasText: text });
 const said = (text) => page().getByRole("article", { name: "You" }).filter({ hasText: text });
 const message = () => page().getByLabel("Message");
+const more = async (name) => {
+  await button("More").click();
+  await page().getByRole("menuitem", { name, exact: true }).click();
+};
 const headStatus = (status) => page().locator(`.chat-head .status[data-status="${status}"]`);
 
 const LESSON = [
@@ -26,6 +30,17 @@ const LESSON = [
   "<img src=x onerror=\"window.broken = 1\"><script>window.broken = 2</script>\n\n",
   "![a picture](https://example.com/p.png)\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n",
   "```js\n// a comment\nconst answer = 42;\n```\n\n- one\n- two\n",
+];
+
+// What a model may be made to say; each window.broken is one that ran.
+const HOSTILE = [
+  "<svg onload=\"window.broken = 1\"><animate onbegin=\"window.broken = 2\" attributeName=x dur=1s /></svg>\n\n",
+  "<iframe srcdoc=\"<script>parent.broken = 3</script>\"></iframe><base href=\"https://evil.example/\">\n\n<style>* { display: none }</style>\n\n",
+  "<form action=\"https://evil.example/\"><button>Sign in</button></form><math><mtext><img src=x onerror=\"window.broken = 4\"></mtext></math>\n\n",
+  "[a](JaVaScRiPt:window.broken=5) [b](java&#115;cript:window.broken=6) [c](data:text/html,<script>1</script>) [d](vbscript:x) [e][f] <javascript:window.broken=7>\n\n[f]: javascript:window.broken=8\n\n",
+  "![g](javascript:window.broken=9) ![h](https://evil.example/pixel.png \"x\\\" onload=\\\"window.broken=10\")\n\n",
+  "| <img src=x onerror=window.broken=11> |\n|---|\n| <script>window.broken=12</script> |\n\n",
+  "```html\\\"><script>window.broken=13</script>\n<script>window.broken=14</script>\n```\n\n- [ ] <input autofocus onfocus=window.broken=15>\n\nThe end of it.",
 ];
 
 // A model: chat completions.  What it does is in the words it is asked.
@@ -46,6 +61,13 @@ async function converse(body, say) {
       await sleep(30);
       say({ content: piece });
     }
+  } else if (text.includes("hostile")) {
+    say({ reasoning_content: "<img src=x onerror=\"window.broken = 16\">" });
+    for (const piece of HOSTILE) say({ content: piece });
+  } else if (text.includes("poison")) {
+    const args = { command: "<img src=x onerror=window.broken=17>", model_intent: "<script>window.broken=18</script>" };
+    say({ tool_calls: [{ index: 0, id: "call_1", type: "function", function: { name: "execute", arguments: JSON.stringify(args) } }] });
+    return "tool_calls";
   } else if (text.includes("edit the file")) {
     const edit = { files: [{ path: "/home/x/a.txt", edits: [{ search: "one\ntwo\nthree", replace: "one\n2\nthree" }] }] };
     say({ tool_calls: [{ index: 0, id: "call_1", type: "function", function: { name: "edit_files", arguments: "" } }] });
@@ -180,6 +202,28 @@ test("a chat streams reasoning, markdown and code, and nothing of it is HTML", a
   await page().emulateMedia({ colorScheme: "light" });
 });
 
+test("what a model says to break out stays words", async () => {
+  const asks = [];
+  page().on("request", (request) => asks.push(request.url()));
+  await start("be hostile <img src=x onerror=window.broken=19>");
+  await answer("The end of it.").waitFor();
+  await headStatus("waiting").waitFor();
+  const said = answer("The end of it.");
+  for (const tag of ["svg", "iframe", "form", "style", "base", "math", "script", "img", "input:not([type=checkbox])", "[onload]", "[onerror]", "[srcdoc]"])
+    assert.equal(await said.locator(tag).count(), 0, `no ${tag} of the model's`);
+  for (const href of await said.locator("a").evaluateAll((all) => all.map((a) => a.href))) assert.match(href, /^(https?|mailto):/);
+  await page().reload();
+  await answer("The end of it.").waitFor();
+  await said.getByText("Thoughts").click();
+  await start("take poison");
+  await answer("The tool has spoken.").waitFor();
+  await page().locator('.tool[data-tool="execute"] summary').click();
+  await page().locator('.tool[data-tool="execute"]').getByText("onerror=window.broken=17").first().waitFor();
+  assert.equal(await page().evaluate(() => window.broken), undefined, "nothing ran");
+  assert.deepEqual(asks.filter((url) => !url.startsWith(base) && !url.startsWith(base.replace("http", "ws"))), [], "nothing was asked of others");
+  assert.equal(await page().locator("main script, main iframe, main [onerror]").count(), 0);
+});
+
 test("what is said while an answer is written waits; the queue is sent, deleted and goes on", async () => {
   await start("a long story");
   await answer("The beginning of").waitFor();
@@ -266,7 +310,7 @@ test("the model names a chat, and names it again", async () => {
   await heading("The 1. Name");
   await page().getByRole("complementary", { name: "Chats" }).getByRole("link").filter({ hasText: "The 1. Name" }).waitFor();
   await headStatus("waiting").waitFor();
-  await button("New title").click();
+  await more("New title");
   await heading("The 2. Name");
   await page().getByRole("complementary", { name: "Chats" }).getByRole("link").filter({ hasText: "The 2. Name" }).waitFor();
 });
@@ -297,11 +341,41 @@ test("a picture and a long paste are attached as files", async () => {
   });
   await page().locator('.attachments li[data-ready="true"]').nth(1).waitFor();
   await message().fill("look at this");
+  await page().reload();
+  await page().locator('.attachments li[data-ready="true"]').nth(1).waitFor();
   await button("Start").click();
   await answer("You said:").waitFor();
+  await link("New chat").click();
+  await message().waitFor();
+  assert.equal(await page().locator(".attachments li").count(), 0, "they went with the message");
+  await page().getByRole("complementary", { name: "Chats" }).getByRole("link").filter({ hasText: "look at this" }).click();
   const shown = said("look at this").locator("img");
   await page().waitForFunction((img) => img.complete && img.naturalWidth === 1, await shown.elementHandle());
   await said("look at this").getByRole("link", { name: "pasted.txt" }).waitFor();
+  await button("Show dot.png large").click();
+  await dialog().getByRole("img", { name: "dot.png" }).waitFor();
+  await page().keyboard.press("Escape");
+  await dialog().waitFor({ state: "detached" });
+
+  // A paste may go back into the message; what nobody sees is told of.
+  await message().evaluate((area) => {
+    const data = new DataTransfer();
+    data.setData("text/plain", "row\n".repeat(12));
+    area.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true }));
+  });
+  await button("Into the message").click();
+  assert.equal(await message().inputValue(), "row\n".repeat(12));
+  await message().fill("a\u200bb \u{1F468}\u200d\u{1F469} c\u202ed");
+  await page().getByRole("status").filter({ hasText: "2 characters that cannot be seen" }).getByRole("button", { name: "Remove" }).click();
+  assert.equal(await message().inputValue(), "ab \u{1F468}\u200d\u{1F469} cd", "an emoji stays whole");
+  await message().fill("");
+  await message().evaluate((area) => {
+    const data = new DataTransfer();
+    data.items.add(new File(["words"], "dropped.txt", { type: "text/plain" }));
+    area.closest("form").dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+  });
+  await page().locator('.attachments li[data-ready="true"]', { hasText: "dropped.txt" }).waitFor();
+  await button("Remove dropped.txt").click();
 });
 
 test("a chat is labelled, pinned, found, unread and archived", async () => {
@@ -309,13 +383,16 @@ test("a chat is labelled, pinned, found, unread and archived", async () => {
   await answer("You said: remember the milk").waitFor();
   const list = page().getByRole("complementary", { name: "Chats" });
   const entry = (text) => list.getByRole("link").filter({ hasText: text });
-  await button("Labels").click();
+  await more("Labels");
   await dialog().getByLabel("Labels").fill("for: home");
   await dialog().getByRole("button", { name: "Save the labels" }).click();
   await entry("remember the milk").getByText("for: home").waitFor();
-  await button("Pin").click();
+  await more("Pin");
   await list.getByRole("heading", { name: "Pinned" }).waitFor();
-  await button("Unpin").waitFor();
+  await entry("remember the milk").locator("..").hover();
+  await button("Menu of remember the milk").click();
+  await page().getByRole("menuitem", { name: "Unpin", exact: true }).waitFor();
+  await page().keyboard.press("Escape");
   await list.getByLabel("Search chats").fill("MILK");
   await entry("lesson").waitFor({ state: "detached" });
   await entry("remember the milk").waitFor();
@@ -340,12 +417,12 @@ test("a chat is labelled, pinned, found, unread and archived", async () => {
   await answer("You said: and bread").waitFor();
   await entry("remember the milk").getByLabel("unread").waitFor({ state: "detached" });
 
-  await button("Archive").click();
+  await more("Archive");
   await page().getByText("This chat is archived.").waitFor();
   await entry("remember the milk").waitFor({ state: "detached" });
   await list.getByLabel("Which chats").selectOption({ label: "Archived" });
   await entry("remember the milk").waitFor();
-  await button("Bring back").click();
+  await more("Bring back");
   await message().waitFor();
   await list.getByLabel("Which chats").selectOption({ label: "Active" });
   await entry("remember the milk").waitFor();
@@ -372,7 +449,8 @@ test("a chat begins in a workspace, and the workspace leads to it; templates are
   await message().fill("work here");
   await button("Start").click();
   await answer("You said: work here").waitFor();
-  await page().locator(".chat-head").getByRole("link", { name: /^here: / }).click();
+  await page().locator(".chat-head").getByRole("button", { name: /^Workspace here: / }).click();
+  await page().getByRole("menuitem", { name: "View the workspace" }).click();
   await link("Chat").click();
   await heading("work here");
   assert.equal((await (await page().request.get(`${CHATS}/${page().url().split("/").pop()}`)).json()).workspace_id, workspace.id);

@@ -21,6 +21,9 @@ export class ApiError extends Error {
   }
 }
 
+/** In an editor's frame a token of the editor is who asks, never a cookie of the browser's. */
+export const identity: { framed: boolean; token?: string } = { framed: false };
+
 const csrfToken = document.querySelector<HTMLMetaElement>('meta[property="csrf-token"]')?.content ?? "";
 
 async function failure(response: Response): Promise<ApiError> {
@@ -33,12 +36,13 @@ async function failure(response: Response): Promise<ApiError> {
   }
 }
 
-async function request<T>(method: string, path: string, body?: BodyInit, type?: string, more?: Record<string, string>): Promise<T> {
+async function ask(method: string, path: string, body?: BodyInit, type?: string, more?: Record<string, string>): Promise<Response> {
   const headers: Record<string, string> = { "X-CSRF-TOKEN": csrfToken, ...more };
+  if (identity.token) headers["Coder-Session-Token"] = identity.token;
   if (type) headers["Content-Type"] = type;
   let response: Response;
   try {
-    response = await fetch(path, { method, headers, body, credentials: "same-origin" });
+    response = await fetch(path, { method, headers, body, credentials: identity.framed ? "omit" : "same-origin" });
   } catch {
     throw new ApiError(0, "The server cannot be reached.");
   }
@@ -47,6 +51,11 @@ async function request<T>(method: string, path: string, body?: BodyInit, type?: 
     if (error.status === 401 && !path.endsWith("/login")) window.dispatchEvent(new Event("signed-out"));
     throw error;
   }
+  return response;
+}
+
+async function request<T>(method: string, path: string, body?: BodyInit, type?: string, more?: Record<string, string>): Promise<T> {
+  const response = await ask(method, path, body, type, more);
   if (response.status === 204) return undefined as T;
   const text = await response.text();
   return (text ? JSON.parse(text) : undefined) as T;
@@ -58,6 +67,8 @@ const json = (body: unknown): [string, string] => [JSON.stringify(body), "applic
 const asciiName = (name: string) => name.replace(/[^\x20-\x7e]|["\\]/g, "_");
 
 export const api = {
+  /** A file as it is. */
+  blob: async (path: string) => (await ask("GET", path)).blob(),
   get: <T>(path: string) => request<T>("GET", path),
   post: <T>(path: string, body: unknown = {}) => request<T>("POST", path, ...json(body)),
   put: <T>(path: string, body: unknown = {}) => request<T>("PUT", path, ...json(body)),

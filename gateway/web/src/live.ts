@@ -2,11 +2,12 @@
 //
 // SPDX-License-Identifier: MIT
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, api } from "./api";
+import { ApiError, api, identity } from "./api";
 
 export const wsUrl = (path: string) => {
   const url = new URL(path, location.href);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  if (identity.token) url.searchParams.set("coder_session_token", identity.token);
   return url.href;
 };
 

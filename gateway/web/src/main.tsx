@@ -2,12 +2,13 @@
 //
 // SPDX-License-Identifier: MIT
 import { type ComponentType, render } from "preact";
-import { useCallback, useEffect, useState } from "preact/hooks";
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { Link, Redirect, Route, Switch, useLocation, useSearch } from "wouter-preact";
-import { ApiError, api } from "./api";
-import { CHECKS, type Session, SessionContext } from "./session";
+import { api } from "./api";
+import { EMBEDDED } from "./embedded";
+import { type Session, SessionContext } from "./session";
+import { type State, loadState } from "./signedin";
 import { applyTheme, nextTheme } from "./theme";
-import type { Organization, User } from "./types";
 import { ErrorBox, Loading } from "./ui";
 import { Admin, Settings, adminHome, isAdminPath } from "./sections";
 import { About } from "./pages/about";
@@ -37,29 +38,6 @@ import "@xterm/xterm/css/xterm.css";
 import "./style.css";
 import "./chat/chat.css";
 
-type State = { kind: "loading" } | { kind: "setup" } | { kind: "out" } | { kind: "in"; session: Session } | { kind: "broken"; error: Error };
-
-async function loadState(signOut: () => void): Promise<State> {
-  try {
-    const user = await api.get<User>("/api/v2/users/me");
-    const [organizations, can, experiments] = await Promise.all([
-      api.get<Organization[]>("/api/v2/organizations"),
-      api.post<Record<string, boolean>>("/api/v2/authcheck", { checks: CHECKS }),
-      api.get<string[]>("/api/v2/experiments"),
-    ]);
-    return { kind: "in", session: { user, organizations, can, experiments, signOut } };
-  } catch (error) {
-    if (!(error instanceof ApiError) || error.status !== 401) return { kind: "broken", error: error as Error };
-  }
-  try {
-    await api.get("/api/v2/users/first");
-    return { kind: "out" };
-  } catch (error) {
-    if (error instanceof ApiError && error.status === 404) return { kind: "setup" };
-    return { kind: "broken", error: error as Error };
-  }
-}
-
 function Header({ session }: { session: Session }) {
   const [location] = useLocation();
   const tab = (path: string, text: string, here = location.startsWith(path)) => (
@@ -68,9 +46,16 @@ function Header({ session }: { session: Session }) {
     </Link>
   );
   const admin = adminHome(session);
+  const nav = useRef<HTMLElement>(null);
+  // On a narrow screen the pages are in a row that scrolls: where one is should be in sight.
+  useEffect(() => {
+    const row = nav.current;
+    const here = row?.querySelector<HTMLElement>(".current");
+    if (row && here) row.scrollLeft = here.offsetLeft - row.offsetLeft - row.clientWidth / 2 + here.offsetWidth / 2;
+  }, [location]);
   return (
     <header>
-      <nav aria-label="Main">
+      <nav aria-label="Main" ref={nav}>
         <Link href="/workspaces" class="brand">
           Coder
         </Link>
@@ -105,6 +90,7 @@ const AGENTS = /^\/agents(?:\/.*)?$/;
 
 /** The chats are a bundle of their own: who does not open them does not load them. */
 const loadAgents = () => import("./pages/agents");
+const loadEmbed = () => import("./pages/embed");
 
 /** So are the pages with plots. */
 const lazily = (load: () => Promise<{ default: ComponentType }>) => () => <Lazy load={load} />;
@@ -308,4 +294,4 @@ function App() {
   }
 }
 
-render(<App />, document.getElementById("app")!);
+render(EMBEDDED.test(location.pathname) ? <Lazy load={loadEmbed} /> : <App />, document.getElementById("app")!);

@@ -1,15 +1,16 @@
 // Light, dark, or what the system says; remembered in this browser.
 //
 // SPDX-License-Identifier: MIT
+import { local } from "./storage";
 
 const ORDER = ["auto", "light", "dark"];
-const stored = () => localStorage.getItem("theme") ?? "auto";
+const stored = () => local.getItem("theme") ?? "auto";
 
 export function applyTheme() {
   document.documentElement.dataset.theme = stored();
 }
 
 export function nextTheme() {
-  localStorage.setItem("theme", ORDER[(ORDER.indexOf(stored()) + 1) % ORDER.length]);
+  local.setItem("theme", ORDER[(ORDER.indexOf(stored()) + 1) % ORDER.length]);
   applyTheme();
 }

@@ -2,6 +2,7 @@
 //
 // SPDX-License-Identifier: MIT
 import { useEffect, useRef } from "preact/hooks";
+import { local } from "../storage";
 import type { ChatList } from "./list";
 import { preference } from "./prefs";
 import type { Chat, ChatStatus } from "./types";
@@ -33,9 +34,9 @@ export function chime() {
 /** The first window that claims an end of a turn gets it. */
 async function claim(what: string): Promise<boolean> {
   const take = () => {
-    const told: string[] = JSON.parse(localStorage.getItem(TOLD) ?? "[]");
+    const told: string[] = JSON.parse(local.getItem(TOLD) ?? "[]");
     if (told.includes(what)) return false;
-    localStorage.setItem(TOLD, JSON.stringify([...told, what].slice(-20)));
+    local.setItem(TOLD, JSON.stringify([...told, what].slice(-20)));
     return true;
   };
   // Locks are of secure pages only; without them two windows that are equally quick may both sound.

@@ -2,6 +2,7 @@
 //
 // SPDX-License-Identifier: MIT
 import { useCallback, useState } from "preact/hooks";
+import { local } from "../storage";
 import type { InputPart, Part } from "./types";
 
 export interface Comment {
@@ -25,7 +26,7 @@ const storage = (chat: string) => `chat-comments-${chat}`;
 
 function stored(chat: string): Comment[] {
   try {
-    return JSON.parse(localStorage.getItem(storage(chat)) ?? "[]") as Comment[];
+    return JSON.parse(local.getItem(storage(chat)) ?? "[]") as Comment[];
   } catch {
     return [];
   }
@@ -38,8 +39,8 @@ export function useComments(chat: string): Comments {
     (to: (old: Comment[]) => Comment[]) =>
       setAll((old) => {
         const now = to(old);
-        if (now.length > 0) localStorage.setItem(storage(chat), JSON.stringify(now));
-        else localStorage.removeItem(storage(chat));
+        if (now.length > 0) local.setItem(storage(chat), JSON.stringify(now));
+        else local.removeItem(storage(chat));
         return now;
       }),
     [chat],

@@ -3,17 +3,14 @@
 // SPDX-License-Identifier: MIT
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
-import { ApiError, api } from "../api";
+import { ApiError } from "../api";
 import { useApi } from "../live";
+import { local } from "../storage";
 import { ErrorBox } from "../ui";
+import { FileChip, isLong, useFiles } from "./attachments";
 import { CommentChips, type Comments, linesOf, partsOf } from "./comments";
+import { InvisibleNotice } from "./invisible";
 import { CHATS, type Catalogue, type InputPart, type LimitStatus, type ModelConfig, type Usage, dollars, modelName } from "./types";
-
-const TYPES = ["image/gif", "image/jpeg", "image/png", "image/webp", "text/plain"];
-const MOST_BYTES = 10 << 20;
-/** A pasted text of this size becomes a file. */
-const LONG_LINES = 10;
-const LONG_CHARACTERS = 1000;
 
 export interface Models {
   models: ModelConfig[];
@@ -79,6 +76,8 @@ export function ContextRing({ usage, limit, threshold }: { usage?: Usage; limit?
   );
 }
 
+export const useLimit = () => useApi<LimitStatus>(`${CHATS}/usage-limits/status`, 60_000);
+
 /** How much of one's allowance is spent; nothing where there is no limit. */
 export function LimitNotice({ status }: { status?: LimitStatus }) {
   if (!status?.is_limited || !status.spend_limit_micros) return null;
@@ -102,45 +101,6 @@ export function SendError({ error }: { error?: Error }) {
   );
 }
 
-interface Attachment {
-  key: number;
-  name: string;
-  type: string;
-  id?: string;
-  error?: string;
-  preview?: string;
-}
-
-let nextKey = 1;
-
-function useFiles(organization: string | undefined) {
-  const [files, setFiles] = useState<Attachment[]>([]);
-  const set = (key: number, change: Partial<Attachment>) => setFiles((old) => old.map((f) => (f.key === key ? { ...f, ...change } : f)));
-  const add = async (file: File) => {
-    const type = TYPES.includes(file.type) ? file.type : file.type.startsWith("text/") || file.type === "" || file.type === "application/json" ? "text/plain" : file.type;
-    const key = nextKey++;
-    const preview = type.startsWith("image/") ? await asDataUrl(file) : undefined;
-    setFiles((old) => [...old, { key, name: file.name, type, preview }]);
-    if (!TYPES.includes(type)) return set(key, { error: "pictures and text only" });
-    if (file.size > MOST_BYTES) return set(key, { error: "larger than 10 MB" });
-    try {
-      const { id } = await api.uploadFile<{ id: string }>(`${CHATS}/files?organization=${organization}`, new File([file], file.name, { type }));
-      set(key, { id });
-    } catch (error) {
-      set(key, { error: (error as Error).message });
-    }
-  };
-  const drop = (key: number) => setFiles((old) => old.filter((f) => f.key !== key));
-  return { files, add, drop, clear: () => setFiles([]) };
-}
-
-const asDataUrl = (file: File) =>
-  new Promise<string>((resolve) => {
-    const reader = new FileReader();
-    reader.onload = () => resolve(String(reader.result));
-    reader.readAsDataURL(file);
-  });
-
 export interface ComposerProps {
   /** Where the draft is kept in this browser. */
   draft: string;
@@ -162,10 +122,10 @@ export const draftKey = (draft: string) => `chat-draft-${draft}`;
 
 export function Composer(props: ComposerProps) {
   const storage = draftKey(props.draft);
-  const [text, setText] = useState(() => props.editing?.text ?? localStorage.getItem(storage) ?? "");
+  const [text, setText] = useState(() => props.editing?.text ?? local.getItem(storage) ?? "");
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<Error>();
-  const { files, add, drop, clear } = useFiles(props.organization);
+  const { files, add, drop, clear } = useFiles(props.draft, props.organization);
   const [kept, setKept] = useState(props.editing?.files ?? []);
   const [references, setReferences] = useState(props.editing?.references ?? []);
   const comments = props.comments?.all ?? [];
@@ -185,8 +145,8 @@ export function Composer(props: ComposerProps) {
   const write = (value: string) => {
     setText(value);
     if (props.editing) return;
-    if (value) localStorage.setItem(storage, value);
-    else localStorage.removeItem(storage);
+    if (value) local.setItem(storage, value);
+    else local.removeItem(storage);
   };
   const ready = files.every((f) => f.id) && (text.trim() !== "" || files.length + kept.length + references.length + comments.length > 0);
   const send = async () => {
@@ -216,9 +176,9 @@ export function Composer(props: ComposerProps) {
     if (pasted?.files.length) {
       event.preventDefault();
       addAll(pasted.files);
-    } else if (long.length >= LONG_CHARACTERS || long.split("\n").length >= LONG_LINES) {
+    } else if (isLong(long)) {
       event.preventDefault();
-      void add(new File([long], "pasted.txt", { type: "text/plain" }));
+      void add(new File([long], "pasted.txt", { type: "text/plain" }), long);
     }
   };
   return (
@@ -243,6 +203,7 @@ export function Composer(props: ComposerProps) {
         </div>
       )}
       <SendError error={error} />
+      <InvisibleNotice text={text} onClean={write} />
       {files.length + kept.length + references.length + comments.length > 0 && (
         <ul class="attachments" aria-label="Attached">
           {props.comments && <CommentChips comments={props.comments} />}
@@ -266,12 +227,7 @@ export function Composer(props: ComposerProps) {
             </li>
           ))}
           {files.map((f) => (
-            <li key={f.key} class={f.error ? "problem" : ""} data-ready={!!f.id}>
-              {f.preview && <img src={f.preview} alt="" />} {f.name} {f.error ?? (f.id ? "" : "…")}
-              <button type="button" class="plain small" aria-label={`Remove ${f.name}`} onClick={() => drop(f.key)}>
-                ×
-              </button>
-            </li>
+            <FileChip key={f.key} file={f} onDrop={() => drop(f.key)} onInline={(more) => write(text ? `${text}\n${more}` : more)} />
           ))}
         </ul>
       )}

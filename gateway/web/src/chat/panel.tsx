@@ -5,6 +5,7 @@ import type { ComponentType } from "preact";
 import { useCallback, useRef, useState } from "preact/hooks";
 import { useApi } from "../live";
 import { Screen, newSessionId } from "../pages/terminal";
+import { local, perTab } from "../storage";
 import type { Workspace } from "../types";
 import { Empty, ErrorBox, Loading } from "../ui";
 import { Changes } from "./changes";
@@ -51,8 +52,8 @@ function ChatTerminal({ chat }: PanelProps) {
   const workspace = useApi<Workspace>(chat.workspace_id && `/api/v2/workspaces/${chat.workspace_id}`, 15_000);
   const [session] = useState(() => {
     const key = `terminal-${chat.id}`;
-    const id = sessionStorage.getItem(key) ?? newSessionId();
-    sessionStorage.setItem(key, id);
+    const id = perTab.getItem(key) ?? newSessionId();
+    perTab.setItem(key, id);
     return id;
   });
   if (workspace.error) return <ErrorBox error={workspace.error} />;
@@ -79,10 +80,10 @@ const TABS: Tab[] = [
 
 /** Which part of the panel is open, kept from chat to chat. */
 export function usePanel() {
-  const [tab, set] = useState<Tab | undefined>(() => TABS.find((t) => t.id === localStorage.getItem("chat-panel")));
+  const [tab, set] = useState<Tab | undefined>(() => TABS.find((t) => t.id === local.getItem("chat-panel")));
   const choose = useCallback((wanted?: string) => {
-    if (wanted) localStorage.setItem("chat-panel", wanted);
-    else localStorage.removeItem("chat-panel");
+    if (wanted) local.setItem("chat-panel", wanted);
+    else local.removeItem("chat-panel");
     set(TABS.find((t) => t.id === wanted));
   }, []);
   return { tab, choose };

@@ -2,11 +2,12 @@
 //
 // SPDX-License-Identifier: MIT
 import { useCallback, useEffect, useState } from "preact/hooks";
+import { local } from "../storage";
 
 const CHANGED = "preference-changed";
 const key = (name: string) => `chat-${name}`;
 
-export const preference = (name: string) => localStorage.getItem(key(name)) === "on";
+export const preference = (name: string) => local.getItem(key(name)) === "on";
 
 /** Something that is on or off, off to begin with. */
 export function usePreference(name: string): [on: boolean, set: (on: boolean) => void] {
@@ -22,8 +23,8 @@ export function usePreference(name: string): [on: boolean, set: (on: boolean) =>
   }, [name]);
   const set = useCallback(
     (wanted: boolean) => {
-      if (wanted) localStorage.setItem(key(name), "on");
-      else localStorage.removeItem(key(name));
+      if (wanted) local.setItem(key(name), "on");
+      else local.removeItem(key(name));
       window.dispatchEvent(new Event(CHANGED));
     },
     [name],

@@ -4,6 +4,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { Link } from "wouter-preact";
+import { api } from "../api";
 import { Code } from "./code";
 import { DiffView } from "./diff";
 import { Markdown } from "./markdown";
@@ -131,8 +132,9 @@ function Plan({ result }: { result?: Part }) {
   useEffect(() => {
     if (!/^[0-9a-f-]{36}$/.test(file)) return;
     let gone = false;
-    fetch(`${CHATS}/files/${file}`)
-      .then((answer) => (answer.ok ? answer.text() : Promise.reject(answer)))
+    api
+      .blob(`${CHATS}/files/${file}`)
+      .then((blob) => blob.text())
       .then((text) => !gone && setPlan(text))
       .catch(() => !gone && setMissing(true));
     return () => {

@@ -5,29 +5,13 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { CopyButton } from "./code";
 import { linesOf } from "./comments";
+import { FilePart } from "./filepart";
 import { Markdown } from "./markdown";
 import type { ChatStream } from "./stream";
 import { ToolCard } from "./tools";
-import { CHATS, type ChatMessage, type Part, type Retry, type StreamError, isBusy, isContext } from "./types";
+import { type ChatMessage, type Part, type Retry, type StreamError, isBusy, isContext } from "./types";
 
 export const textOf = (parts: Part[] = []) => parts.filter((p) => p.type === "text").map((p) => p.text ?? "").join("\n");
-
-function FilePart({ part }: { part: Part }) {
-  const url = part.file_id ? `${CHATS}/files/${part.file_id}` : undefined;
-  if (url && part.media_type?.startsWith("image/"))
-    return (
-      <a href={url} target="_blank" rel="noopener">
-        <img class="attached" src={url} alt={part.file_name || "Attached picture"} loading="lazy" />
-      </a>
-    );
-  return url ? (
-    <a class="tag" href={url} target="_blank" rel="noopener">
-      {part.file_name || part.media_type || "file"}
-    </a>
-  ) : (
-    <span class="tag">{part.file_name || part.media_type}</span>
-  );
-}
 
 function PartView({ part, results, running, live }: { part: Part; results: Map<string, Part>; running: boolean; live: boolean }) {
   switch (part.type) {

@@ -13,7 +13,7 @@ import { ActionButton, Ago, CopyText, Dialog, ErrorBox, Field, Form, Loading, St
 const WORKING = ["pending", "running", "canceling"];
 
 // wildcard: the host of apps, such as "*.apps.example.com:8443"; empty where there is none.
-function appHref(app: WorkspaceApp, workspace: Workspace, agent: WorkspaceAgent, wildcard: string): string {
+export function appHref(app: WorkspaceApp, workspace: Workspace, agent: WorkspaceAgent, wildcard: string): string {
   if (app.external && app.url) return app.url;
   if (app.subdomain && app.subdomain_name && wildcard && !app.command) return `${location.protocol}//${wildcard.replace("*", app.subdomain_name)}/`;
   const base = `/@${workspace.owner_name}/${workspace.name}.${agent.name}`;
