@@ -11,6 +11,7 @@
 #include "agenttool.h"
 #include "db.h"
 #include "exchange.h"
+#include "mcplist.h"
 #include "mcpwire.h"
 #include "wsframe.h"
 #include "turn.h"
@@ -22,6 +23,7 @@
 #define MCP_TOOL_MS 65000L /* the agent gives up after sixty seconds */
 #define SLICE_MS 60000L /* a wait for a process is asked for again, so that no proxy on the way gives up */
 #define EXECUTE_MS 10000L
+#define MCP_SLOW_MS 4000
 #define MAX_EXECUTE_MS 3600000L
 #define MAX_OUTPUT 32768
 
@@ -30,7 +32,7 @@ struct AgentTool
 	Transfer transfer; /* first */
 	json_t *chat;
 	json_t *args;
-	json_t *way; /* {url, ticket, directory} */
+	json_t *way; /* {url, ticket, directory, agent} */
 	DbCall *call;
 	CURL *easy;
 	struct curl_slist *headers;
@@ -47,6 +49,8 @@ struct AgentTool
 	int64_t began;
 	int64_t until; /* of a process */
 	bool timed_out; /* the last request was not answered in its time */
+	bool changes;	/* it may change what MCP servers there are */
+	uint64_t mark;	/* of lists of tools, when the agent was asked */
 	AgentToolDone done;
 	void *arg;
 };
@@ -70,9 +74,20 @@ close_request(AgentTool *tool)
 	tool->too_long = false;
 }
 
+/* Who works, and since when. */
+static const char *
+agent_of(const AgentTool *tool)
+{
+	const char *agent = json_string_value(json_object_get(tool->way, "agent"));
+
+	return agent != NULL ? agent : "";
+}
+
 void
 agenttool_cancel(AgentTool *tool)
 {
+	if (tool->changes && tool->way != NULL)
+		mcplist_drop(agent_of(tool));
 	db_forget(tool->call);
 	close_request(tool);
 	json_decref(tool->chat);
@@ -644,7 +659,12 @@ on_mcp_tools(AgentTool *tool, long status, json_t *answer)
 	json_t *tools = json_object_get(answer, "tools");
 
 	if (status == 200 && json_is_array(tools))
+	{
+		/* Some servers may have been too slow for this answer. */
+		if (turn_env.now_ms() - tool->began < MCP_SLOW_MS)
+			mcplist_put(agent_of(tool), tools, tool->mark, turn_env.now_ms());
 		end(tool, json_incref(tools), 0);
+	}
 	else if (status >= 400)
 		end(tool, json_array(), 0); /* an agent without them */
 	else
@@ -654,6 +674,14 @@ on_mcp_tools(AgentTool *tool, long status, json_t *answer)
 static void
 mcp_tools(AgentTool *tool)
 {
+	json_t *known = mcplist_get(agent_of(tool), turn_env.now_ms());
+
+	if (known != NULL)
+	{
+		end(tool, known, 0);
+		return;
+	}
+	tool->mark = mcplist_mark();
 	request(tool, "/mcp/tools", NULL, MCP_LIST_MS, on_mcp_tools);
 }
 
@@ -704,10 +732,21 @@ static const struct
 {
 	const char *name;
 	void (*begin)(AgentTool *tool);
+	bool changes; /* anything in the workspace */
 } tools[] = {
-	{"read_file", read_file},		  {"write_file", write_file},	  {"edit_files", edit_files},		  {"execute", execute},
-	{"process_output", process_output}, {"process_list", process_list}, {"process_signal", process_signal},
-	{"mcp_tools", mcp_tools},		  {"mcp_call", mcp_call_tool},	  {"context", work},				  {"read_skill", work},			  {"read_skill_file", work},		  {"propose_plan", work},
+	{"read_file", read_file, false},
+	{"write_file", write_file, true},
+	{"edit_files", edit_files, true},
+	{"execute", execute, true},
+	{"process_output", process_output, true},
+	{"process_list", process_list, false},
+	{"process_signal", process_signal, true},
+	{"mcp_tools", mcp_tools, false},
+	{"mcp_call", mcp_call_tool, true},
+	{"context", work, false},
+	{"read_skill", work, false},
+	{"read_skill_file", work, false},
+	{"propose_plan", work, false},
 };
 
 static void
@@ -752,6 +791,7 @@ agenttool_start(const json_t *chat, const char *name, const json_t *args, AgentT
 	tool->chat = json_incref((json_t *) chat);
 	tool->args = json_deep_copy(args);
 	tool->begin = tools[i].begin;
+	tool->changes = tools[i].changes;
 	tool->began = turn_env.now_ms();
 	tool->done = done;
 	tool->arg = arg;

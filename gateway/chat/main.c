@@ -26,6 +26,7 @@
 #include "gateway.h"
 #include "gitsync.h"
 #include "mcp.h"
+#include "mcplist.h"
 #include "request.h"
 #include "title.h"
 #include "tool.h"
@@ -422,6 +423,7 @@ chat_main(int argc, char **argv)
 	turn_hand_over();
 	title_drop_all();
 	mcp_drop_all();
+	mcplist_free();
 	awskey_drop_all();
 	errand_drop_all();
 	tool_free_types();

@@ -554,7 +554,8 @@ BEGIN
 	INSERT INTO coder.chat_agent_tickets (hash, agent_id, expires_at)
 	VALUES (sha256(convert_to(ticket, 'UTF8')), a.id, clock_timestamp() + interval '10 minutes');
 	RETURN jsonb_build_object('url', format('%s/api/experimental/chat-agents/%s', rtrim(coder.setting('access_url'), '/'), a.id),
-		'ticket', ticket, 'directory', coalesce(nullif(a.expanded_directory, ''), a.directory));
+		'ticket', ticket, 'directory', coalesce(nullif(a.expanded_directory, ''), a.directory),
+		'agent', concat_ws(' ', a.id, a.started_at, a.disconnected_at));
 END
 $$;
 

@@ -74,6 +74,18 @@ like((tool('near__echo', { text => 'x' }))[0]{error}, qr/no answer that can be r
 $near->mode(tools => ['echo']);
 is_deeply((tool('near__echo', { text => 'well' }))[0], { output => 'well' }, 'and is well again');
 
+# what was listed is used for a while, unless a tool may have changed it
+my $less = { near => $all->{near} };
+tool('write_file', { path => "$home/next.json", content => $json->encode({ mcpServers => $less }) });
+tool('execute', { command => "sleep 2; mv next.json .mcp.json", run_in_background => JSON::PP::true });
+tool('read_file', { path => "$home/.mcp.json" });
+is_deeply([offered()], [qw(near__broken near__echo near__picture near__slow old__echo old__structured)], 'tools of both');
+$server->wait_for(10, sub { (tool('read_file', { path => "$home/.mcp.json" }))[0]{content} !~ /old/ });
+is_deeply([offered()], [qw(near__broken near__echo near__picture near__slow old__echo old__structured)], 'a change by hand counts a little later');
+tool('execute', { command => 'true' });
+tool('read_file', { path => "$home/.mcp.json" });
+is_deeply([offered()], [qw(near__echo)], 'and at once where the chat has done something');
+
 # an endpoint elsewhere is not spoken to
 $old->mode(tools => ['echo'], endpoint => $near->url . '/mcp');
 my $before = () = $near->requests;
