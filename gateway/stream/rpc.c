@@ -436,15 +436,17 @@ on_tick(void *arg)
 {
 	StreamConn *conn = arg;
 	uint64_t now = h2o_now(conn->loop->ctx.loop);
+	uint64_t silent = now - conn->last_pong;
 
-	if (now - conn->last_pong >= SILENCE_MS)
+	if (silent >= SILENCE_MS)
 	{
 		gw_ws_close(conn->ws, 1001, "Ping failed");
 		return;
 	}
 	rpc_ping(conn->session, (uint32_t) now);
 	tell_life(conn, GW_LIFE_BEAT);
-	gw_timer_start(&conn->tick, conn->loop, PING_MS, on_tick, conn);
+	/* An answer that came a moment after a ping must not buy the agent one more interval. */
+	gw_timer_start(&conn->tick, conn->loop, silent + PING_MS > SILENCE_MS ? SILENCE_MS - silent : PING_MS, on_tick, conn);
 }
 
 static void
