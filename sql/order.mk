@@ -19,6 +19,7 @@ SQL_SCHEMA = \
 	schema/file.sql \
 	schema/job.sql \
 	schema/template.sql \
+	schema/usageday.sql \
 	schema/workspace.sql \
 	schema/build.sql \
 	schema/resource.sql \
@@ -87,6 +88,7 @@ SQL_API = \
 	api/connectionlog.sql \
 	api/externalauth.sql \
 	api/app.sql \
+	api/usageday.sql \
 	api/usage.sql \
 	api/metric.sql \
 	api/agentmetric.sql \

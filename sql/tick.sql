@@ -257,6 +257,8 @@ BEGIN
 	IF coder.tick_due('usage', interval '5 minutes', at) THEN
 		v_step := clock_timestamp();
 		v_done := v_done + coder.stat_took('usage', v_step, coder.rollup_usage(at));
+		v_step := clock_timestamp();
+		v_done := v_done + coder.stat_took('usage_days', v_step, coder.make_usage_days(at));
 	END IF;
 	IF coder.tick_due('template_build_times', interval '1 hour', at) THEN
 		v_step := clock_timestamp();

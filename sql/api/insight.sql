@@ -32,22 +32,25 @@ AS $$
 DECLARE
 	zone CONSTANT text := coder.query_zone(req);
 	today CONSTANT timestamp := date_trunc('day', now() AT TIME ZONE zone);
+	days CONSTANT timestamptz[] := ARRAY(SELECT (today - make_interval(days => n)) AT TIME ZONE zone FROM generate_series(0, 60) n ORDER BY 1);
 	answer jsonb;
 BEGIN
 	PERFORM coder.require('read', 'user');
-	WITH days AS (
-		SELECT (today - make_interval(days => n)) AT TIME ZONE zone AS d FROM generate_series(0, 60) n
-	), latest AS (
-		SELECT DISTINCT ON (days.d, c.user_id) days.d, c.user_id, c.new_status
-		  FROM days JOIN coder.user_status_changes c ON c.changed_at <= days.d
-		  JOIN coder.users u ON u.id = c.user_id AND NOT u.is_system
-		 WHERE NOT EXISTS (SELECT 1 FROM coder.user_deleted x WHERE x.user_id = c.user_id AND x.deleted_at <= days.d)
-		 ORDER BY days.d, c.user_id, c.changed_at DESC
+	-- A change counts from the first midnight behind it to the first behind the next change, or behind the user's end.
+	WITH change AS (
+		SELECT c.new_status AS status, c.changed_at AS since,
+			   least(lead(c.changed_at) OVER (PARTITION BY c.user_id ORDER BY c.changed_at, c.id), (SELECT min(x.deleted_at) FROM coder.user_deleted x WHERE x.user_id = c.user_id)) AS until
+		  FROM coder.user_status_changes c JOIN coder.users u ON u.id = c.user_id AND NOT u.is_system
+	), step AS (
+		SELECT x.status, x.place, sum(x.by) AS by
+		  FROM (SELECT c.status, width_bucket(c.since - interval '1 microsecond', days) AS place, 1 AS by FROM change c WHERE c.until IS NULL OR c.until > c.since
+				 UNION ALL
+				SELECT c.status, width_bucket(c.until - interval '1 microsecond', days), -1 FROM change c WHERE c.until > c.since) x
+		 GROUP BY x.status, x.place
 	), counts AS (
-		SELECT s.status, days.d, count(latest.user_id) AS n
-		  FROM unnest(enum_range(NULL::coder.user_status)) s (status) CROSS JOIN days
-		  LEFT JOIN latest ON latest.d = days.d AND latest.new_status = s.status
-		 GROUP BY s.status, days.d
+		SELECT s.status, d.d, coalesce(sum(p.by) OVER (PARTITION BY s.status ORDER BY d.place), 0) AS n
+		  FROM unnest(enum_range(NULL::coder.user_status)) s (status) CROSS JOIN (SELECT x.d, x.n - 1 AS place FROM unnest(days) WITH ORDINALITY x (d, n)) d
+		  LEFT JOIN step p USING (status, place)
 	)
 	SELECT jsonb_object_agg(p.status, p.list) INTO answer
 	  FROM (SELECT c.status, jsonb_agg(jsonb_build_object('date', coder.ts(c.d), 'count', c.n) ORDER BY c.d) AS list
@@ -68,12 +71,15 @@ DECLARE
 	shift CONSTANT interval := clock_timestamp() AT TIME ZONE zone - clock_timestamp() AT TIME ZONE 'UTC';
 	entries jsonb;
 BEGIN
-	WITH used AS (
-		SELECT DISTINCT (t.start_time AT TIME ZONE zone)::date AS day, t.user_id
-		  FROM coder.template_usage_stats t
-		 WHERE t.start_time >= (today - 60)::timestamp AT TIME ZONE zone AND (template IS NULL OR t.template_id = template)
+	WITH day AS MATERIALIZED (
+		SELECT today - 60 + g AS day, (today - 60 + g)::timestamp AT TIME ZONE zone AS since, (today - 59 + g)::timestamp AT TIME ZONE zone AS until, g + 1 AS n
+		  FROM generate_series(0, 60) g
+	), used AS (
+		SELECT DISTINCT u.n, u.user_id
+		  FROM coder.usage_in(ARRAY(SELECT d.since FROM day d ORDER BY d.n), ARRAY(SELECT d.until FROM day d ORDER BY d.n),
+							  CASE WHEN template IS NOT NULL THEN ARRAY[template] END) u
 	), counted AS (
-		SELECT u.day, count(*) AS n FROM used u GROUP BY u.day
+		SELECT d.day, count(*) AS n FROM used u JOIN day d USING (n) GROUP BY d.day
 	)
 	SELECT jsonb_agg(jsonb_build_object('date', to_char(d.day, 'YYYY-MM-DD'), 'amount', coalesce(c.n, 0)) ORDER BY d.day) INTO entries
 	  FROM (SELECT today - g AS day FROM generate_series(0, 60) g) d LEFT JOIN counted c ON c.day = d.day;

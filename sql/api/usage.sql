@@ -238,21 +238,11 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	v_apps jsonb;
 BEGIN
-	WITH half AS (
-		-- A half hour of a user has thirty minutes, in however many templates.
-		SELECT least(30, sum(t.vscode_mins)) AS vscode, least(30, sum(t.jetbrains_mins)) AS jetbrains, least(30, sum(t.reconnecting_pty_mins)) AS pty,
-			   least(30, sum(t.ssh_mins)) AS ssh, least(30, sum(t.sftp_mins)) AS sftp
-		  FROM coder.template_usage_stats t
-		 WHERE t.start_time >= since AND t.start_time < until AND (of IS NULL OR t.template_id = ANY (of))
-		 GROUP BY t.start_time, t.user_id
-	), sums AS (
-		SELECT sum(h.vscode) AS vscode, sum(h.jetbrains) AS jetbrains, sum(h.pty) AS pty, sum(h.ssh) AS ssh, sum(h.sftp) AS sftp FROM half h
+	WITH sums AS (
+		SELECT sum(u.vscode) AS vscode, sum(u.jetbrains) AS jetbrains, sum(u.pty) AS pty, sum(u.ssh) AS ssh, sum(u.sftp) AS sftp
+		  FROM coder.usage_of_users(since, until, of) u
 	), template AS (
-		SELECT t.template_id AS id, sum(t.vscode_mins) AS vscode, sum(t.jetbrains_mins) AS jetbrains, sum(t.reconnecting_pty_mins) AS pty,
-			   sum(t.ssh_mins) AS ssh, sum(t.sftp_mins) AS sftp
-		  FROM coder.template_usage_stats t
-		 WHERE t.start_time >= since AND t.start_time < until AND (of IS NULL OR t.template_id = ANY (of))
-		 GROUP BY t.template_id
+		SELECT t.template_id AS id, t.vscode, t.jetbrains, t.pty, t.ssh, t.sftp FROM coder.usage_of_templates(since, until, of) t
 	), seen AS (
 		SELECT jsonb_agg(x.id ORDER BY x.id) FILTER (WHERE x.vscode > 0) AS vscode, jsonb_agg(x.id ORDER BY x.id) FILTER (WHERE x.jetbrains > 0) AS jetbrains,
 			   jsonb_agg(x.id ORDER BY x.id) FILTER (WHERE x.pty > 0) AS pty, jsonb_agg(x.id ORDER BY x.id) FILTER (WHERE x.ssh > 0) AS ssh,
@@ -271,34 +261,53 @@ COMMENT ON FUNCTION coder.insights_builtin(timestamptz, timestamptz, uuid[]) IS
 	'TemplateAppUsage of what every template has; how often these were used is counted of no one.';
 
 CREATE OR REPLACE FUNCTION coder.insights_apps(since timestamptz, until timestamptz, of uuid[]) RETURNS jsonb
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET work_mem = '32MB' SET jit = off SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
 	v_apps jsonb;
 BEGIN
-	WITH use AS (
-		SELECT t.start_time, t.template_id, t.user_id, k.key AS slug, k.value::integer AS mins
-		  FROM coder.template_usage_stats t, jsonb_each_text(t.app_usage_mins) k
-		 WHERE t.start_time >= since AND t.start_time < until AND (of IS NULL OR t.template_id = ANY (of))
-	), named AS (
+	WITH use AS MATERIALIZED (
+		SELECT u.* FROM coder.usage_of_apps(since, until, of) u
+	), named AS MATERIALIZED (
 		-- What a template calls its app now.
 		SELECT DISTINCT ON (v.template_id, p.slug) v.template_id, p.slug, p.display_name, p.icon
 		  FROM coder.workspace_apps p JOIN coder.workspace_agents a ON a.id = p.agent_id JOIN coder.workspace_resources r ON r.id = a.resource_id
 		  JOIN coder.workspace_builds b ON b.job_id = r.job_id JOIN coder.template_versions v ON v.id = b.template_version_id
 		 WHERE v.template_id IN (SELECT u.template_id FROM use u)
 		 ORDER BY v.template_id, p.slug, p.created_at DESC
-	), bucket AS (
-		SELECT u.start_time, u.user_id, n.slug, n.display_name, n.icon, least(30, sum(u.mins)) AS mins
-		  FROM use u JOIN named n USING (template_id, slug) GROUP BY 1, 2, 3, 4, 5
+	), app AS MATERIALIZED (
+		SELECT row_number() OVER () AS app, x.* FROM (SELECT DISTINCT n.slug, n.display_name, n.icon FROM named n) x
+	), told AS MATERIALIZED (
+		SELECT n.template_id, n.slug, a.app FROM named n JOIN app a USING (slug, display_name, icon)
+	), day AS MATERIALIZED (
+		SELECT u.day, u.user_id, t.app, sum(u.mins) AS mins, bit_or(u.halves) AS halves,
+			   count(*) > 1 AND sum(bit_count(u.halves::bit(64))) > bit_count(bit_or(u.halves)::bit(64)) AS meet
+		  FROM use u JOIN told t USING (template_id, slug)
+		 GROUP BY u.day, u.user_id, t.app
+	), met AS (
+		-- The same app of two templates in one half hour: it has thirty minutes.
+		SELECT h.day, h.user_id, h.app, sum(h.mins) AS mins
+		  FROM (SELECT d.day, d.user_id, d.app, least(30, sum(k.value::integer)) AS mins
+				  FROM day d JOIN coder.template_usage_stats s ON s.start_time >= greatest(since, d.day::timestamp AT TIME ZONE 'UTC')
+				   AND s.start_time < least(until, (d.day + 1)::timestamp AT TIME ZONE 'UTC') AND s.user_id = d.user_id AND (of IS NULL OR s.template_id = ANY (of)),
+					   jsonb_each_text(s.app_usage_mins) k JOIN told t ON t.slug = k.key
+				 WHERE d.meet AND t.template_id = s.template_id AND t.app = d.app
+				 GROUP BY d.day, d.user_id, d.app, s.start_time) h
+		 GROUP BY h.day, h.user_id, h.app
 	), run AS (
-		SELECT b.*, lag(b.start_time) OVER (PARTITION BY b.user_id, b.slug, b.display_name, b.icon ORDER BY b.start_time)
-				IS NOT DISTINCT FROM b.start_time - interval '30 minutes' AS goes_on FROM bucket b
+		-- Bits whose half hour before is none; the last of a day goes on in the first of the next.
+		SELECT d.app, CASE WHEN d.meet THEN m.mins ELSE d.mins END AS mins,
+			   bit_count((d.halves & ~((d.halves << 1) | CASE WHEN lag(d.day) OVER w = d.day - 1 THEN lag(d.halves) OVER w >> 47 & 1 ELSE 0 END))::bit(64)) AS times
+		  FROM day d LEFT JOIN met m USING (day, user_id, app)
+		WINDOW w AS (PARTITION BY d.user_id, d.app ORDER BY d.day)
+	), sums AS (
+		SELECT r.app, 60 * sum(r.mins) AS seconds, sum(r.times) AS times FROM run r GROUP BY r.app
+	), of_app AS (
+		SELECT t.app, jsonb_agg(t.template_id ORDER BY t.template_id) AS ids
+		  FROM told t WHERE (t.template_id, t.slug) IN (SELECT u.template_id, u.slug FROM use u) GROUP BY t.app
 	)
-	SELECT jsonb_agg(jsonb_build_object('template_ids', (SELECT jsonb_agg(DISTINCT u.template_id ORDER BY u.template_id) FROM use u
-				JOIN named n USING (template_id, slug) WHERE (n.slug, n.display_name, n.icon) = (x.slug, x.display_name, x.icon)),
-			'type', 'app', 'display_name', x.display_name, 'slug', x.slug, 'icon', x.icon, 'seconds', x.seconds, 'times_used', x.times)
-			ORDER BY x.slug COLLATE "C", x.display_name COLLATE "C", x.icon COLLATE "C") INTO v_apps
-	  FROM (SELECT r.slug, r.display_name, r.icon, 60 * sum(r.mins) AS seconds, count(*) FILTER (WHERE NOT r.goes_on) AS times
-			  FROM run r GROUP BY 1, 2, 3) x;
+	SELECT jsonb_agg(jsonb_build_object('template_ids', o.ids, 'type', 'app', 'display_name', a.display_name, 'slug', a.slug, 'icon', a.icon,
+			'seconds', s.seconds, 'times_used', s.times) ORDER BY a.slug COLLATE "C", a.display_name COLLATE "C", a.icon COLLATE "C") INTO v_apps
+	  FROM sums s JOIN app a USING (app) JOIN of_app o USING (app);
 	RETURN coalesce(v_apps, '[]');
 END
 $$;
@@ -341,16 +350,24 @@ CREATE OR REPLACE FUNCTION coder.insights_intervals(since timestamptz, until tim
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	v_step CONSTANT interval := CASE name WHEN 'week' THEN interval '7 days' ELSE interval '1 day' END;
+	v_sinces timestamptz[];
+	v_untils timestamptz[];
 	v_reports jsonb;
 BEGIN
+	SELECT array_agg(i.since ORDER BY i.since), array_agg(i.until ORDER BY i.since) INTO v_sinces, v_untils
+	  FROM (SELECT g AT TIME ZONE zone AS since, least((g + v_step) AT TIME ZONE zone, until) AS until
+			  FROM generate_series(since AT TIME ZONE zone, until AT TIME ZONE zone - interval '1 microsecond', v_step) g) i;
+	WITH used AS MATERIALIZED (
+		SELECT u.* FROM coder.usage_in(v_sinces, v_untils, of) u
+	), users AS (
+		SELECT x.n, count(*) AS users FROM (SELECT DISTINCT u.n, u.user_id FROM used u) x GROUP BY x.n
+	), templates AS (
+		SELECT x.n, jsonb_agg(x.template_id ORDER BY x.template_id) AS templates FROM (SELECT DISTINCT u.n, u.template_id FROM used u) x GROUP BY x.n
+	)
 	SELECT jsonb_agg(jsonb_build_object('start_time', coder.ts_at(i.since, i.since AT TIME ZONE zone - i.since AT TIME ZONE 'UTC'),
 			'end_time', coder.ts_at(i.until, i.until AT TIME ZONE zone - i.until AT TIME ZONE 'UTC'),
-			'template_ids', u.templates, 'interval', name, 'active_users', u.users) ORDER BY i.since) INTO v_reports
-	  FROM (SELECT g AT TIME ZONE zone AS since, least((g + v_step) AT TIME ZONE zone, until) AS until
-			  FROM generate_series(since AT TIME ZONE zone, until AT TIME ZONE zone - interval '1 microsecond', v_step) g) i,
-		   LATERAL (SELECT count(DISTINCT t.user_id) AS users, coalesce(jsonb_agg(DISTINCT t.template_id ORDER BY t.template_id), '[]') AS templates
-					  FROM coder.template_usage_stats t
-					 WHERE t.start_time >= i.since AND t.start_time < i.until AND (of IS NULL OR t.template_id = ANY (of))) u;
+			'template_ids', coalesce(t.templates, '[]'), 'interval', name, 'active_users', coalesce(u.users, 0)) ORDER BY i.since) INTO v_reports
+	  FROM ROWS FROM (unnest(v_sinces), unnest(v_untils)) WITH ORDINALITY i (since, until, n) LEFT JOIN users u USING (n) LEFT JOIN templates t USING (n);
 	RETURN coalesce(v_reports, '[]');
 END
 $$;
@@ -393,9 +410,11 @@ BEGIN
 	END IF;
 	v_of := coder.insights_templates_of(req);
 	IF v_sections = '{}' OR 'report' = ANY (v_sections) THEN
-		SELECT count(DISTINCT t.user_id) AS users, coalesce(jsonb_agg(DISTINCT t.template_id ORDER BY t.template_id), '[]') AS templates INTO v_whole
-		  FROM coder.template_usage_stats t
-		 WHERE t.start_time >= r.start_time AND t.start_time < r.end_time AND (v_of IS NULL OR t.template_id = ANY (v_of));
+		WITH used AS MATERIALIZED (
+			SELECT u.* FROM coder.usage_in(ARRAY[r.start_time], ARRAY[r.end_time], v_of) u
+		)
+		SELECT (SELECT count(*) FROM (SELECT DISTINCT u.user_id FROM used u) x) AS users,
+			   coalesce((SELECT jsonb_agg(x.template_id ORDER BY x.template_id) FROM (SELECT DISTINCT u.template_id FROM used u) x), '[]') AS templates INTO v_whole;
 		v_answer := jsonb_build_object('report', jsonb_build_object('start_time', coder.ts_at(r.start_time, r.shift),
 			'end_time', coder.ts_at(r.end_time, r.shift), 'template_ids', v_whole.templates, 'active_users', v_whole.users,
 			'apps_usage', coder.insights_builtin(r.start_time, r.end_time, v_of) || coder.insights_apps(r.start_time, r.end_time, v_of),
@@ -422,14 +441,9 @@ BEGIN
 	v_of := coder.insights_templates_of(req);
 	SELECT coalesce(jsonb_agg(jsonb_build_object('template_ids', x.templates, 'user_id', x.user_id, 'username', u.username,
 			'avatar_url', u.avatar_url, 'seconds', s.seconds) ORDER BY u.username COLLATE "C"), '[]') INTO v_users
-	  FROM (SELECT y.user_id, 60 * sum(y.mins) AS seconds
-			  FROM (SELECT t.user_id, least(30, sum(t.usage_mins)) AS mins FROM coder.template_usage_stats t
-					 WHERE t.start_time >= r.start_time AND t.start_time < r.end_time AND (v_of IS NULL OR t.template_id = ANY (v_of))
-					 GROUP BY t.start_time, t.user_id) y
-			 GROUP BY y.user_id) s
+	  FROM (SELECT y.user_id, 60 * y.usage AS seconds FROM coder.usage_of_users(r.start_time, r.end_time, v_of) y) s
 	  JOIN (SELECT d.user_id, jsonb_agg(d.template_id ORDER BY d.template_id) AS templates
-			  FROM (SELECT DISTINCT t.user_id, t.template_id FROM coder.template_usage_stats t
-					 WHERE t.start_time >= r.start_time AND t.start_time < r.end_time AND (v_of IS NULL OR t.template_id = ANY (v_of))) d
+			  FROM coder.usage_in(ARRAY[r.start_time], ARRAY[r.end_time], v_of) d
 			 GROUP BY d.user_id) x USING (user_id)
 	  JOIN coder.users u ON u.id = x.user_id;
 	RETURN coder.reply(200, jsonb_build_object('report', jsonb_build_object('start_time', coder.ts_at(r.start_time, r.shift),
