@@ -100,7 +100,7 @@ on_finished(void *arg, PGresult *result)
 void
 turn_finish(Turn *t, const char *status, const char *error)
 {
-	const char *const params[] = {turn_env.worker, t->id, status, error};
+	const char *const params[] = {turn_env.worker, t->id, status, error, turn_lease(t)};
 
 	t->state = TURN_FINISHING;
 	grant_cancel(t->grant_wait);
@@ -113,7 +113,7 @@ turn_finish(Turn *t, const char *status, const char *error)
 	debug_end(&t->summing, "interrupted");
 	debug_end(&t->debug, error != NULL ? "error" : "completed");
 	turn_say_now(t);
-	turn_call_db(t, "SELECT coder.chat_end($1, $2, $3::coder.chat_status, $4)", 4, params, on_finished);
+	turn_call_db(t, "SELECT coder.chat_end($1, $2, $3::coder.chat_status, $4, $5)", 5, params, on_finished);
 }
 
 /* The turn has failed: the user is told by an event, and by the chat's last_error. */
@@ -152,11 +152,31 @@ heed_early_news(Turn *t)
 		turn_status(t->id, lease->since);
 }
 
+static Turn *
+find_turn(const char *chat)
+{
+	for (Turn *t = turns; t != NULL; t = t->next)
+		if (strcmp(t->id, chat) == 0)
+			return t;
+	return NULL;
+}
+
+const char *
+turn_lease(const Turn *t)
+{
+	return json_string_value(json_object_get(t->chat, "started_at"));
+}
+
 void
 turn_start(json_t *taken)
 {
 	Turn *t = calloc(1, sizeof(*t));
+	const char *id = json_string_value(json_object_get(json_object_get(taken, "chat"), "id"));
+	Turn *before = id != NULL ? find_turn(id) : NULL;
 
+	/* Its lease is over, though the word of it has not come yet. */
+	if (before != NULL)
+		turn_end(before);
 	if (t == NULL)
 	{
 		json_decref(taken);
@@ -220,15 +240,6 @@ interrupt(Turn *t)
 		json_decref(messages);
 	}
 	turn_finish(t, "waiting", NULL);
-}
-
-static Turn *
-find_turn(const char *chat)
-{
-	for (Turn *t = turns; t != NULL; t = t->next)
-		if (strcmp(t->id, chat) == 0)
-			return t;
-	return NULL;
 }
 
 void
@@ -309,12 +320,12 @@ turn_hand_over(void)
 	while (turns != NULL)
 	{
 		Turn *t = turns;
-		const char *const params[] = {turn_env.worker, t->id};
+		const char *const params[] = {turn_env.worker, t->id, turn_lease(t)};
 
 		json_decref(t->said);
 		t->said = NULL;
 		if (t->state != TURN_FINISHING)
-			db_call("SELECT coder.chat_finish($1, $2, 'pending')", 2, params, NULL, NULL);
+			db_call("SELECT coder.chat_finish($1, $2, 'pending', NULL, $3)", 3, params, NULL, NULL);
 		turn_end(t);
 	}
 }

@@ -93,6 +93,8 @@ bool turn_call_db(Turn *t, const char *sql, int n, const char *const *params, Db
 bool turn_have_row(Turn *t, PGresult *result);
 
 /* The chat gets this status. */
+/* When this runner took the chat, as the database wrote it: what comes of an older lease is void. */
+const char *turn_lease(const Turn *t);
 void turn_finish(Turn *t, const char *status, const char *error);
 
 /* The turn has failed: the user is told by an event, and by the chat's last_error. */

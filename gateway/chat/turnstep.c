@@ -56,11 +56,11 @@ void
 turn_store(Turn *t, const json_t *messages, DbDone done)
 {
 	char *text = json_dumps(messages, JSON_COMPACT);
-	const char *const params[] = {turn_env.worker, t->id, json_string_value(json_object_get(t->grant.model, "id")), text};
+	const char *const params[] = {turn_env.worker, t->id, json_string_value(json_object_get(t->grant.model, "id")), text, turn_lease(t)};
 
 	t->state = TURN_STORING;
 	turn_say_now(t);
-	turn_call_db(t, "SELECT coder.chat_step($1, $2, $3, $4::jsonb)", 4, params, done);
+	turn_call_db(t, "SELECT coder.chat_step($1, $2, $3, $4::jsonb, $5)", 5, params, done);
 	free(text);
 }
 

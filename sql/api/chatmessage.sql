@@ -117,6 +117,7 @@ BEGIN
 	UPDATE coder.chat_messages x SET deleted = true WHERE x.chat_id = c.id AND x.id >= wanted AND NOT x.deleted AND NOT coder.chat_is_context(x.content);
 	DELETE FROM coder.chat_debug_runs d WHERE d.chat_id = c.id AND d.history_tip_message_id >= wanted;
 	DELETE FROM coder.chat_queued_messages q WHERE q.chat_id = c.id;
+	DELETE FROM coder.chat_tool_answers a WHERE a.chat_id = c.id;
 	INSERT INTO coder.chat_messages (chat_id, role, content, visibility, model_config_id, created_by)
 	VALUES (c.id, 'user', content, old.visibility, old.model_config_id, coder.subject_id()) RETURNING * INTO m;
 	UPDATE coder.chats x SET history_epoch = x.history_epoch + 1 WHERE x.id = c.id;

@@ -18,7 +18,9 @@ BEGIN
 				updated_at = clock_timestamp(), last_error = NULL
 			  WHERE x.id IN (SELECT y.id FROM coder.chats y WHERE y.status = 'pending' ORDER BY y.updated_at LIMIT n FOR UPDATE SKIP LOCKED)
 			 RETURNING x.* LOOP
-		DELETE FROM coder.chat_stream_events e WHERE e.chat_id = c.id;
+		-- Why it begins anew, the user may still have to hear.
+		DELETE FROM coder.chat_stream_events e WHERE e.chat_id = c.id AND NOT (e.event->>'type' = 'retry'
+			AND NOT e.event->'retry' ? 'provider' AND e.created_at > c.started_at - interval '5 seconds');
 		PERFORM coder.chat_tell_stream(c.id, 'running ' || (to_jsonb(c)->>'started_at'));
 		RETURN NEXT jsonb_build_object('chat', to_jsonb(c), 'owner', (SELECT jsonb_build_object('id', u.id, 'username', u.username,
 			'name', u.name, 'email', u.email) FROM coder.users u WHERE u.id = c.owner_id),
@@ -46,13 +48,26 @@ BEGIN
 END
 $$;
 
+-- A chat whose runner stopped is to be run again.  What it was about to say is void, and the user is told why.
+CREATE OR REPLACE FUNCTION coder.chat_run_again(chat uuid)
+RETURNS coder.chats LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	INSERT INTO coder.chat_stream_events (chat_id, created_at, event) VALUES (chat, clock_timestamp(), jsonb_build_object('type', 'retry',
+		'retry', jsonb_build_object('attempt', 1, 'delay_ms', 0, 'kind', 'generic', 'retrying_at', coder.ts(clock_timestamp()),
+			'error', 'The server that was answering has stopped. The answer begins anew.')));
+	RETURN coder.chat_set_status(chat, 'pending');
+END
+$$;
+
 -- What a worker had when its connection broke is to be run again; how many.
 CREATE OR REPLACE FUNCTION coder.chat_release(worker uuid)
 RETURNS int8 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	RETURN (SELECT count(coder.chat_set_status(c.id, 'pending')) FROM coder.chats c WHERE c.status = 'running' AND c.worker_id = worker);
+	RETURN (SELECT count(coder.chat_run_again(c.id)) FROM coder.chats c WHERE c.status = 'running' AND c.worker_id = worker);
 END
 $$;
 
@@ -172,7 +187,7 @@ $$;
 -- One step of a turn: its messages, [{role, content, visibility?, compressed?, usage?, context_limit?, runtime_ms?,
 -- provider_response_id?}], stored and told in one transaction; their ids.  NULL where the chat is not this worker's any
 -- more: then nothing is stored.  A chat that was interrupted meanwhile still takes what its worker had.
-CREATE OR REPLACE FUNCTION coder.chat_step(worker uuid, chat uuid, model_id uuid, messages jsonb)
+CREATE OR REPLACE FUNCTION coder.chat_step(worker uuid, chat uuid, model_id uuid, messages jsonb, lease timestamptz DEFAULT NULL)
 RETURNS bigint[] LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -184,9 +199,10 @@ DECLARE
 	prices CONSTANT jsonb := coalesce((SELECT x.options FROM coder.chat_model_configs x WHERE x.id = model_id), '{}');
 BEGIN
 	SELECT x.* INTO c FROM coder.chats x WHERE x.id = chat FOR UPDATE;
-	IF NOT FOUND OR NOT (c.status = 'running' AND c.worker_id = worker OR c.status = 'waiting') THEN
+	IF NOT FOUND OR NOT (c.status = 'running' AND c.worker_id = worker OR c.status = 'waiting') OR coalesce(lease <> c.leased_at, false) THEN
 		RETURN NULL;
 	END IF;
+	DELETE FROM coder.chat_tool_answers a WHERE a.chat_id = chat;
 	FOR m IN SELECT e.v, e.v->'usage' AS usage FROM jsonb_array_elements(messages) WITH ORDINALITY e (v, n) ORDER BY e.n LOOP
 		INSERT INTO coder.chat_messages (chat_id, model_config_id, role, content, visibility, compressed, input_tokens, output_tokens,
 			total_tokens, reasoning_tokens, cache_creation_tokens, cache_read_tokens, context_limit, runtime_ms, provider_response_id,
@@ -212,7 +228,7 @@ $$;
 -- A turn is over: done (waiting), failed (error, with what the user is told), to be gone on with by another worker
 -- (pending), or up to the client (requires_action).  A chat that then waits goes on with the first of its queue.  The
 -- status that the chat has now; NULL where it is not this worker's.
-CREATE OR REPLACE FUNCTION coder.chat_finish(worker uuid, chat uuid, new_status coder.chat_status, error text DEFAULT NULL)
+CREATE OR REPLACE FUNCTION coder.chat_finish(worker uuid, chat uuid, new_status coder.chat_status, error text DEFAULT NULL, lease timestamptz DEFAULT NULL)
 RETURNS coder.chat_status LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -220,10 +236,12 @@ DECLARE
 	c coder.chats;
 BEGIN
 	SELECT x.* INTO c FROM coder.chats x WHERE x.id = chat FOR UPDATE;
-	IF NOT FOUND OR NOT (c.status = 'running' AND c.worker_id = worker OR c.status = 'waiting') THEN
+	IF NOT FOUND OR NOT (c.status = 'running' AND c.worker_id = worker OR c.status = 'waiting') OR coalesce(lease <> c.leased_at, false) THEN
 		RETURN NULL;
 	END IF;
-	IF c.status = 'running' AND new_status IN ('error', 'pending', 'requires_action') THEN
+	IF c.status = 'running' AND new_status = 'pending' THEN
+		c := coder.chat_run_again(chat);
+	ELSIF c.status = 'running' AND new_status IN ('error', 'requires_action') THEN
 		c := coder.chat_set_status(chat, new_status, error);
 		IF new_status = 'requires_action' THEN
 			PERFORM coder.chat_tell_owner(c, 'action_required', jsonb_build_object('tool_calls', (SELECT jsonb_agg(jsonb_build_object(
@@ -261,13 +279,13 @@ $$;
 
 -- The same as chat_finish, and what to push to the owner's browsers: {"ids": [subscription, ...], "requests": [...]}, NULL for nothing.
 -- A chat that was interrupted, that goes on with its queue, or that is a subagent's tells nobody.
-CREATE OR REPLACE FUNCTION coder.chat_end(worker uuid, chat uuid, new_status coder.chat_status, error text DEFAULT NULL)
+CREATE OR REPLACE FUNCTION coder.chat_end(worker uuid, chat uuid, new_status coder.chat_status, error text DEFAULT NULL, lease timestamptz DEFAULT NULL)
 RETURNS jsonb LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	ran CONSTANT bool := EXISTS (SELECT FROM coder.chats x WHERE x.id = chat AND x.status = 'running' AND x.worker_id = worker);
-	status CONSTANT coder.chat_status := coder.chat_finish(worker, chat, new_status, error);
+	status CONSTANT coder.chat_status := coder.chat_finish(worker, chat, new_status, error, lease);
 	c coder.chats;
 	s coder.webpush_subscriptions;
 	ids jsonb := '[]';
@@ -326,7 +344,7 @@ BEGIN
 						AND coder.try_lock('coder.chat_worker:' || c.worker_id))
 				   OR c.status = 'requires_action' AND c.updated_at < at - interval '5 minutes' FOR UPDATE SKIP LOCKED LOOP
 		IF one.status = 'running' THEN
-			PERFORM coder.chat_set_status(one.id, 'pending');
+			PERFORM coder.chat_run_again(one.id);
 		ELSE
 			PERFORM coder.chat_answer_open_calls(one.id, 'Dynamic tool execution timed out');
 			PERFORM coder.chat_set_status(one.id, 'error', 'Dynamic tool execution timed out');

@@ -48,8 +48,8 @@ BEGIN
 		seen.message := 0;
 	END IF;
 	IF req.cursor IS NOT NULL THEN
-		-- What the user said comes before what came of it.
-		FOR m IN SELECT x.* FROM coder.chat_messages x WHERE x.chat_id = c.id AND x.id > seen.message AND NOT x.deleted AND x.role = 'user'
+		-- What the user said comes before what came of it, and behind what was answered in turns that are over: their marks are gone.
+		FOR m IN SELECT x.* FROM coder.chat_messages x WHERE x.chat_id = c.id AND x.id > seen.message AND NOT x.deleted
 					AND x.visibility IN ('user', 'both') AND x.id < coalesce((SELECT min((v.event->>'id')::bigint) FROM coder.chat_stream_events v
 						WHERE v.chat_id = c.id AND v.seq > seen.event AND v.event->>'type' = 'message'), 9223372036854775807)
 				  ORDER BY x.id LOOP
@@ -69,11 +69,11 @@ BEGIN
 			CONTINUE WHEN req.cursor IS NULL AND e.event->>'type' <> 'message_part';
 			events := events || (e.event || jsonb_build_object('chat_id', c.id));
 		ELSIF req.cursor IS NOT NULL AND (e.event->>'id')::bigint > seen.message THEN
-			SELECT x.* INTO m FROM coder.chat_messages x WHERE x.id = (e.event->>'id')::bigint AND NOT x.deleted AND x.visibility IN ('user', 'both');
-			IF FOUND THEN
+			FOR m IN SELECT x.* FROM coder.chat_messages x WHERE x.chat_id = c.id AND x.id > seen.message AND x.id <= (e.event->>'id')::bigint
+						AND NOT x.deleted AND x.visibility IN ('user', 'both') ORDER BY x.id LOOP
 				events := events || coder.chat_message_event(m);
 				seen.message := m.id;
-			END IF;
+			END LOOP;
 		END IF;
 	END LOOP;
 	FOR m IN SELECT x.* FROM coder.chat_messages x WHERE x.chat_id = c.id AND x.id > seen.message AND NOT x.deleted AND x.visibility IN ('user', 'both')

@@ -484,6 +484,7 @@ RETURNS jsonb LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+	changes CONSTANT bool := chat_tool.tool IN ('spawn_agent', 'message_agent');
 	c coder.chats;
 	answer jsonb;
 BEGIN
@@ -492,6 +493,14 @@ BEGIN
 		RETURN NULL;
 	ELSIF c.parent_chat_id IS NOT NULL THEN
 		RETURN coder.chat_tool_result('{"error": "A subagent has no such tool."}', true);
+	END IF;
+	IF changes THEN
+		-- Was it done by a runner that died before it could store the step?
+		UPDATE coder.chat_tool_answers a SET leased_at = c.leased_at WHERE a.id = (SELECT min(x.id) FROM coder.chat_tool_answers x
+			WHERE x.chat_id = c.id AND x.leased_at < c.leased_at AND x.tool = chat_tool.tool AND x.args = chat_tool.args) RETURNING a.answer INTO answer;
+		IF FOUND THEN
+			RETURN answer;
+		END IF;
 	END IF;
 	PERFORM coder.set_subject(c.owner_id);
 	BEGIN
@@ -511,6 +520,9 @@ BEGIN
 		answer := coder.chat_tool_result(jsonb_build_object('error', sqlerrm), true);
 	END;
 	PERFORM coder.set_subject(NULL);
+	IF changes AND answer ? 'result' THEN
+		INSERT INTO coder.chat_tool_answers (chat_id, leased_at, tool, args, answer) VALUES (c.id, c.leased_at, chat_tool.tool, chat_tool.args, answer);
+	END IF;
 	RETURN answer;
 END
 $$;

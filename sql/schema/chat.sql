@@ -93,6 +93,7 @@ CREATE TABLE coder.chats (
 	worker_id uuid,
 	started_at timestamptz,
 	heartbeat_at timestamptz,
+	leased_at timestamptz,	-- started_at of the last lease, also where it is over: by it a runner is known that comes too late
 	created_at timestamptz NOT NULL DEFAULT now(),
 	updated_at timestamptz NOT NULL DEFAULT now(),
 	parent_chat_id uuid REFERENCES coder.chats (id) ON DELETE SET NULL,
@@ -174,6 +175,18 @@ CREATE UNLOGGED TABLE coder.chat_stream_events (
 );
 COMMENT ON TABLE coder.chat_stream_events IS
 	'What the runner of a chat says of the turn in progress, in order: every gateway streams it from here. One writer a chat, so that the order is that of commit. Without WAL: a crash ends the turn as well.';
+
+CREATE TABLE coder.chat_tool_answers (
+	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	chat_id uuid NOT NULL REFERENCES coder.chats (id) ON DELETE CASCADE,
+	leased_at timestamptz NOT NULL,	-- of the lease that had the answer last
+	tool text NOT NULL,
+	args jsonb NOT NULL,
+	answer jsonb NOT NULL
+);
+CREATE INDEX idx_chat_tool_answers_chat ON coder.chat_tool_answers (chat_id);
+COMMENT ON TABLE coder.chat_tool_answers IS
+	'What tools that change something have answered, until their step is stored: a runner that takes the chat of one that died does nothing twice.';
 
 CREATE UNLOGGED TABLE coder.chat_title_requests (
 	id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -389,6 +402,8 @@ BEGIN
 		NEW.heartbeat_at := NULL;
 	ELSIF NEW.worker_id IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'check_violation', MESSAGE = 'a running chat has a worker', DETAIL = format('chat %s', OLD.id);
+	ELSE
+		NEW.leased_at := NEW.started_at;
 	END IF;
 	RETURN NEW;
 END

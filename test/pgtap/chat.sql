@@ -236,6 +236,19 @@ SELECT is(coder.chat_heartbeat(:'worker', ARRAY[:'chat'::uuid]), '{}', 'its work
 SELECT is(cardinality(coder.chat_step(:'worker', :'chat', v('m', 'id')::uuid, jsonb_build_array(jsonb_build_object('role', 'assistant', 'content', said('half'))))), 1, 'and stores what it had');
 SELECT is(coder.chat_finish(:'worker', :'chat', 'waiting')::text, 'waiting', 'then lets go');
 
+-- a stream that was busy while a turn ended and the next began: in order, and nothing is passed over
+SELECT is(go('x', 'eve', 'POST', '/' || :'chat' || '/messages', jsonb_build_object('content', said('one'))), '200', 'a message');
+SELECT count(*) FROM coder.chat_acquire(:'worker', 10) \g /dev/null
+SELECT go('s', 'eve', 'GET', '/' || :'chat' || '/stream') \g /dev/null
+SELECT is(go('x', 'eve', 'POST', '/' || :'chat' || '/messages', jsonb_build_object('content', said('two'))), '200', 'one for the queue');
+SELECT count(coder.chat_step(:'worker', :'chat', v('m', 'id')::uuid, jsonb_build_array(jsonb_build_object('role', 'assistant', 'content', said('one''s answer'))))) \g /dev/null
+SELECT coder.chat_finish(:'worker', :'chat', 'waiting') \g /dev/null
+SELECT count(*) FROM coder.chat_acquire(:'worker', 10) \g /dev/null
+SELECT coder.chat_say(jsonb_build_array(jsonb_build_object('chat', :'chat', 'events', '[{"type": "message_part", "message_part": {"role": "assistant", "part": {"type": "text", "text": "two"}}}]'::jsonb))) \g /dev/null
+SELECT is((SELECT string_agg(coalesce(e->'message'->'content'->0->>'text', e->>'type'), ', ' ORDER BY n) FROM api('GET', '/api/experimental/chats/' || :'chat' || '/stream', NULL, (SELECT t FROM token WHERE name = 'eve'), cursor => v('s', 'cursor')) a,
+	jsonb_array_elements(a.body_->'frames'->0) WITH ORDINALITY x (e, n)), 'one''s answer, two, message_part', 'the answer whose mark is gone, the next question, its first words');
+SELECT coder.chat_finish(:'worker', :'chat', 'waiting') \g /dev/null
+
 -- edit: what followed goes, streams send all again
 SELECT go('s', 'eve', 'GET', '/' || :'chat' || '/stream') \g /dev/null
 SELECT min(id) AS first_message FROM coder.chat_messages WHERE role = 'user' \gset
@@ -268,6 +281,36 @@ SELECT is(coder.chat_recover(clock_timestamp() + interval '5 seconds'), 0, 'a wo
 SELECT is(coder.chat_recover(clock_timestamp() + interval '11 seconds'), 1, 'not for long, where no connection holds its lock');
 SELECT is((SELECT status::text FROM coder.chats WHERE id = :'chat'), 'pending', 'then another takes the chat');
 SELECT is(coder.chat_step(:'worker', :'chat', v('m', 'id')::uuid, '[{"role": "assistant", "content": []}]'), NULL, 'and the first stores nothing any more');
+SELECT is((SELECT string_agg(e.event->'retry'->>'error', ' ') FROM coder.chat_stream_events e WHERE e.chat_id = :'chat'),
+	'The server that was answering has stopped. The answer begins anew.', 'the user is told why it begins anew');
+SELECT leased_at AS old_lease FROM coder.chats WHERE id = :'chat' \gset
+SELECT count(*) FROM coder.chat_acquire(:'stranger', 10) \g /dev/null
+SELECT is((SELECT string_agg(e.event->>'type', ' ') FROM coder.chat_stream_events e WHERE e.chat_id = :'chat'), 'retry', 'also who listens when it is taken again');
+SELECT is(coder.chat_step(:'stranger', :'chat', v('m', 'id')::uuid, '[{"role": "assistant", "content": []}]', :'old_lease'), NULL, 'not even the same runner stores for an older lease');
+SELECT is(coder.chat_finish(:'stranger', :'chat', 'waiting', NULL, :'old_lease'), NULL, 'or ends the younger');
+
+-- tools that change something, where their runner dies
+CREATE FUNCTION public.spawn(chat uuid, worker uuid) RETURNS text LANGUAGE sql AS $$ SELECT coder.chat_tool(worker, chat, 'spawn_agent', '{"prompt": "look"}')->'result'->>'chat_id' $$;
+SELECT spawn(:'chat', :'stranger') AS child \gset
+SELECT isnt(spawn(:'chat', :'stranger'), :'child', 'who asks for two agents has two');
+SELECT coder.chat_recover(clock_timestamp() + interval '11 seconds') \g /dev/null
+SELECT count(*) FROM coder.chat_acquire(:'stranger', 10) \g /dev/null
+SELECT is(spawn(:'chat', :'stranger'), :'child', 'after a crash it is the same agent');
+SELECT isnt(spawn(:'chat', :'stranger'), :'child', 'then the other');
+SELECT is((SELECT count(*) FROM coder.chats c WHERE c.parent_chat_id = :'chat'), 2::bigint, 'and no third');
+SELECT count(coder.chat_step(:'stranger', :'chat', v('m', 'id')::uuid, '[{"role": "assistant", "content": []}]', c.leased_at)) FROM coder.chats c WHERE c.id = :'chat' \g /dev/null
+SELECT isnt(spawn(:'chat', :'stranger'), :'child', 'behind a step that is stored it is another');
+SELECT coder.chat_set_status(c.id, 'waiting') FROM coder.chats c WHERE c.parent_chat_id = :'chat' AND c.status IN ('pending', 'running') \g /dev/null
+DELETE FROM coder.chats c WHERE c.parent_chat_id = :'chat';
+
+-- a lease that is over, and whose chat waits by now
+SELECT leased_at AS old_lease FROM coder.chats WHERE id = :'chat' \gset
+SELECT coder.chat_finish(:'stranger', :'chat', 'waiting', NULL, :'old_lease') \g /dev/null
+SELECT is(go('x', 'eve', 'POST', '/' || :'chat' || '/messages', jsonb_build_object('content', said('go on'))), '200', 'another message');
+SELECT count(*) FROM coder.chat_acquire(:'worker', 10) \g /dev/null
+SELECT coder.chat_finish(:'worker', :'chat', 'waiting') \g /dev/null
+SELECT is(coder.chat_step(:'stranger', :'chat', v('m', 'id')::uuid, '[{"role": "assistant", "content": []}]', :'old_lease'), NULL, 'who comes a turn too late stores nothing');
+SELECT is(go('x', 'eve', 'POST', '/' || :'chat' || '/messages', jsonb_build_object('content', said('and on'))), '200', 'one more');
 SELECT count(*) FROM coder.chat_acquire(:'stranger', 10) \g /dev/null
 SELECT is(coder.chat_finish(:'stranger', :'chat', 'error', 'It failed.')::text, 'error', 'a turn that failed');
 SELECT is(go('x', 'eve', 'GET', '/' || :'chat'), '200', 'tells why');
