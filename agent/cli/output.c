@@ -165,7 +165,7 @@ cli_span(const char *text)
 		const char *unit = *end != '\0' ? strchr(units, *end) : NULL;
 
 		/* strtod() would take signs, spaces, "inf" and hexadecimals too. */
-		if (strspn(p, "0123456789.") != (size_t) (end - p) || unit == NULL || n > 1e6)
+		if (end == p || strspn(p, "0123456789.") != (size_t) (end - p) || unit == NULL || n > 1e6)
 			return -1;
 		total += n * milliseconds[unit - units];
 		p = end + 1;

@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: MIT
  */
 #include "cli/cli.h"
+#include "cli/sshforward.h"
 #include "cli/tunnel.h"
 
 #include <arpa/inet.h>
@@ -125,8 +126,42 @@ remote_command(const Cli *cli)
 	return command;
 }
 
+int
+cli_ssh_on_data(ssh_session session, ssh_channel channel, void *data, uint32_t size, int is_stderr, void *fresh)
+{
+	(void) session;
+	(void) channel;
+	(void) data;
+	(void) size;
+	(void) is_stderr;
+	*(bool *) fresh = true;
+	return 0; /* it stays in the channel until it is read */
+}
+
+/* Variables of the session: those of --env, each NAME=VALUE, several with commas between. */
+static void
+send_environment(const Cli *cli, ssh_channel channel)
+{
+	const char *values[CLI_MAX_VALUES];
+	int n = cli_flag_all(cli, "env", values, CLI_MAX_VALUES);
+
+	for (int i = 0; i < n; i++)
+		for (const char *p = values[i]; *p != '\0'; p += *p == ',')
+		{
+			char *entry = cli_format("%.*s", (int) strcspn(p, ","), p);
+			char *equals = strchr(entry, '=');
+
+			if (equals == NULL || equals == entry)
+				cli_fail("--env %s: NAME=VALUE expected", entry);
+			p += strlen(entry);
+			*equals = '\0';
+			if (ssh_channel_request_env(channel, entry, equals + 1) != SSH_OK)
+				cli_fail("the agent takes no variable \"%s\"", entry);
+		}
+}
+
 static ssh_channel
-open_channel(ssh_session session, const char *command, bool pty)
+open_channel(const Cli *cli, ssh_session session, const char *command, bool pty)
 {
 	ssh_channel channel = ssh_channel_new(session);
 	const char *term = getenv("TERM");
@@ -134,6 +169,9 @@ open_channel(ssh_session session, const char *command, bool pty)
 
 	if (channel == NULL || ssh_channel_open_session(channel) != SSH_OK)
 		cli_fail("could not open an SSH session: %s", ssh_get_error(session));
+	send_environment(cli, channel);
+	if (cli_switch(cli, "forward-agent") && ssh_channel_request_auth_agent(channel) != SSH_OK)
+		cli_fail("the workspace does not take the key agent: %s", ssh_get_error(session));
 	if (pty)
 	{
 		ioctl(STDIN_FILENO, TIOCGWINSZ, &size);
@@ -200,28 +238,62 @@ take_input(ssh_channel channel, char *buffer)
 
 /* Until the far side is done; returns the remote exit status. */
 static int
-run_channel(ssh_session session, ssh_channel channel)
+run_channel(ssh_session session, ssh_channel channel, CliForwards *forwards, bool *fresh)
 {
 	static char buffer[SSH_BUFFER];
+	struct pollfd fds[2 + CLI_FORWARDS];
+	struct ssh_channel_callbacks_struct callbacks = {.userdata = fresh, .channel_data_function = cli_ssh_on_data};
 	bool input = true;
 	int status;
 
-	while (take_output(channel, buffer) && !ssh_channel_is_eof(channel) && !ssh_channel_is_closed(channel))
+	ssh_callbacks_init(&callbacks);
+	ssh_set_channel_callbacks(channel, &callbacks);
+	for (;;)
 	{
-		/* A full window of the far side stops our reading, not the process. */
-		bool room = ssh_channel_window_size(channel) > 0;
-		struct pollfd fds[2] = {{ssh_get_fd(session), POLLIN, 0}, {input && room ? STDIN_FILENO : -1, POLLIN, 0}};
+		bool room;
+		int n;
 
+		*fresh = false;
+		if (!take_output(channel, buffer) || ssh_channel_is_eof(channel) || ssh_channel_is_closed(channel))
+			break;
+		cli_forwards_round(forwards);
+		/* A full window of the far side stops our reading, not the process. */
+		room = ssh_channel_window_size(channel) > 0;
+		fds[0] = (struct pollfd){ssh_get_fd(session), POLLIN, 0};
+		fds[1] = (struct pollfd){input && room ? STDIN_FILENO : -1, POLLIN, 0};
+		n = 2 + cli_forwards_poll(forwards, fds + 2);
 		if (resized)
 			send_size(channel);
-		if (poll(fds, 2, 1000) < 0 && errno != EINTR)
+		if (poll(fds, (nfds_t) n, *fresh ? 0 : 1000) < 0 && errno != EINTR)
 			break;
 		if (fds[1].revents != 0)
 			input = take_input(channel, buffer);
 	}
 	take_output(channel, buffer);
 	status = ssh_channel_get_exit_status(channel);
+	ssh_remove_channel_callbacks(channel, &callbacks);
 	return status < 0 ? 255 : status;
+}
+
+/* What the command line wants to reach here from there. */
+static void
+want_forwards(Cli *cli, CliForwards *forwards)
+{
+	const char *values[CLI_MAX_VALUES];
+	int n = cli_flag_all(cli, "remote-forward", values, CLI_MAX_VALUES);
+
+	if (n > CLI_REMOTE_PORTS)
+		cli_fail("at most %d ports are forwarded", CLI_REMOTE_PORTS);
+	for (; forwards->nports < n; forwards->nports++)
+		if (!cli_remote_port_parse(values[forwards->nports], &forwards->ports[forwards->nports]))
+			cli_fail("--remote-forward %s: PORT:HOST:PORT expected, as in 8080:localhost:80", values[forwards->nports]);
+	if (!cli_switch(cli, "forward-agent"))
+		return;
+	forwards->key_agent = cli_flag(cli, "identity-agent");
+	if (forwards->key_agent == NULL)
+		forwards->key_agent = getenv("SSH_AUTH_SOCK");
+	if (forwards->key_agent == NULL || *forwards->key_agent == '\0')
+		cli_fail("there is no key agent: SSH_AUTH_SOCK is not set");
 }
 
 /* "coder.dev", "dev.coder", "owner--dev.agent" as host names of config-ssh. */
@@ -284,6 +356,8 @@ run_ssh(Cli *cli)
 {
 	const char *wait = cli_flag(cli, "wait");
 	const char *autostart = cli_flag(cli, "disable-autostart");
+	static CliForwards forwards;
+	bool fresh = false;
 	json_t *agent;
 	CliTunnel *tunnel;
 	ssh_session session;
@@ -293,6 +367,7 @@ run_ssh(Cli *cli)
 	int status;
 
 	cli_need_login(cli);
+	want_forwards(cli, &forwards);
 	agent = cli_ready_agent(cli,
 							workspace_of_host(cli, cli_arg(cli, 0)),
 							autostart == NULL || strcmp(autostart, "false") == 0,
@@ -302,15 +377,16 @@ run_ssh(Cli *cli)
 	if (cli_switch(cli, "stdio"))
 		return run_stdio(tunnel);
 	session = connect_ssh(tunnel);
+	cli_forwards_begin(&forwards, session, &fresh);
 	command = remote_command(cli);
 	pty = isatty(STDIN_FILENO) && (command[0] == '\0' || cli_switch(cli, "tty"));
-	channel = open_channel(session, command, pty);
+	channel = open_channel(cli, session, command, pty);
 	if (pty)
 	{
 		signal(SIGWINCH, on_winch);
 		make_terminal_raw();
 	}
-	status = run_channel(session, channel);
+	status = run_channel(session, channel, &forwards, &fresh);
 	restore_terminal();
 	ssh_channel_free(channel);
 	ssh_disconnect(session);
@@ -659,6 +735,10 @@ run_port_forward(Cli *cli)
 static const CliFlag ssh_flags[] = {
 	{"stdio", 0, NULL, NULL, "Copy the SSH connection to standard input and output (for ProxyCommand)."},
 	{"tty", 't', NULL, NULL, "Ask for a terminal also for a command."},
+	{"env", 'e', "name=value", NULL, "Variable of the session; may be repeated."},
+	{"forward-agent", 'A', NULL, "CODER_SSH_FORWARD_AGENT", "Let the workspace use your key agent while you are in it."},
+	{"identity-agent", 0, "socket", "CODER_SSH_IDENTITY_AGENT", "The key agent, in place of SSH_AUTH_SOCK."},
+	{"remote-forward", 'R', "port:host:port", NULL, "Forward a port of the workspace to one that is within reach from here; may be repeated."},
 	{"wait", 0, "yes|no", "CODER_SSH_WAIT", "Wait for the startup scripts that block login (default: yes)."},
 	{"disable-autostart", 0, "true|false", "CODER_SSH_DISABLE_AUTOSTART", "Do not start a stopped workspace."},
 	{"ssh-host-prefix", 0, "prefix", NULL, "What to cut from the front of the host name."},

@@ -343,6 +343,17 @@ run_loop(void *arg)
 	return NULL;
 }
 
+/* The one tunnel of this process, until it is closed. */
+static CliTunnel *open_tunnel;
+
+/* A command that fails says goodbye too: the agent would keep what it has of it for minutes. */
+static void
+close_at_exit(void)
+{
+	if (open_tunnel != NULL && !pthread_equal(pthread_self(), open_tunnel->thread))
+		cli_tunnel_close(open_tunnel);
+}
+
 CliTunnel *
 cli_tunnel_open(Cli *cli, const json_t *agent)
 {
@@ -384,6 +395,8 @@ cli_tunnel_open(Cli *cli, const json_t *agent)
 	if (pthread_create(&t->thread, NULL, run_loop, t) != 0)
 		cli_fail("could not start a thread");
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	open_tunnel = t;
+	atexit(close_at_exit);
 	return t;
 }
 
@@ -492,6 +505,7 @@ start_goodbye(void *arg)
 void
 cli_tunnel_close(CliTunnel *t)
 {
+	open_tunnel = NULL;
 	if (loop_post(t->loop, start_goodbye, t))
 		pthread_join(t->thread, NULL);
 }

@@ -158,6 +158,10 @@ bool boundary_empty(const Agent *agent);
 void boundary_stop(Agent *agent);
 BoundaryCounts boundary_counts(const Agent *agent);
 
+/* greeting.c: what a terminal shows first, of the server's announcements and the template's message of the day; NULL: nothing.
+ * The server is asked, for which a thread other than the loop's waits for a moment.  The caller frees it. */
+char *greeting_text(Agent *agent);
+
 /* command.c: environment and processes; callable from any thread. */
 typedef struct Command
 {

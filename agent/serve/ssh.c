@@ -33,6 +33,7 @@
 #include <unistd.h>
 
 #include "serve/sftp.h"
+#include "serve/sshforward.h"
 #include "tunnel/tunnel.h"
 
 #define MAX_CHANNELS 64
@@ -58,6 +59,9 @@ typedef struct Channel
 	bool has_process;
 	bool reaped;
 	int status; /* of waitpid */
+	const char *display; /* of ssh -X; NULL: none */
+	char *greeting; /* what is shown before anything else, or NULL */
+	size_t greeted; /* bytes of it */
 	int blocked_status; /* file transfers are off: end with this, if not 0 */
 	Process process;
 	SftpServer *sftp;
@@ -66,7 +70,6 @@ typedef struct Channel
 	bool forward;
 	char pending[IO_SIZE]; /* of the client, not yet taken by in */
 	size_t pending_from, pending_to;
-	bool eof_sent;
 	uint8_t id[16]; /* of the report to the server */
 	bool reported;
 	Coder__Agent__V2__Connection__Type type;
@@ -83,6 +86,9 @@ typedef struct Connection
 	ssh_session session;
 	ssh_event event;
 	struct ssh_server_callbacks_struct callbacks;
+	struct ssh_callbacks_struct common;
+	SshListeners listeners;
+	const char *key_agent; /* socket of ssh -A; NULL: not asked for */
 	Channel *channels;
 	int nchannels;
 	bool authenticated;
@@ -266,7 +272,9 @@ session_channel_free(Channel *channel)
 		channel_count(channel, -1);
 	if (channel->reported)
 		tell(channel, false, channel->forward ? 0 : channel->reaped && WIFEXITED(channel->status) ? WEXITSTATUS(channel->status) : 1);
+	ssh_unlisten(&channel->connection->listeners, channel);
 	sftp_server_end(channel->sftp);
+	free(channel->greeting);
 	ssh_remove_channel_callbacks(channel->ssh, &channel->callbacks);
 	ssh_channel_free(channel->ssh);
 	for (int i = 0; i < channel->nenv; i++)
@@ -326,7 +334,10 @@ start_command(Channel *channel, const char *text)
 {
 	Agent *agent = channel->connection->agent;
 	char term[160];
-	const char *extra[2] = {NULL, NULL};
+	char key_agent[280];
+	char display[280];
+	const char *extra[4] = {NULL};
+	int n = 0;
 	Command command = {.text = text,
 					   .env = (const char *const *) channel->env,
 					   .extra = extra,
@@ -349,8 +360,20 @@ start_command(Channel *channel, const char *text)
 	if (channel->pty)
 	{
 		snprintf(term, sizeof(term), "TERM=%s", channel->term);
-		extra[0] = term;
+		extra[n++] = term;
 	}
+	if (channel->connection->key_agent != NULL)
+	{
+		snprintf(key_agent, sizeof(key_agent), "SSH_AUTH_SOCK=%s", channel->connection->key_agent);
+		extra[n++] = key_agent;
+	}
+	if (channel->display != NULL)
+	{
+		snprintf(display, sizeof(display), "DISPLAY=%s", channel->display);
+		extra[n++] = display;
+	}
+	if (channel->pty && text == NULL)
+		channel->greeting = greeting_text(agent);
 	if (command_start(agent, &command, &channel->process, error, sizeof(error)) != 0)
 	{
 		agent_log(agent, "ssh: %s", error);
@@ -477,6 +500,28 @@ ssh_signal_number(const char *name)
 	return SIGKILL;
 }
 
+/* For all sessions of the connection from now on, as the client has one key agent. */
+static void
+on_key_agent(ssh_session session, ssh_channel ssh, void *arg)
+{
+	Connection *connection = ((Channel *) arg)->connection;
+
+	(void) session;
+	(void) ssh;
+	connection->key_agent = ssh_listen_agent(&connection->listeners);
+}
+
+static void
+on_display(ssh_session session, ssh_channel ssh, int single, const char *protocol, const char *cookie, uint32_t screen, void *arg)
+{
+	Channel *channel = arg;
+
+	(void) session;
+	(void) ssh;
+	if (channel->display == NULL && !channel->started)
+		channel->display = ssh_listen_display(&channel->connection->listeners, channel, single != 0, protocol, cookie, screen);
+}
+
 static void
 on_signal(ssh_session session, ssh_channel ssh, const char *name, void *arg)
 {
@@ -506,6 +551,8 @@ session_channel_new(Connection *connection, ssh_channel ssh)
 	channel->callbacks.channel_exec_request_function = on_exec;
 	channel->callbacks.channel_subsystem_request_function = on_subsystem;
 	channel->callbacks.channel_signal_function = on_signal;
+	channel->callbacks.channel_auth_agent_req_function = on_key_agent;
+	channel->callbacks.channel_x11_req_function = on_display;
 	ssh_callbacks_init(&channel->callbacks);
 	ssh_set_channel_callbacks(ssh, &channel->callbacks);
 	channel->next = connection->channels;
@@ -570,12 +617,76 @@ dial(const char *host, int port)
 	return fd;
 }
 
+/* A channel for a socket that is connected already; NULL: the socket is closed. */
+static Channel *
+forward_channel(Connection *connection, ssh_channel ssh, int fd)
+{
+	Channel *channel = ssh != NULL ? session_channel_new(connection, ssh) : NULL;
+
+	if (channel == NULL)
+	{
+		if (ssh != NULL)
+			ssh_channel_free(ssh);
+		close(fd);
+		return NULL;
+	}
+	set_nonblocking(fd);
+	channel->started = true;
+	channel->forward = true;
+	channel->in = channel->out = fd;
+	return channel;
+}
+
+/* ssh -R, and its end. */
+static void
+on_global_request(ssh_session session, ssh_message message, void *arg)
+{
+	Connection *connection = arg;
+	const char *address = ssh_message_global_request_address(message);
+	int port = ssh_message_global_request_port(message);
+	int listens;
+
+	(void) session;
+	if (connection->authenticated && address != NULL && !connection->agent->options.block_reverse_forwarding)
+		switch (ssh_message_subtype(message))
+		{
+			case SSH_GLOBAL_REQUEST_TCPIP_FORWARD:
+				listens = ssh_listen_port(&connection->listeners, address, port);
+				if (listens >= 0)
+				{
+					ssh_message_global_request_reply_success(message, (uint16_t) listens);
+					return;
+				}
+				break;
+			case SSH_GLOBAL_REQUEST_CANCEL_TCPIP_FORWARD:
+				if (ssh_unlisten_port(&connection->listeners, address, port))
+				{
+					ssh_message_global_request_reply_success(message, 0);
+					return;
+				}
+				break;
+			default:
+				break;
+		}
+	ssh_message_reply_default(message);
+}
+
+/* Connections to what listens for the client. */
+static void
+accept_forwards(Connection *connection)
+{
+	ssh_channel ssh;
+	int fd;
+
+	while (connection->nchannels < MAX_CHANNELS && (fd = ssh_listeners_accept(&connection->listeners, connection->session, &ssh)) >= 0)
+		forward_channel(connection, ssh, fd);
+}
+
 /* What the server callbacks leave: of it, only forwarding of local ports is offered. */
 static int
 on_message(ssh_session session, ssh_message message, void *arg)
 {
 	Connection *connection = arg;
-	ssh_channel ssh;
 	Channel *channel;
 	int fd;
 
@@ -588,18 +699,8 @@ on_message(ssh_session session, ssh_message message, void *arg)
 			  ssh_message_channel_request_open_destination_port(message));
 	if (fd < 0)
 		return 1;
-	ssh = ssh_message_channel_request_open_reply_accept(message);
-	channel = ssh != NULL ? session_channel_new(connection, ssh) : NULL;
-	if (channel == NULL)
-	{
-		close(fd);
-		return 0;
-	}
-	set_nonblocking(fd);
-	channel->started = true;
-	channel->forward = true;
-	channel->in = channel->out = fd;
-	if (ports_is_jetbrains(fd))
+	channel = forward_channel(connection, ssh_message_channel_request_open_reply_accept(message), fd);
+	if (channel != NULL && ports_is_jetbrains(fd))
 		channel_count_as(channel, CODER__AGENT__V2__CONNECTION__TYPE__JETBRAINS);
 	return 0;
 }
@@ -636,11 +737,11 @@ pump_in(Channel *channel)
 		break;
 	}
 	channel->pending_from = channel->pending_to = 0;
-	if (channel->forward)
+	if (channel->forward && channel->out >= 0)
 		shutdown(channel->in, SHUT_WR);
 	else if (!channel->pty)
 		close(channel->in);
-	channel->in = -1; /* a terminal or socket stays as out */
+	channel->in = -1; /* a terminal or socket stays as out, unless that has ended before */
 }
 
 /* Input that has nowhere to go still has to be taken off the channel. */
@@ -669,6 +770,13 @@ pump_out(Channel *channel, int *fd, bool is_stderr)
 			return;
 		if (n <= 0)
 		{
+			/* One way of a connection may end before the other. */
+			if (channel->forward && n == 0 && channel->in >= 0)
+			{
+				ssh_channel_send_eof(channel->ssh);
+				*fd = -1;
+				return;
+			}
 			/* A terminal answers EIO when its last process has let it go. */
 			if (*fd == channel->in)
 				channel->in = -1;
@@ -679,6 +787,25 @@ pump_out(Channel *channel, int *fd, bool is_stderr)
 					   : ssh_channel_write(channel->ssh, buffer, (uint32_t) n)) < 0)
 			return;
 	}
+}
+
+/* What is shown before the shell says anything; true while there is more of it. */
+static bool
+greet(Channel *channel)
+{
+	size_t left = channel->greeting != NULL ? strlen(channel->greeting) - channel->greeted : 0;
+	uint32_t window = ssh_channel_window_size(channel->ssh);
+
+	if (left > window)
+		left = window;
+	if (left > 0 && ssh_channel_write(channel->ssh, channel->greeting + channel->greeted, (uint32_t) left) > 0)
+		channel->greeted += left;
+	if (channel->greeting != NULL && channel->greeting[channel->greeted] == '\0')
+	{
+		free(channel->greeting);
+		channel->greeting = NULL;
+	}
+	return channel->greeting != NULL;
 }
 
 static void
@@ -735,6 +862,8 @@ channel_round(Channel *channel)
 	else
 		discard(channel);
 	check_process(channel);
+	if (greet(channel))
+		return true;
 	if (channel->out >= 0)
 		pump_out(channel, &channel->out, false);
 	if (channel->err >= 0)
@@ -749,7 +878,7 @@ channel_round(Channel *channel)
 		finish(channel, WIFEXITED(channel->status) ? WEXITSTATUS(channel->status) : 255);
 		return false;
 	}
-	if (channel->out < 0)
+	if (channel->out < 0 && (!channel->forward || channel->in < 0))
 	{
 		finish(channel, -1);
 		return false;
@@ -766,6 +895,8 @@ fill_poll(Connection *connection, struct pollfd *fds, int *timeout)
 							   (short) (POLLIN | (ssh_get_poll_flags(connection->session) & SSH_WRITE_PENDING ? POLLOUT : 0)),
 							   0};
 	fds[n++] = (struct pollfd){connection->wake, POLLIN, 0};
+	if (connection->nchannels < MAX_CHANNELS)
+		n += ssh_listeners_poll(&connection->listeners, fds + n);
 	for (Channel *c = connection->channels; c != NULL; c = c->next)
 	{
 		bool open = ssh_channel_window_size(c->ssh) > 0;
@@ -790,7 +921,7 @@ fill_poll(Connection *connection, struct pollfd *fds, int *timeout)
 static void
 serve(Connection *connection)
 {
-	struct pollfd fds[2 + MAX_CHANNELS * 4];
+	struct pollfd fds[2 + SSH_LISTENERS + MAX_CHANNELS * 4];
 
 	while (!connection->stop)
 	{
@@ -801,6 +932,7 @@ serve(Connection *connection)
 			break;
 		if (ssh_event_dopoll(connection->event, 0) == SSH_ERROR || !ssh_is_connected(connection->session))
 			break;
+		accept_forwards(connection);
 		for (Channel *c = connection->channels, *next; c != NULL; c = next)
 		{
 			next = c->next;
@@ -829,6 +961,7 @@ handshake(Connection *connection)
 		ssh_bind_options_set(bind, SSH_BIND_OPTIONS_PROCESS_CONFIG, &no);
 		ssh_bind_options_set(bind, SSH_BIND_OPTIONS_IMPORT_KEY, key); /* bind owns it now */
 		ssh_set_server_callbacks(connection->session, &connection->callbacks);
+		ssh_set_callbacks(connection->session, &connection->common);
 		ssh_set_message_callback(connection->session, on_message, connection);
 		if (ssh_bind_accept_fd(bind, connection->session, connection->fd) == SSH_OK)
 		{
@@ -851,6 +984,7 @@ connection_free(Connection *connection)
 
 	while (connection->channels != NULL)
 		session_channel_free(connection->channels);
+	ssh_unlisten(&connection->listeners, NULL);
 	pthread_mutex_lock(&list_lock);
 	for (link = &connections; *link != connection; link = &(*link)->next)
 		;
@@ -900,6 +1034,9 @@ serve_ssh(Agent *agent, int fd)
 	connection->callbacks.service_request_function = on_service;
 	connection->callbacks.channel_open_request_session_function = on_open_session;
 	ssh_callbacks_init(&connection->callbacks);
+	connection->common.userdata = connection;
+	connection->common.global_request_function = on_global_request;
+	ssh_callbacks_init(&connection->common);
 	pthread_mutex_lock(&list_lock);
 	connection->next = connections;
 	connections = connection;

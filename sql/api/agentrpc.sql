@@ -147,18 +147,31 @@ END
 $$;
 COMMENT ON FUNCTION coder.rpc_get_manifest(coder.agent_context, jsonb) IS 'Agent RPC GetManifest.';
 
+-- The announcements of PUT /appearance as BannerConfig messages; a call that failed would end the session of the reference's agents, so
+-- what is no banner is left out.
+CREATE OR REPLACE FUNCTION coder.banner_messages() RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN coalesce((SELECT jsonb_agg(jsonb_build_object('enabled', coalesce(b.value->'enabled' = 'true', false),
+			'message', coalesce(b.value->>'message', ''), 'background_color', coalesce(b.value->>'background_color', '')) ORDER BY b.ordinality)
+		FROM jsonb_array_elements(coder.site_config('announcement_banners', '[]')::jsonb) WITH ORDINALITY b
+		WHERE jsonb_typeof(b.value) = 'object'), '[]');
+END
+$$;
+COMMENT ON FUNCTION coder.banner_messages() IS 'Announcements of the deployment, as agents are told of them.';
+
 CREATE OR REPLACE FUNCTION coder.rpc_get_service_banner(c coder.agent_context, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	RETURN '{"enabled": false, "message": "", "background_color": ""}';
+	RETURN coalesce(coder.banner_messages()->0, '{"enabled": false, "message": "", "background_color": ""}');
 END
 $$;
-COMMENT ON FUNCTION coder.rpc_get_service_banner(coder.agent_context, jsonb) IS 'Agent RPC GetServiceBanner.';
+COMMENT ON FUNCTION coder.rpc_get_service_banner(coder.agent_context, jsonb) IS 'Agent RPC GetServiceBanner: the first announcement.';
 
 CREATE OR REPLACE FUNCTION coder.rpc_get_announcement_banners(c coder.agent_context, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	RETURN '{"announcement_banners": []}';
+	RETURN jsonb_build_object('announcement_banners', coder.banner_messages());
 END
 $$;
 COMMENT ON FUNCTION coder.rpc_get_announcement_banners(coder.agent_context, jsonb) IS

@@ -40,6 +40,7 @@ cli_fail(const char *format, ...)
 	{                             \
 		abort();                  \
 	}
+UNUSED(const char *, cli_flag, const Cli *cli __attribute__((unused)), const char *name __attribute__((unused)))
 UNUSED(const char *, cli_arg, const Cli *cli __attribute__((unused)), int n __attribute__((unused)))
 UNUSED(bool, cli_switch, const Cli *cli __attribute__((unused)), const char *name __attribute__((unused)))
 UNUSED(void, cli_need_login, Cli *cli __attribute__((unused)))
@@ -48,11 +49,6 @@ UNUSED(json_t *, cli_workspace, Cli *cli __attribute__((unused)), const char *na
 UNUSED(json_t *, cli_get, Cli *cli __attribute__((unused)), const char *path __attribute__((unused)))
 UNUSED(json_t *, cli_send, Cli *cli __attribute__((unused)), const char *method __attribute__((unused)), const char *path __attribute__((unused)),
 	   const json_t *body __attribute__((unused)))
-UNUSED(void, cli_print_list, Cli *cli __attribute__((unused)), const json_t *rows __attribute__((unused)), const CliColumn *columns __attribute__((unused)))
-UNUSED(const char *, cli_ago, const char *time __attribute__((unused)))
-UNUSED(const char *, js_text, const json_t *value __attribute__((unused)), const char *path __attribute__((unused)))
-UNUSED(json_int_t, js_int, const json_t *value __attribute__((unused)), const char *path __attribute__((unused)))
-UNUSED(json_t *, js_at, const json_t *value __attribute__((unused)), const char *path __attribute__((unused)))
 
 static void
 test_clock(void **state)
@@ -78,7 +74,7 @@ test_span(void **state)
 		const char *text;
 		json_int_t ms;
 	} cases[] = {{"8h", 28800000}, {"1h30m", 5400000}, {"90m", 5400000}, {"45s", 45000}, {"2d", 172800000}, {"30", 1800000},   {"0h", 0}, {"", -1},
-				 {"h", -1},		   {"8x", -1},		   {"-8h", -1},		 {"1h30", -1},	 {"8 h", -1},		{"9999999h", -1}, {"1.5h", -1}, {"manual", -1}};
+				 {"h", -1},		   {"8x", -1},		   {"-8h", -1},		 {"1h30", -1},	 {"8 h", -1},		{"9999999h", -1}, {"1.5h", 5400000}, {"manual", -1}};
 
 	(void) state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
