@@ -402,6 +402,13 @@ do_mouse_up(Parse *p)
 static bool
 do_nothing(Parse *p)
 {
+	json_int_t ms;
+
+	/* What has just been done may take a moment to be seen. */
+	if (!amount(p, "duration", 0, DESKACTION_MAX_MS, &ms))
+		return false;
+	if (ms > 0)
+		pause_for(p, (uint32_t) ms);
 	p->action->is_screenshot = strcmp(p->action->name, "screenshot") == 0;
 	p->action->is_position = !p->action->is_screenshot;
 	return true;

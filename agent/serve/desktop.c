@@ -330,6 +330,7 @@ go_down(const char *message, const char *why)
 	if (desk.manager.running)
 		command_kill(&desk.manager.process, SIGTERM);
 	agent_log(desk.agent, "the desktop is down: %s", why);
+	recording_desktop_ended();
 	fail_doing(message, why);
 	tell_waiters(why);
 }

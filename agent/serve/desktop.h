@@ -27,6 +27,9 @@ void desktop_size(int *width, int *height);
 void desktop_used(void);
 int64_t desktop_last_use(void);
 
+/* recording.c: it has ended, and so do its films. */
+void recording_desktop_ended(void);
+
 /* The agent ends: so does it. */
 void desktop_stop(void);
 

@@ -23,6 +23,7 @@
 #include "wire/pbjson.h"
 
 #define LIMIT_MS 20000
+#define SLOW_BYTES_PER_MS 100 /* a large answer takes its time */
 #define MAX_URL 4096
 #define MAX_REQUEST ((size_t) 11 << 20)
 #define MAX_HEADER_NAME 64
@@ -293,6 +294,8 @@ static const struct
 			  {"GET", "/api/v0/git/watch", git_watch},
 			  {"GET", "/api/v0/desktop/vnc", desktop_vnc},
 			  {"POST", "/api/v0/desktop/action", desktop_action},
+			  {"POST", "/api/v0/desktop/recording/start", recording_start},
+			  {"POST", "/api/v0/desktop/recording/stop", recording_stop},
 			  {"GET", "/api/v0/mcp/tools", mcp_tools},
 			  {"POST", "/api/v0/mcp/call-tool", mcp_call_tool},
 			  {"POST", "/api/v0/processes/start", processes_start},
@@ -424,7 +427,7 @@ void
 http_resume(Request *request)
 {
 	request->gone = NULL;
-	loop_timer_start(&request->timer, LIMIT_MS);
+	loop_timer_start(&request->timer, LIMIT_MS + (int64_t) request->out_len / SLOW_BYTES_PER_MS);
 	loop_fd_set(request->watch, EPOLLOUT);
 }
 
@@ -550,7 +553,7 @@ read_request(Request *request)
 	else
 		return true;
 	/* Who answers later hears of a connection that ends meanwhile. */
-	loop_fd_set(request->watch, request->out != NULL || request->gone == NULL ? EPOLLOUT : 0);
+	loop_fd_set(request->watch, request->out != NULL || request->gone == NULL ? EPOLLOUT : EPOLLRDHUP);
 	return request->gone != NULL || send_reply(request);
 }
 
@@ -559,7 +562,7 @@ on_request(void *arg, uint32_t events)
 {
 	Request *request = arg;
 
-	if (request->gone != NULL && (events & (EPOLLHUP | EPOLLERR)) != 0)
+	if (request->gone != NULL && (events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)) != 0)
 		request_free(request);
 	else if (!(request->out != NULL ? send_reply(request) : read_request(request)))
 		request_free(request);

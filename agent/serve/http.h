@@ -70,6 +70,8 @@ void files_edit(Request *request);
 /* desktop.c, recording.c */
 void desktop_vnc(Request *request);
 void desktop_action(Request *request);
+void recording_start(Request *request);
+void recording_stop(Request *request);
 
 /* processes.c: what is behind /api/v0/processes/ */
 void processes_start(Request *request);

@@ -8,7 +8,10 @@
 #include <string.h>
 #include <strings.h>
 
+#include <sodium.h>
+
 #include "agenttool.h"
+#include "computer.h"
 #include "db.h"
 #include "exchange.h"
 #include "mcplist.h"
@@ -17,8 +20,13 @@
 #include "turn.h"
 
 #define MAX_ANSWER ((size_t) 8 << 20)
+#define MAX_FILM (COMPUTER_MAX_VIDEO + COMPUTER_MAX_PICTURE + 4096)
+#define MAX_FILMS 4 /* that are read at a time */
+#define FILM_MS 600000L
+#define SETTLE_MS 300 /* from an action to the picture of what came of it */
 #define CONNECT_MS 10000L
 #define REQUEST_MS 30000L
+#define DESKTOP_MS 60000L /* it may have to begin first */
 #define MCP_LIST_MS 5000L
 #define MCP_TOOL_MS 65000L /* the agent gives up after sixty seconds */
 #define SLICE_MS 60000L /* a wait for a process is asked for again, so that no proxy on the way gives up */
@@ -26,6 +34,8 @@
 #define MCP_SLOW_MS 4000
 #define MAX_EXECUTE_MS 3600000L
 #define MAX_OUTPUT 32768
+
+static int n_films; /* that are read */
 
 struct AgentTool
 {
@@ -41,6 +51,8 @@ struct AgentTool
 	size_t answer_len;
 	bool too_long;
 	bool plain; /* the answer is text, given as {"text": ...} */
+	bool raw;	/* the answer is bytes: next is given NULL, and they stay until the next request */
+	char output[128]; /* of an action on the desktop */
 	void (*begin)(AgentTool *tool);
 	void (*next)(AgentTool *tool, long status, json_t *answer); /* status 0: none came; answer: borrowed */
 	const char *work; /* what the database plans and judges; NULL: done here */
@@ -88,6 +100,8 @@ agenttool_cancel(AgentTool *tool)
 {
 	if (tool->changes && tool->way != NULL)
 		mcplist_drop(agent_of(tool));
+	if (tool->raw)
+		n_films--;
 	db_forget(tool->call);
 	close_request(tool);
 	json_decref(tool->chat);
@@ -128,7 +142,7 @@ on_body(char *data, size_t size, size_t n, void *arg)
 	size_t len = size * n;
 	char *grown;
 
-	if (len > MAX_ANSWER - tool->answer_len)
+	if (len > (tool->raw ? MAX_FILM : MAX_ANSWER) - tool->answer_len)
 	{
 		tool->too_long = true;
 		return 0;
@@ -180,8 +194,9 @@ on_done(Transfer *transfer, CURL *easy, CURLcode code)
 		return;
 	}
 	tool->timed_out = code == CURLE_OPERATION_TIMEDOUT;
-	answer = code == CURLE_OK ? read_answer(tool) : NULL;
-	close_request(tool);
+	answer = code == CURLE_OK && !tool->raw ? read_answer(tool) : NULL;
+	if (!tool->raw)
+		close_request(tool);
 	tool->next(tool, code == CURLE_OK ? status : 0, answer);
 	json_decref(answer);
 }
@@ -726,6 +741,145 @@ mcp_call_tool(AgentTool *tool)
 	free(body);
 }
 
+/* The desktop ------------------------------------------------------------------- */
+
+static void
+ask_desktop(AgentTool *tool, json_t *action, long ms, void (*next)(AgentTool *, long, json_t *))
+{
+	char *body = json_dumps(action, JSON_COMPACT);
+
+	json_decref(action);
+	request(tool, "/desktop/action", body != NULL ? body : "{}", DESKTOP_MS + ms, next);
+	free(body);
+}
+
+static void
+on_picture(AgentTool *tool, long status, json_t *answer)
+{
+	json_t *data = json_object_get(answer, "screenshot_data");
+
+	if (!succeeded(tool, status, answer))
+		return;
+	if (!json_is_string(data))
+		fail(tool, "The desktop gave no picture.");
+	else
+		end(tool, json_pack("{s:O, s:s, s:s}", "data", data, "mime_type", "image/png", "text", tool->output), AGENTTOOL_MEDIA);
+}
+
+/* A model sees what came of each action. */
+static void
+on_acted(AgentTool *tool, long status, json_t *answer)
+{
+	const char *output = json_string_value(json_object_get(answer, "output"));
+
+	if (!succeeded(tool, status, answer))
+		return;
+	snprintf(tool->output, sizeof(tool->output), "%s", output != NULL ? output : "");
+	ask_desktop(tool, computer_screenshot(SETTLE_MS), SETTLE_MS, on_picture);
+}
+
+static void
+on_told(AgentTool *tool, long status, json_t *answer)
+{
+	if (succeeded(tool, status, answer))
+		end(tool, json_pack("{s:O?}", "output", json_object_get(answer, "output")), 0);
+}
+
+static void
+computer(AgentTool *tool)
+{
+	long ms;
+	json_t *action = computer_action(tool->args, &ms);
+	const char *name = json_string_value(json_object_get(action, "action"));
+
+	if (name == NULL)
+		fail(tool, "The server is out of memory.");
+	else if (strcmp(name, "screenshot") == 0)
+		ask_desktop(tool, action, ms, on_picture);
+	else
+		ask_desktop(tool, action, ms, computer_is_text(action) ? on_told : on_acted);
+}
+
+/* Films of it ------------------------------------------------------------------- */
+
+static void
+recording_start(AgentTool *tool)
+{
+	char *body = json_dumps(tool->args, JSON_COMPACT);
+
+	request(tool, "/desktop/recording/start", body != NULL ? body : "{}", DESKTOP_MS, answer_ok);
+	free(body);
+}
+
+static char *
+hex_of(const ComputerPart *part)
+{
+	char *text = part->data != NULL ? malloc(2 * part->len + 1) : NULL;
+
+	if (text != NULL)
+		sodium_bin2hex(text, 2 * part->len + 1, (const unsigned char *) part->data, part->len);
+	return text;
+}
+
+static void
+on_film_kept(void *arg, PGresult *result)
+{
+	AgentTool *tool = arg;
+	json_t *kept = NULL;
+
+	tool->call = NULL;
+	if (result != NULL && PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1 && !PQgetisnull(result, 0, 0))
+		kept = json_loads(PQgetvalue(result, 0, 0), 0, NULL);
+	if (kept != NULL)
+		end(tool, kept, 0);
+	else
+		fail(tool, "The film could not be kept.");
+}
+
+static void
+on_film(AgentTool *tool, long status, json_t *answer)
+{
+	ComputerPart video, picture;
+	char *hex[2];
+
+	(void) answer;
+	if (status != 200 || tool->answer == NULL || !computer_film(tool->answer, tool->answer_len, &video, &picture))
+	{
+		fail(tool, "The workspace gave no film.");
+		return;
+	}
+	hex[0] = hex_of(&video);
+	hex[1] = hex_of(&picture);
+	close_request(tool);
+	if (hex[0] != NULL)
+	{
+		const char *const params[] = {turn_env.worker, json_string_value(json_object_get(tool->chat, "id")), hex[0], hex[1]};
+
+		tool->call = db_call("SELECT coder.chat_keep_film($1, $2, decode($3, 'hex'), decode($4, 'hex'))", 4, params, on_film_kept, tool);
+	}
+	free(hex[0]);
+	free(hex[1]);
+	if (tool->call == NULL)
+		fail(tool, "The film could not be kept.");
+}
+
+static void
+recording_stop(AgentTool *tool)
+{
+	char *body;
+
+	if (n_films >= MAX_FILMS)
+	{
+		fail(tool, "Too many films are read already.");
+		return;
+	}
+	n_films++;
+	tool->raw = true;
+	body = json_dumps(tool->args, JSON_COMPACT);
+	request(tool, "/desktop/recording/stop", body != NULL ? body : "{}", FILM_MS, on_film);
+	free(body);
+}
+
 /* Beginning -------------------------------------------------------------------- */
 
 static const struct
@@ -747,6 +901,9 @@ static const struct
 	{"read_skill", work, false},
 	{"read_skill_file", work, false},
 	{"propose_plan", work, false},
+	{COMPUTER_TOOL, computer, true},
+	{"recording_start", recording_start, false},
+	{"recording_stop", recording_stop, false},
 };
 
 static void

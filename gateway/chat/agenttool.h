@@ -23,7 +23,8 @@ typedef void (*AgentToolDone)(void *arg, json_t *result, unsigned flags);
 
 /*
  * Besides the tools that models are told of: "context"; "mcp_tools", whose result is the array of tools of the workspace's MCP servers,
- * empty where its agent has none; and "mcp_call" {tool_name, arguments}, which calls one.
+ * empty where its agent has none; "mcp_call" {tool_name, arguments}, which calls one; and of the desktop "recording_start" {recording_id}
+ * and "recording_stop", whose result is {recording_file_id, thumbnail_file_id?}.
  *
  * done is called later, once, unless it is cancelled.  NULL: there is no such tool, or no connection to the database.
  */

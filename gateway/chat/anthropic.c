@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "computer.h"
 #include "provider.h"
 
 #define DEFAULT_MAX_TOKENS 32000
@@ -237,8 +238,13 @@ add_tools(json_t *body, const ProviderAsk *ask, const json_t *own)
 
 	json_array_foreach(ask->tools, i, tool)
 	{
-		json_array_append_new(tools, json_pack("{s:O, s:O, s:O}", "name", json_object_get(tool, "name"), "description",
-											   json_object_get(tool, "description"), "input_schema", json_object_get(tool, "input_schema")));
+		json_t *defined = json_object_get(tool, "anthropic"); /* a tool that the models know */
+
+		if (defined != NULL && strcmp(ask->provider, "anthropic") == 0)
+			json_array_append(tools, defined);
+		else
+			json_array_append_new(tools, json_pack("{s:O, s:O, s:O}", "name", json_object_get(tool, "name"), "description",
+												   json_object_get(tool, "description"), "input_schema", json_object_get(tool, "input_schema")));
 	}
 	tool = search_tool(ask, own);
 	if (tool != NULL)
@@ -299,9 +305,25 @@ provider_anthropic_body(const ProviderAsk *ask)
 	return body;
 }
 
+/* Is there a tool that only the beta of the API has? */
+static bool
+wants_beta(const json_t *tools)
+{
+	size_t i;
+	json_t *tool;
+
+	json_array_foreach(tools, i, tool)
+	{
+		if (json_object_get(tool, "anthropic") != NULL)
+			return true;
+	}
+	return false;
+}
+
 static bool
 make_request(const ProviderAsk *ask, ProviderRequest *request, const char **error)
 {
+	bool beta = wants_beta(ask->tools);
 	size_t len = strlen(ask->base_url);
 	bool versioned;
 	json_t *body = provider_anthropic_body(ask);
@@ -311,12 +333,14 @@ make_request(const ProviderAsk *ask, ProviderRequest *request, const char **erro
 	versioned = len > 3 && memcmp(ask->base_url + len - 3, "/v1", 3) == 0;
 	json_object_set_new(body, "model", json_string(ask->model));
 	json_object_set_new(body, "stream", json_true());
-	request->url = provider_url(ask->base_url, "https://api.anthropic.com", versioned ? "/messages" : "/v1/messages");
+	request->url = provider_url(ask->base_url, "https://api.anthropic.com",
+								versioned ? (beta ? "/messages?beta=true" : "/messages") : (beta ? "/v1/messages?beta=true" : "/v1/messages"));
 	request->body = json_dumps(body, JSON_COMPACT);
 	json_decref(body);
 	*error = "The request cannot be made.";
 	return request->url != NULL && request->body != NULL && provider_add_header(request, "x-api-key", ask->api_key) &&
-		   provider_add_header(request, "anthropic-version", "2023-06-01");
+		   provider_add_header(request, "anthropic-version", "2023-06-01") &&
+		   (!beta || provider_add_header(request, "anthropic-beta", COMPUTER_BETA));
 }
 
 /* Answers -------------------------------------------------------------------- */

@@ -26,7 +26,7 @@ typedef struct ProviderAsk
 	const char *api_key;
 	const json_t *options; /* of the model: ChatModelCallConfig */
 	const json_t *history; /* [{role, content: [part, ...]}, ...], each call followed by its result */
-	const json_t *tools;   /* [{name, description, input_schema}, ...] */
+	const json_t *tools;   /* [{name, description, input_schema, anthropic?: as its API defines the tool}, ...] */
 	const char *tool_choice; /* the tool that must be called; NULL: as the model likes */
 	int64_t max_output;		 /* tokens; 0: as the options say */
 	const char *previous;	 /* the answer that history goes on from, where the provider keeps answers; NULL: history is whole */

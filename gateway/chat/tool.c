@@ -6,10 +6,14 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include <sodium.h>
+
 #include "agenttool.h"
+#include "computer.h"
 #include "db.h"
 #include "errand.h"
 #include "tool.h"
@@ -28,6 +32,12 @@ struct ToolCall
 	AgentTool *agent;
 	McpCall *mcp;
 	Errand *errand;
+	const json_t *kit_chat; /* the turn's */
+	AgentTool *film;		/* its beginning or end, while the agent is asked for it */
+	bool filming;
+	char film_id[37];
+	json_t *result; /* that waits for the film */
+	unsigned flags;
 	ToolDone done;
 	void *arg;
 };
@@ -37,7 +47,9 @@ typedef enum Offer
 {
 	OFFER_ALL,
 	OFFER_ROOT, /* no subagents */
-	OFFER_SKILLS /* whose workspace has skills */
+	OFFER_SKILLS, /* whose workspace has skills */
+	OFFER_DESKTOP, /* no subagents, where there are desktops */
+	OFFER_COMPUTER /* subagents that use one */
 } Offer;
 
 typedef struct ToolType
@@ -75,6 +87,14 @@ static const ToolType types[] = {
 	 "{\"prompt\": {\"type\": \"string\", \"description\": \"The whole task.\"}, \"title\": {\"type\": \"string\", \"description\": \"A "
 	 "name for people.\"}}",
 	 "[\"prompt\"]"},
+	{"spawn_computer_use_agent", false, OFFER_DESKTOP,
+	 "Gives a part of the work to another agent that sees the screen of the workspace's desktop and uses its mouse and keyboard: what "
+	 "needs a browser or a window, such as trying a page as a user would. It begins at once and knows nothing of this conversation: the "
+	 "prompt has to say what to open, what to do there, what to look for, and what its report shall hold. wait_agent gives the report.",
+	 "{\"prompt\": {\"type\": \"string\", \"description\": \"The whole task.\"}, \"title\": {\"type\": \"string\", \"description\": \"A "
+	 "name for people.\"}}",
+	 "[\"prompt\"]"},
+	{COMPUTER_TOOL, true, OFFER_COMPUTER, "", "{}", "[]"},
 	{"wait_agent", false, OFFER_ROOT, "Waits until an agent that you spawned has ended, and gives its report.",
 	 "{\"chat_id\": {\"type\": \"string\", \"description\": \"The id from spawn_agent.\"}, \"timeout_seconds\": {\"type\": \"integer\", "
 	 "\"description\": \"300 where it is left out.\"}}",
@@ -142,8 +162,14 @@ static json_t *told[N_TYPES]; /* types as models are told of them */
 static bool
 is_offered(const json_t *chat, const ToolType *type)
 {
+	const char *mode = json_string_value(json_object_get(chat, "mode"));
+
 	if (type->offer == OFFER_SKILLS)
 		return json_is_true(json_object_get(chat, "skills"));
+	if (type->offer == OFFER_COMPUTER)
+		return mode != NULL && strcmp(mode, "computer_use") == 0;
+	if (type->offer == OFFER_DESKTOP && !json_is_true(json_object_get(chat, "desktop")))
+		return false;
 	return type->offer == OFFER_ALL || !json_is_string(json_object_get(chat, "parent_chat_id"));
 }
 
@@ -194,6 +220,8 @@ type_json(size_t i)
 	const ToolType *type = &types[i];
 	json_t *schema;
 
+	if (told[i] == NULL && type->offer == OFFER_COMPUTER)
+		told[i] = computer_tool();
 	if (told[i] != NULL)
 		return json_incref(told[i]);
 	schema = json_pack("{s:s, s:o}", "type", "object", "properties", json_loads(type->properties, 0, NULL));
@@ -310,6 +338,9 @@ tool_cancel(ToolCall *call)
 	if (call->mcp != NULL)
 		mcp_cancel(call->mcp);
 	errand_cancel(call->errand);
+	if (call->film != NULL)
+		agenttool_cancel(call->film);
+	json_decref(call->result);
 	free(call->chat);
 	free(call->name);
 	free(call->args);
@@ -363,6 +394,85 @@ on_fetched(void *arg, json_t *results)
 		end(call, json_pack("{s:s}", "error", "The server could not run the tool."), TOOL_FAILED);
 }
 
+/* Films of what an agent does on the desktop while it is waited for --------------- */
+
+static AgentTool *
+ask_film(ToolCall *call, const char *what, AgentToolDone done)
+{
+	json_t *args = json_pack("{s:s}", "recording_id", call->film_id);
+	AgentTool *asked = args != NULL ? agenttool_start(call->kit_chat, what, args, done, call) : NULL;
+
+	json_decref(args);
+	return asked;
+}
+
+/* What was made of it stands beside the report; without it the report is as good. */
+static void
+on_film_kept(void *arg, json_t *film, unsigned flags)
+{
+	ToolCall *call = arg;
+	json_t *result = json_incref(call->result);
+
+	call->film = NULL;
+	if ((flags & AGENTTOOL_FAILED) == 0)
+		json_object_update(result, film);
+	json_decref(film);
+	end(call, result, call->flags);
+}
+
+static void
+end_film(ToolCall *call)
+{
+	json_t *result;
+
+	call->film = call->filming ? ask_film(call, "recording_stop", on_film_kept) : NULL;
+	if (call->film != NULL)
+		return;
+	result = json_incref(call->result);
+	end(call, result, call->flags);
+}
+
+static void
+on_film_begun(void *arg, json_t *answer, unsigned flags)
+{
+	ToolCall *call = arg;
+
+	json_decref(answer);
+	call->film = NULL;
+	call->filming = (flags & AGENTTOOL_FAILED) == 0;
+	if (call->result != NULL)
+		end_film(call);
+}
+
+static void
+begin_film(ToolCall *call)
+{
+	unsigned char b[16];
+	char id[33];
+
+	if (call->film_id[0] != '\0')
+		return;
+	randombytes_buf(b, sizeof(b));
+	sodium_bin2hex(id, sizeof(id), b, sizeof(b));
+	snprintf(call->film_id, sizeof(call->film_id), "%.8s-%.4s-4%.3s-a%.3s-%.12s", id, id + 8, id + 13, id + 17, id + 20);
+	call->film = ask_film(call, "recording_start", on_film_begun);
+}
+
+/* The database has nothing more to do. */
+static void
+answered(ToolCall *call, json_t *result, unsigned flags)
+{
+	if (call->film == NULL && !call->filming)
+	{
+		end(call, result, flags);
+		return;
+	}
+	call->result = result;
+	call->flags = flags;
+	if (call->film == NULL)
+		end_film(call);
+}
+
 static void
 on_answer(void *arg, PGresult *result)
 {
@@ -379,6 +489,8 @@ on_answer(void *arg, PGresult *result)
 		free(call->state);
 		call->state = json_dumps(json_object_get(answer, "state"), JSON_COMPACT);
 		call->due = turn_env.now_ms() + json_integer_value(wait);
+		if (json_is_true(json_object_get(answer, "film")))
+			begin_film(call);
 	}
 	else if (json_object_get(answer, "fetch") != NULL)
 	{
@@ -389,7 +501,7 @@ on_answer(void *arg, PGresult *result)
 			end(call, json_pack("{s:s}", "error", "The server could not ask another one."), TOOL_FAILED);
 	}
 	else if (json_object_get(answer, "result") != NULL)
-		end(call, json_incref(json_object_get(answer, "result")), json_is_true(json_object_get(answer, "is_error")) ? TOOL_FAILED : 0);
+		answered(call, json_incref(json_object_get(answer, "result")), json_is_true(json_object_get(answer, "is_error")) ? TOOL_FAILED : 0);
 	else
 		end(call, json_pack("{s:s}", "error", "The server could not run the tool."), TOOL_FAILED);
 	json_decref(answer);
@@ -431,6 +543,7 @@ tool_start(const ToolKit *kit, const char *name, const json_t *args, ToolDone do
 	call->args = json_dumps(args, JSON_COMPACT);
 	call->done = done;
 	call->arg = arg;
+	call->kit_chat = kit->chat;
 	call->next = waiting;
 	call->link = &waiting;
 	if (waiting != NULL)

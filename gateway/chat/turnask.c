@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "computer.h"
 #include "failure.h"
 #include "turnstate.h"
 
@@ -45,6 +46,7 @@ turn_ask(Turn *t)
 		t->tools = tool_list(&t->kit);
 		add_user_prompt(t, json_string_value(json_object_get(t->taken, "user_prompt")));
 	}
+	computer_forget(t->history);
 	wanted.tools = t->tools;
 	wanted.chain = t->steps == 0 && t->attempt == 0 && !t->unchained && t->summaries == 0;
 	t->state = TURN_ASKING;

@@ -248,9 +248,18 @@ on_grant(void *arg, Grant grant, const char *error)
 	}
 }
 
+/* A chat that uses the desktop has a model of its own for it. */
 void
 turn_prepare(Turn *t)
 {
+	json_t *computer = json_object_get(t->taken, "computer_model");
+
+	json_object_set((json_t *) t->chat, "desktop", json_object_get(t->taken, "desktop"));
+	if (json_is_object(computer))
+	{
+		grant_for(&t->grant_wait, turn_env.config, turn_env.now_ms(), computer, t->owner, on_grant, t);
+		return;
+	}
 	grant_find(&t->grant_wait, turn_env.config, turn_env.now_ms(),
 			   json_string_value(json_object_get(t->chat, "last_model_config_id")), t->owner, on_grant, t);
 }

@@ -36,6 +36,7 @@ typedef struct RunningTool
 	json_t *result; /* NULL: not yet */
 	unsigned flags; /* of the result */
 	bool is_dynamic;
+	bool waits; /* for another that uses the screen */
 	char ended_at[40];
 } RunningTool;
 

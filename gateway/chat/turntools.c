@@ -4,7 +4,9 @@
  * SPDX-License-Identifier: MIT
  */
 #include <stdlib.h>
+#include <string.h>
 
+#include "computer.h"
 #include "turnstate.h"
 
 /* Parts of a call tell whose tool it is, where an MCP server has it. */
@@ -63,6 +65,8 @@ tools_done(Turn *t)
 	turn_store_step(t);
 }
 
+static void begin_waiting(Turn *t);
+
 static void
 on_tool(void *arg, json_t *result, unsigned flags)
 {
@@ -72,7 +76,9 @@ on_tool(void *arg, json_t *result, unsigned flags)
 	tool->result = result;
 	tool->flags = flags;
 	stream_now(tool->ended_at);
-	if (--tool->turn->n_tools_left == 0)
+	tool->turn->n_tools_left--;
+	begin_waiting(tool->turn);
+	if (tool->turn->n_tools_left == 0)
 		tools_done(tool->turn);
 }
 
@@ -92,6 +98,18 @@ no_tool(const Turn *t, const char *name)
 	return why != NULL ? json_sprintf("Tool not found: %s. Its MCP server %s.", name, why) : json_sprintf("Tool not found: %s", name);
 }
 
+/* There is one screen: what is done on it is done in the order of the calls. */
+static bool
+is_screen_used(const Turn *t, const char *name)
+{
+	if (strcmp(name, COMPUTER_TOOL) != 0)
+		return false;
+	for (int i = 0; i < t->n_running; i++)
+		if (t->running[i].call != NULL && t->running[i].result == NULL && strcmp(t->exchange.stream.calls[i].name, COMPUTER_TOOL) == 0)
+			return true;
+	return false;
+}
+
 static void
 run_tool(Turn *t, RunningTool *tool, const StreamCall *call)
 {
@@ -104,6 +122,11 @@ run_tool(Turn *t, RunningTool *tool, const StreamCall *call)
 		tool->is_dynamic = false;
 		give_error(tool, json_string("The arguments are no JSON object."));
 	}
+	else if (!tool->is_dynamic && is_screen_used(t, call->name))
+	{
+		tool->waits = true;
+		t->n_tools_left++;
+	}
 	else if (!tool->is_dynamic)
 	{
 		tool->call = tool_start(&t->kit, call->name, args, on_tool, tool);
@@ -113,6 +136,19 @@ run_tool(Turn *t, RunningTool *tool, const StreamCall *call)
 			t->n_tools_left++;
 	}
 	json_decref(args);
+}
+
+/* The first call that waited for the screen is begun, where that is free by now. */
+static void
+begin_waiting(Turn *t)
+{
+	for (int i = 0; i < t->n_running; i++)
+		if (t->running[i].waits && t->running[i].result == NULL && !is_screen_used(t, t->exchange.stream.calls[i].name))
+		{
+			t->running[i].waits = false;
+			t->n_tools_left--;
+			run_tool(t, &t->running[i], &t->exchange.stream.calls[i]);
+		}
 }
 
 /* One for each call that the model has made. */

@@ -4,7 +4,8 @@
 -- is fresh; every function that writes for a worker locks the chat's row and does nothing where it is another's by now.
 
 -- Up to n chats that wait for a runner, oldest first, which become this worker's.  Each is an object: chat (the row) and
--- owner (id, username, name, email), compaction_threshold (the owner's own for the model, or null), debug (is it written down?).
+-- owner (id, username, name, email), compaction_threshold (the owner's own for the model, or null), debug (is it written down?), desktop (may
+-- it have subagents that use one?), computer_model (of a chat that does).
 CREATE OR REPLACE FUNCTION coder.chat_acquire(worker uuid, n int4)
 RETURNS SETOF jsonb LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -12,6 +13,7 @@ AS $$
 DECLARE
 	forced CONSTANT bool := coder.chat_debug_forced();
 	allowed CONSTANT bool := coder.chat_debug_allowed();
+	desktops CONSTANT bool := coder.chat_desktop_enabled();
 	c coder.chats;
 BEGIN
 	FOR c IN UPDATE coder.chats x SET status = 'running', worker_id = worker, started_at = clock_timestamp(), heartbeat_at = clock_timestamp(),
@@ -26,7 +28,9 @@ BEGIN
 			'name', u.name, 'email', u.email) FROM coder.users u WHERE u.id = c.owner_id),
 			'compaction_threshold', (SELECT x.value::int4 FROM coder.user_configs x WHERE x.user_id = c.owner_id
 				AND x.key = 'chat_compaction_threshold_pct:' || c.last_model_config_id AND x.value ~ '^[0-9]{1,3}$'),
-			'debug', forced OR allowed AND coder.chat_debug_wanted(c.owner_id));
+			'debug', forced OR allowed AND coder.chat_debug_wanted(c.owner_id),
+			'desktop', CASE WHEN desktops AND c.parent_chat_id IS NULL THEN coder.chat_computer_key(c.owner_id) ELSE false END,
+			'computer_model', CASE WHEN c.mode = 'computer_use' THEN coder.chat_computer_model() END);
 	END LOOP;
 END
 $$;

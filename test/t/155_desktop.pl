@@ -8,25 +8,18 @@ use Coder::WebSocket;
 use Digest::SHA qw(sha256_hex);
 use Compress::Zlib ();
 use Encode ();
-use File::Basename qw(dirname);
-use File::Temp qw(tempdir);
 use JSON::PP ();
 use MIME::Base64 qw(decode_base64);
 use Test::More;
 use Time::HiRes qw(time);
 
-my $why = Coder::Provisioning::no_sandbox();
-my $agent = $ENV{CODER_AGENT} // dirname(Coder::Gateway::program()) . '/../agent/coder';
-plan skip_all => $why if $why;
-plan skip_all => "$agent is not built" unless -x $agent;
+Coder::Provisioning::need_agent();
 for my $program (qw(Xtigervnc openbox xterm xev xdotool))
 {
 	plan skip_all => "$program is not installed" unless grep { -x "$_/$program" } split /:/, $ENV{PATH};
 }
 
-my $dir = tempdir(CLEANUP => 1);
-my $server = Coder::Gateway->start(env => Coder::Provisioning::env($dir, CODER_EXPERIMENTS => 'agents', CODER_AGENT_BINARY => $agent));
-my $p = Coder::Provisioning->new($server);
+my ($server, $p) = Coder::Provisioning::with_agent(CODER_EXPERIMENTS => 'agents');
 my $owner = $p->{client};
 my $chats = '/api/experimental/chats';
 
@@ -40,7 +33,7 @@ $owner->post("$chats/model-configs", { provider => 'openai-compat', model => 'm1
 my $agent_id = $server->sql('SELECT id FROM coder.workspace_agents ORDER BY created_at DESC LIMIT 1');
 my $ticket = 'a-ticket-of-the-test';
 $server->sql("INSERT INTO coder.chat_agent_tickets (hash, agent_id, expires_at) VALUES ('\\x" . sha256_hex($ticket) . "', '$agent_id', now() + interval '1 hour')");
-my $anybody = $server->client;
+our $anybody = $server->client;
 sub to_agent
 {
 	my ($method, $path, $body) = @_;
@@ -153,6 +146,15 @@ cmp_ok(time - $began, '>=', 0.6, 'a key is held as long as it is said');
 gets(['KeyPress a', 'KeyRelease a'], 'and let go') unless ($server->wait_for(1, sub { events() > $seen + 2 }));
 $seen = () = events();
 
+$began = time;
+{
+	local $anybody = Coder::Client->new(url => $server->url, timeout => 1);
+	is((act('hold_key', text => 'b', duration => 30_000))[0], 599, 'who goes away');
+}
+is((act('screenshot'))[0], 200, 'and waits no more');
+cmp_ok(time - $began, '<', 10, 'keeps nobody waiting');
+ok($server->wait_for(10, sub { (events())[-1] eq 'KeyRelease b' }), 'and holds no key') or diag explain [events()];
+
 # what is no action
 for my $bad ([{ action => 'dance' }, 'Unknown action: dance'], [{}, 'Unknown action: '], [{ action => 'key' }, 'Missing "text" for key action.'],
 	[{ action => 'left_click' }, 'Missing "coordinate" for left_click action.'], [{ action => 'left_click', coordinate => ['a', 2] }, 'Invalid "coordinate" for left_click action.'],
@@ -197,6 +199,32 @@ is($size, $vw * $vh * 4, 'eight megabytes of pixels arrive');
 $say->(pack('C C n n', 5, 0, 123, 321));
 ok($server->wait_for(10, sub { run('xdotool getmouselocation') =~ /^x:123 y:321 / }), 'the person moves the pointer');
 
+# films
+SKIP:
+{
+	skip 'ffmpeg is not installed', 10 unless grep { -x "$_/ffmpeg" } split /:/, $ENV{PATH};
+	my %film = (recording_id => '11111111-2222-4333-8444-555555555555');
+	is_deeply([(to_agent('POST', '/desktop/recording/start', \%film))[0, 1]], [200, { message => 'Recording started.' }], 'a film begins');
+	is((to_agent('POST', '/desktop/recording/start', \%film))[0], 200, 'and goes on where it has begun');
+	act('mouse_move', coordinate => [100 * $_, 90 * $_], ) && run('sleep 0.2') for 1 .. 8;
+	my ($code, $body, $headers) = to_agent('POST', '/desktop/recording/stop', \%film);
+	my ($boundary) = $headers->{'content-type'} =~ m{^multipart/mixed; boundary=(\w+)$};
+	is($code, 200, 'it is stopped') or diag explain $body;
+	my @parts = split /(?:^|\r\n)--$boundary(?:--)?\r\n/, $body;
+	is(scalar @parts, 3, 'and given back in two parts');
+	like($parts[1], qr{^Content-Type: video/mp4\r\n\r\n....ftyp}s, 'a film');
+	like($parts[2], qr{^Content-Type: image/jpeg\r\n\r\n\xff\xd8\xff}s, 'and a picture of it');
+	is((to_agent('POST', '/desktop/recording/stop', \%film))[2]{'content-length'}, $headers->{'content-length'}, 'who stops it again is given the same');
+	is_deeply([map { (to_agent('POST', '/desktop/recording/stop', $_))[0] } {}, { recording_id => 'x' }, { recording_id => '11111111-2222-4333-8444-555555555556' }],
+		[400, 400, 404], 'only one that was begun');
+	is((to_agent('POST', '/desktop/recording/start', [1]))[0], 400, 'what is no object begins nothing');
+	open my $out, '>', "$server->{dir}/film.mp4" or die;
+	binmode $out;
+	print $out $parts[1] =~ s/^.*?\r\n\r\n//sr;
+	close $out;
+	like(`ffprobe -v error -show_entries stream=codec_name,width -of csv=p=0 $server->{dir}/film.mp4 2>&1`, qr/^h264,1280/, 'players know it');
+}
+
 # an X server that dies
 my ($pid) = run('pgrep Xtigervnc') =~ /(\d+)/;
 run("kill -9 $pid");
@@ -218,7 +246,7 @@ is((($server->client->request('GET', "$chats/$chat->{id}/stream/desktop"))[0]), 
 my $outside = sub { my @all = grep { /coder-desktop|Xtigervnc.*workspace/ } `ps -eo args`; return scalar @all };
 cmp_ok($outside->(), '>=', 1, 'it runs now');
 my ($agent_pid) = run('echo $PPID') =~ /(\d+)/;
-run("kill -9 $agent_pid") if $agent_pid;
+to_agent("POST", "/processes/start", { command => "kill -9 $agent_pid" }) if $agent_pid;
 ok($server->wait_for(15, sub { $outside->() == 0 }), 'nothing of it outlives the agent, however that ends') or diag `ps -eo pid,ppid,args | grep -i vnc`;
 
 done_testing;

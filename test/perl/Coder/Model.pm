@@ -100,6 +100,7 @@ sub last_said
 sub format_of
 {
 	my ($path, $print) = @_;
+	$path =~ s/\?.*//s;
 	my $event = sub { $print->('data: ' . JSON::PP::encode_json($_[0]) . "\n\n") };
 	my $begun;
 	my $bedrock = $path =~ m{/invoke-with-response-stream$};
@@ -261,7 +262,7 @@ sub serve
 	my ($role, $content) = last_said($asked);
 	my $chat = $head =~ /^x-coder-chat-id: (\S+)/mi ? $1 : '';
 	my $times = $content !~ /once|mid:|^cut/ ? 0 : wants_title($asked) ? 1 : grep { $_->{said} eq $content && $_->{chat} eq $chat } @{ heads({ log => bless [$file], 'Coder::Model::File' }) };
-	note_request($file, { map({ $_ => $head =~ /^$_: (.*?)\r$/mi ? $1 : undef } qw(authorization api-key x-api-key x-goog-api-key)), chat => $chat,
+	note_request($file, { map({ $_ => $head =~ /^$_: (.*?)\r$/mi ? $1 : undef } qw(authorization api-key x-api-key x-goog-api-key anthropic-beta x-coder-subchat-id)), chat => $chat,
 		path => $path, said => $content, at => Time::HiRes::time(), wants_title($asked) ? (title => 1) : () }, $body);
 
 	return send_json($client, 403, { message => 'The request signature does not match.' }) if $head =~ /^authorization: AWS4/mi && !signed_well($head, $path, $body);

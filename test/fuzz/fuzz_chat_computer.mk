@@ -1,0 +1,2 @@
+SRCS_fuzz_chat_computer = ../../gateway/chat/computer.c
+LIBS_fuzz_chat_computer = -ljansson

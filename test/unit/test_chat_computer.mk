@@ -1,0 +1,1 @@
+LIBS_test_chat_computer := -ljansson
