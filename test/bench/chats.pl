@@ -1,9 +1,9 @@
 # chats.pl -- chats: creations by many at once, a thousand turns that stream in one runner, what a turn costs the database,
 # and how long a word is on its way.
 #
-# The model is a process of this script; it answers at once, or, asked for "slow", a word a second for 20 s, or, asked for
-# "stamp", the time ten times a second.  The cluster is the embedded one: synchronous commit, fsync on.
-# CREATIONS (4800), CLIENTS (480), STREAMS (1000), WATCHED (50), TALKS (300).
+# The model is a process of this script; it answers at once, or, asked for "slow", a word a second for 20 s, asked for
+# "long", for 40 s, or, asked for "stamp", the time ten times a second.  The cluster is the embedded one: synchronous commit, fsync on.
+# CREATIONS (4800), CLIENTS (480), STREAMS (1000), WATCHED (50), TALKS (300); PARTS (creations,turns,talks,words): only these.
 #
 # SPDX-License-Identifier: MIT
 use strict;
@@ -23,7 +23,9 @@ my $clients = $ENV{CLIENTS} // 480;
 my $streams = $ENV{STREAMS} // 1000;
 my $watched = $ENV{WATCHED} // 50;
 my $talks = $ENV{TALKS} // 300;
+my %part = map { $_ => 1 } split /,/, $ENV{PARTS} // 'creations,turns,talks,words';
 my $pieces = 20;
+my $long = 40;
 my $stamps = 60;
 my $dir = tempdir('coder-bench-XXXXXX', TMPDIR => 1, CLEANUP => 1);
 $| = 1;
@@ -78,8 +80,8 @@ sub serve
 			my $end = index($asked{$c}, "\r\n\r\n");
 			next if $end < 0 || length($asked{$c}) < $end + 4 + $size;
 			$say->($c, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n");
-			my ($manner) = $asked{$c} =~ /propose_title/ ? () : $asked{$c} =~ /"(slow|stamp)"/;
-			if ($manner) { $stamp{$c} = $manner eq 'stamp'; $left{$c} = $stamp{$c} ? $stamps : $pieces; $phase{$c} = 37 * $n++ % 100; $asked{$c} = ''; next }
+			my ($manner) = $asked{$c} =~ /propose_title/ ? () : $asked{$c} =~ /"(slow|long|stamp)"/;
+			if ($manner) { $stamp{$c} = $manner eq 'stamp'; $left{$c} = $stamp{$c} ? $stamps : $manner eq 'long' ? $long : $pieces; $phase{$c} = 37 * $n++ % 100; $asked{$c} = ''; next }
 			$say->($c, piece('stop') . "data: [DONE]\n\n");
 			$close->($c);
 		}
@@ -177,18 +179,21 @@ sub measure_creations
 }
 
 printf "Chats (load %s)\n", load();
-row('baseline: commits of one row by two connections, a second', commits());
-create(1000, $clients, 'warm');	# so that each connection has its plans
-wait_until_done();
-# The runner stands still: creations alone.
-kill STOP => $runner;
-measure_creations('');
-$server->sql("DELETE FROM coder.chats");
-kill CONT => $runner;
-sleep 2;
-measure_creations(', their turns running');
-wait_until_done();
-$server->sql("DELETE FROM coder.chats");
+if ($part{creations})
+{
+	row('baseline: commits of one row by two connections, a second', commits());
+	create(1000, $clients, 'warm');	# so that each connection has its plans
+	wait_until_done();
+	# The runner stands still: creations alone.
+	kill STOP => $runner;
+	measure_creations('');
+	$server->sql("DELETE FROM coder.chats");
+	kill CONT => $runner;
+	sleep 2;
+	measure_creations(', their turns running');
+	wait_until_done();
+	$server->sql("DELETE FROM coder.chats");
+}
 
 # What turns cost ----------------------------------------------------------------
 
@@ -200,38 +205,41 @@ create(20, 4, 'warm');
 wait_until_done();
 sub backend { return $server->sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'coder chat runner' AND query NOT LIKE 'LISTEN%' AND query NOT LIKE '%events_after%' LIMIT 1") }
 my $turns = 'query LIKE \'SELECT coder.chat\_%\'';
-my $worker = backend();
-my $rest = rss($runner);
-my $cpu = cpu($runner);
-my $database = cpu($worker);
-$server->sql('SELECT pg_stat_statements_reset()');
-create($streams, 32, 'slow');
-my ($peak, $memory) = (0, 0);
-for (1 .. $pieces * 8)
+if ($part{turns})
 {
-	my $running = $server->sql("SELECT count(*) FROM coder.chats WHERE status = 'running'");
-	$peak = $running if $running > $peak;
-	$memory = rss($runner) if rss($runner) > $memory;
-	last if !$running;
-	sleep 0.5;
-}
-wait_until_done();
-my $n = $server->sql('SELECT count(*) FROM coder.chats') - 20;
-row("turns that streamed at once in one runner", $peak);
-row('its memory, at rest and then', sprintf('%.1f and %.1f MB', $rest / 1024, $memory / 1024));
-row('its processor time, a turn of 20 pieces', sprintf('%.1f ms', 1000 * (cpu($runner) - $cpu) / $n));
-row('in error', $server->sql("SELECT count(*) FROM coder.chats WHERE status = 'error'"));
-row('time in the database, a turn (pg_stat_statements)', $server->sql("SELECT round(sum(total_exec_time)::numeric / $n, 2) || ' ms: ' || string_agg(name || ' ' || round(each::numeric, 2), ', ' ORDER BY each DESC) FROM (
-	SELECT substring(query FROM 'coder[.](\\w+)') AS name, sum(total_exec_time) AS total_exec_time, sum(total_exec_time) / $n AS each FROM pg_stat_statements WHERE $turns GROUP BY 1) x"));
-row('processor time of its connection, a turn', sprintf('%.2f ms', 1000 * (cpu($worker) - $database) / $n));
-row("reads of configuration, $n turns", $server->sql("SELECT coalesce(sum(calls), 0) FROM pg_stat_statements WHERE query ~ 'coder[.]chat_run_'"));
-for my $change ("UPDATE coder.chat_providers SET base_url = base_url", "UPDATE coder.chat_model_configs SET display_name = 'n'", "INSERT INTO coder.user_configs (user_id, key, value) SELECT id, 'chat_custom_prompt', 'p' FROM coder.users")
-{
+	my $worker = backend();
+	my $rest = rss($runner);
+	my $cpu = cpu($runner);
+	my $database = cpu($worker);
 	$server->sql('SELECT pg_stat_statements_reset()');
-	$server->sql($change);
-	create(100, 10, 'hello');
+	create($streams, 32, 'slow');
+	my ($peak, $memory) = (0, 0);
+	for (1 .. $pieces * 8)
+	{
+		my $running = $server->sql("SELECT count(*) FROM coder.chats WHERE status = 'running'");
+		$peak = $running if $running > $peak;
+		$memory = rss($runner) if rss($runner) > $memory;
+		last if !$running;
+		sleep 0.5;
+	}
 	wait_until_done();
-	row('reads of configuration, a change of ' . ($change =~ /coder\.(\w+)/)[0], $server->sql("SELECT coalesce(sum(calls), 0) FROM pg_stat_statements WHERE query ~ 'coder[.]chat_run_'"));
+	my $n = $server->sql('SELECT count(*) FROM coder.chats') - 20;
+	row("turns that streamed at once in one runner", $peak);
+	row('its memory, at rest and then', sprintf('%.1f and %.1f MB', $rest / 1024, $memory / 1024));
+	row('its processor time, a turn of 20 pieces', sprintf('%.1f ms', 1000 * (cpu($runner) - $cpu) / $n));
+	row('in error', $server->sql("SELECT count(*) FROM coder.chats WHERE status = 'error'"));
+	row('time in the database, a turn (pg_stat_statements)', $server->sql("SELECT round(sum(total_exec_time)::numeric / $n, 2) || ' ms: ' || string_agg(name || ' ' || round(each::numeric, 2), ', ' ORDER BY each DESC) FROM (
+		SELECT substring(query FROM 'coder[.](\\w+)') AS name, sum(total_exec_time) AS total_exec_time, sum(total_exec_time) / $n AS each FROM pg_stat_statements WHERE $turns GROUP BY 1) x"));
+	row('processor time of its connection, a turn', sprintf('%.2f ms', 1000 * (cpu($worker) - $database) / $n));
+	row("reads of configuration, $n turns", $server->sql("SELECT coalesce(sum(calls), 0) FROM pg_stat_statements WHERE query ~ 'coder[.]chat_run_'"));
+	for my $change ("UPDATE coder.chat_providers SET base_url = base_url", "UPDATE coder.chat_model_configs SET display_name = 'n'", "INSERT INTO coder.user_configs (user_id, key, value) SELECT id, 'chat_custom_prompt', 'p' FROM coder.users")
+	{
+		$server->sql('SELECT pg_stat_statements_reset()');
+		$server->sql($change);
+		create(100, 10, 'hello');
+		wait_until_done();
+		row('reads of configuration, a change of ' . ($change =~ /coder\.(\w+)/)[0], $server->sql("SELECT coalesce(sum(calls), 0) FROM pg_stat_statements WHERE query ~ 'coder[.]chat_run_'"));
+	}
 }
 
 # What conversations read of the configuration --------------------------------------
@@ -263,38 +271,49 @@ END
 	return;
 }
 
-$server->sql('DELETE FROM coder.chats');
-$server->sql('SELECT pg_stat_statements_reset()');
-my $began = time;
-create($talks, 10, 'hello');
-wait_until_done();
-my @talking = split /\n/, $server->sql('SELECT id FROM coder.chats');
-for my $round (1 .. 9)
+if ($part{talks})
 {
-	say_to(\@talking, 10, "and $round");
+	$server->sql('DELETE FROM coder.chats');
+	$server->sql('SELECT pg_stat_statements_reset()');
+	my $began = time;
+	create($talks, 10, 'hello');
 	wait_until_done();
+	my @talking = split /\n/, $server->sql('SELECT id FROM coder.chats');
+	for my $round (1 .. 9)
+	{
+		say_to(\@talking, 10, "and $round");
+		wait_until_done();
+	}
+	my $answers = $server->sql("SELECT count(*) FROM coder.chat_messages WHERE role = 'assistant' AND NOT deleted");
+	row(sprintf('reads of configuration, %d turns of %d chats in %d s', $answers, scalar @talking, time - $began),
+		$server->sql("SELECT coalesce(sum(calls), 0) FROM pg_stat_statements WHERE query ~ 'coder[.]chat_run_'"));
 }
-my $answers = $server->sql("SELECT count(*) FROM coder.chat_messages WHERE role = 'assistant' AND NOT deleted");
-row(sprintf('reads of configuration, %d turns of %d chats in %d s', $answers, scalar @talking, time - $began),
-	$server->sql("SELECT coalesce(sum(calls), 0) FROM pg_stat_statements WHERE query ~ 'coder[.]chat_run_'"));
 
 # From the model to a page -------------------------------------------------------
 
-my $other = Coder::Gateway->start(env => { CODER_EXPERIMENTS => 'agents', CODER_DANGEROUS_DISABLE_RATE_LIMITS => 'true',
-	CODER_PG_CONNECTION_URL => "host=$server->{dir}/config/postgres/run user=coder dbname=coder" });
-my $idle;
-$other->wait_for(20, sub { ($idle) = Coder::Processes::find($other->{pid}, qr/chat-runner/); $idle }) or die 'no second runner';
-kill STOP => $idle;	# so that the words come by way of the first gateway's
-my @late;
+# So many turns whose words are watched at another gateway, ten a second each, beside others that are said a word a second each.
+sub measure_words
 {
+	my ($other, $beside) = @_;
+	my @late;
+	$server->sql('DELETE FROM coder.chats');
+	if ($beside)
+	{
+		create($beside, 32, 'long');
+		my $until = time + 25;
+		while ($server->sql("SELECT count(*) FROM coder.chats WHERE status = 'running'") < $beside && time < $until) { sleep 0.2 }
+	}
 	my @ids = map { ($owner->post($chats, { organization_id => $org, content => [{ type => 'text', text => 'stamp' }] }))[1]{id} } 1 .. $watched;
 	my %ws = map { my $ws = Coder::WebSocket->open($other->url, "$chats/$_/stream", token => $server->{token}) or die $@; (fileno $ws->{socket} => $ws) } @ids;
 	my $poll = IO::Poll->new;
 	$poll->mask($_->{socket} => POLLIN) for values %ws;
 	my $began = time;
 	my $end = $began + $stamps / 10 + 4;
+	my @cpu = (cpu($runner), cpu_of_server($server), cpu($other->{pid}));
+	my $running;
 	while (time < $end)
 	{
+		$running //= $server->sql("SELECT count(*) FROM coder.chats WHERE status = 'running'") if time > $began + 3;
 		$poll->poll(0.5);
 		for my $socket ($poll->handles(POLLIN))
 		{
@@ -310,8 +329,24 @@ my @late;
 			}
 		}
 	}
+	my @used = (cpu($runner), cpu_of_server($server), cpu($other->{pid}));
+	@late = sort { $a <=> $b } @late;
+	row("a word to a page of another gateway, $watched turns, 10 words/s" . ($beside ? ", of $running" : ''),
+		@late ? sprintf('p50 %.1f ms, p99 %.1f ms, most %.1f ms (%d words)', map({ 1000 * $_ } $late[@late / 2], $late[@late * 0.99], $late[-1]), scalar @late) : 'none came');
+	row('processor time then: runner, gateway, PostgreSQL, other', sprintf('%.0f, %.0f, %.0f, %.0f ms a second', map { 1000 * ($used[$_] - $cpu[$_]) / (time - $began) } 0 .. 3));
+	wait_until_done();
+	return;
 }
-kill CONT => $idle;
-@late = sort { $a <=> $b } @late;
-row("a word to a page of another gateway, $watched turns, 10 words/s", @late ? sprintf('p50 %.1f ms, p99 %.1f ms, most %.1f ms (%d words)', map({ 1000 * $_ } $late[@late / 2], $late[@late * 0.99], $late[-1]), scalar @late) : 'none came');
-$other->stop;
+
+if ($part{words})
+{
+	my $other = Coder::Gateway->start(env => { CODER_EXPERIMENTS => 'agents', CODER_DANGEROUS_DISABLE_RATE_LIMITS => 'true',
+		CODER_PG_CONNECTION_URL => "host=$server->{dir}/config/postgres/run user=coder dbname=coder" });
+	my $idle;
+	$other->wait_for(20, sub { ($idle) = Coder::Processes::find($other->{pid}, qr/chat-runner/); $idle }) or die 'no second runner';
+	kill STOP => $idle;	# so that the words come by way of the first gateway's
+	measure_words($other, 0);
+	measure_words($other, $streams - $watched);
+	kill CONT => $idle;
+	$other->stop;
+}
