@@ -109,6 +109,7 @@ extern void coder_seal_init(void);
 /* event.c */
 extern void coder_event_init(void);
 extern void coder_event_note(void); /* this transaction has written into coder.events */
+extern void coder_event_emit(int n, Datum *channels, Datum *payloads);
 extern void coder_event_shmem_request(void);
 extern void coder_event_shmem_startup(void);
 

@@ -41,6 +41,7 @@
 #include "storage/proc.h"
 #include "storage/shmem.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -148,6 +149,29 @@ coder_emit(PG_FUNCTION_ARGS)
 	coder_stat_local[STAT_EVENT]++;
 	coder_stat_local[STAT_EVENT_BYTES] += VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(1));
 	PG_RETURN_INT64(seq);
+}
+
+static const Oid emit_all_args[] = {TEXTARRAYOID, TEXTARRAYOID};
+
+static CoderPlan emit_all_plan = {
+	"INSERT INTO coder.events (channel, payload) SELECT u.channel, u.payload FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) u (channel, payload)",
+	2,
+	emit_all_args,
+	NULL};
+
+/* The same for many, of type text, in the caller's SPI connection. */
+void
+coder_event_emit(int n, Datum *channels, Datum *payloads)
+{
+	Datum values[2] = {
+		PointerGetDatum(construct_array(channels, n, TEXTOID, -1, false, TYPALIGN_INT)),
+		PointerGetDatum(construct_array(payloads, n, TEXTOID, -1, false, TYPALIGN_INT))};
+
+	coder_execute(&emit_all_plan, values, NULL, false, 0);
+	emitted = true;
+	coder_stat_local[STAT_EVENT] += n;
+	for (int i = 0; i < n; i++)
+		coder_stat_local[STAT_EVENT_BYTES] += VARSIZE_ANY_EXHDR(DatumGetPointer(payloads[i]));
 }
 
 /*

@@ -21,12 +21,24 @@
 #define CONNECT_MS 10000
 /* coder.events_after() answers within 10 s; later the connection is dead. */
 #define SILENCE_MS 25000
+/* More are planned each time. */
+#define MAX_STATEMENTS 128
+
+/* Prepared on the work connection when it is first called there. */
+typedef struct Statement
+{
+	const char *sql; /* static */
+	unsigned name;	 /* of the preparation; 0: there is none */
+} Statement;
 
 struct DbCall
 {
 	DbCall *next;
 	DbDone done; /* NULL: forgotten */
 	void *arg;
+	Statement *statement;
+	bool prepares; /* the first answer is that of the preparation */
+	bool prepared; /* it has come, its end has not */
 	bool answered;
 };
 
@@ -59,6 +71,9 @@ static struct
 	DbCall *first; /* statements without an answer, oldest first */
 	DbCall **last;
 	char position[24]; /* of the events; "" at the beginning */
+	Statement statements[MAX_STATEMENTS];
+	int n_statements;
+	unsigned names; /* given so far */
 } db = {.work = {.name = "work"}, .events = {.name = "events"}, .listen = {.name = "listen"}};
 
 static int64_t
@@ -123,6 +138,8 @@ conn_lost(Conn *conn, int64_t now)
 		return;
 	if (conn == &db.work)
 	{
+		for (int i = 0; i < db.n_statements; i++)
+			db.statements[i].name = 0;
 		answer_all_lost();
 		db.hooks.down(db.hooks.arg);
 	}
@@ -292,6 +309,17 @@ pop_call(void)
 	free(call);
 }
 
+/* A statement has failed: it is prepared anew where it was not, or where what was prepared is stale (another type of result). */
+static void
+note_failure(const DbCall *call, const PGresult *result)
+{
+	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+	if (call->statement != NULL && (call->prepares || (state != NULL && strcmp(state, "0A000") == 0)))
+		call->statement->name = 0;
+	gw_log(GW_WARN, "%s", PQresultErrorMessage(result));
+}
+
 /* In a pipeline each statement gives a result, then NULL, then its sync point's. */
 static bool
 read_work(Conn *conn)
@@ -303,8 +331,9 @@ read_work(Conn *conn)
 
 		if (result == NULL)
 		{
-			if (call == NULL || !call->answered)
+			if (call == NULL || (!call->answered && !call->prepared))
 				return true;
+			call->prepared = false;
 			continue;
 		}
 		if (call == NULL)
@@ -318,11 +347,16 @@ read_work(Conn *conn)
 			pop_call();
 			continue;
 		}
-		if (!call->answered)
+		if (call->prepares && PQresultStatus(result) == PGRES_COMMAND_OK)
+		{
+			call->prepares = false;
+			call->prepared = true;
+		}
+		else if (!call->answered)
 		{
 			call->answered = true;
 			if (PQresultStatus(result) == PGRES_FATAL_ERROR)
-				gw_log(GW_WARN, "%s", PQresultErrorMessage(result));
+				note_failure(call, result);
 			if (call->done != NULL)
 				call->done(call->arg, result);
 		}
@@ -374,22 +408,22 @@ db_work(int64_t now_ms)
 }
 
 int
-db_poll_fds(struct curl_waitfd *fds)
+db_poll_fds(struct pollfd fds[DB_FDS])
 {
 	Conn *conns[] = {&db.work, &db.events, &db.listen};
 	int n = 0;
 
 	for (int i = 0; i < 3; i++)
 	{
-		short events = CURL_WAIT_POLLIN;
+		short events = POLLIN;
 
 		if (conns[i]->state == CONN_DOWN || PQsocket(conns[i]->pg) < 0)
 			continue;
 		if (conns[i]->state == CONN_CONNECTING)
-			events = conns[i]->want == PGRES_POLLING_WRITING ? CURL_WAIT_POLLOUT : CURL_WAIT_POLLIN;
+			events = conns[i]->want == PGRES_POLLING_WRITING ? POLLOUT : POLLIN;
 		else if (conns[i]->flush)
-			events |= CURL_WAIT_POLLOUT;
-		fds[n++] = (struct curl_waitfd){PQsocket(conns[i]->pg), events, 0};
+			events |= POLLOUT;
+		fds[n++] = (struct pollfd){PQsocket(conns[i]->pg), events, 0};
 	}
 	return n;
 }
@@ -398,6 +432,35 @@ bool
 db_is_up(void)
 {
 	return db.work.state == CONN_UP;
+}
+
+/* NULL where there is no room. */
+static Statement *
+find_statement(const char *sql)
+{
+	for (int i = 0; i < db.n_statements; i++)
+		if (db.statements[i].sql == sql)
+			return &db.statements[i];
+	if (db.n_statements == MAX_STATEMENTS)
+		return NULL;
+	db.statements[db.n_statements] = (Statement){sql, 0};
+	return &db.statements[db.n_statements++];
+}
+
+static bool
+send_call(DbCall *call, const char *sql, int n, const char *const *params)
+{
+	Statement *statement = call->statement = find_statement(sql);
+	char name[16];
+
+	if (statement == NULL)
+		return PQsendQueryParams(db.work.pg, sql, n, NULL, params, NULL, NULL, 0);
+	call->prepares = statement->name == 0;
+	if (call->prepares)
+		statement->name = ++db.names;
+	snprintf(name, sizeof(name), "s%u", statement->name);
+	return (!call->prepares || PQsendPrepare(db.work.pg, name, sql, n, NULL)) &&
+		   PQsendQueryPrepared(db.work.pg, name, n, params, NULL, NULL, 0);
 }
 
 DbCall *
@@ -410,7 +473,7 @@ db_call(const char *sql, int n, const char *const *params, DbDone done, void *ar
 	call = calloc(1, sizeof(*call));
 	if (call == NULL)
 		return NULL;
-	if (!PQsendQueryParams(db.work.pg, sql, n, NULL, params, NULL, NULL, 0) || !PQpipelineSync(db.work.pg))
+	if (!send_call(call, sql, n, params) || !PQpipelineSync(db.work.pg))
 	{
 		/* The connection is broken: db_work will see it. */
 		free(call);

@@ -12,8 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include <curl/curl.h>
 #include <libpq-fe.h>
+#include <poll.h>
 
 typedef struct DbCall DbCall;
 
@@ -36,14 +36,16 @@ void db_start(const char *conninfo, const char *begin, const DbHooks *hooks);
 
 bool db_is_up(void);
 
-/* params are copied.  NULL where the connection is down: done is not called then. */
+/* sql is static: it is prepared when it is first called.  params are copied.  NULL where the connection is down: done is not called then. */
 DbCall *db_call(const char *sql, int n, const char *const *params, DbDone done, void *arg);
 
 /* The caller does not want the answer any more; the statement runs all the same. */
 void db_forget(DbCall *call);
 
-/* What to wait for, at most 3; how many. */
-int db_poll_fds(struct curl_waitfd *fds);
+#define DB_FDS 3
+
+/* What to wait for; how many. */
+int db_poll_fds(struct pollfd fds[DB_FDS]);
 
 /* Reads, writes and connects as far as that goes without waiting. */
 void db_work(int64_t now_ms);

@@ -266,16 +266,6 @@ on_done(Transfer *transfer, CURL *easy, CURLcode code)
 	x->done(x->arg, NULL);
 }
 
-void
-transfer_done(CURL *easy, CURLcode code)
-{
-	Transfer *transfer = NULL;
-
-	curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &transfer);
-	if (transfer != NULL)
-		transfer->done(transfer, easy, code);
-}
-
 /* The request ----------------------------------------------------------------- */
 
 /* Calls without a result would be refused: each gets one that says so. */

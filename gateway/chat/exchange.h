@@ -15,12 +15,7 @@
 #include "provider.h"
 #include "wire/sse.h"
 #include "stream.h"
-
-/* What a libcurl handle's private pointer is: who is told of its end. */
-typedef struct Transfer
-{
-	void (*done)(struct Transfer *transfer, CURL *easy, CURLcode code);
-} Transfer;
+#include "transfer.h"
 
 /* For so long a provider may say nothing in the middle of an answer. */
 extern long exchange_silence_s;
@@ -81,8 +76,5 @@ void exchange_stop(Exchange *exchange);
 
 /* Ends the transfer and drops all. */
 void exchange_free(Exchange *exchange);
-
-/* A transfer of libcurl has ended: tells whose it is. */
-void transfer_done(CURL *easy, CURLcode code);
 
 #endif

@@ -30,6 +30,7 @@
 #include "request.h"
 #include "title.h"
 #include "tool.h"
+#include "transfer.h"
 #include "turn.h"
 
 #define HEARTBEAT_MS 30000
@@ -255,6 +256,7 @@ static void
 on_event(void *arg, const char *channel, const char *payload)
 {
 	static const char prefix[] = "chat:stream:";
+	static const char words[] = "tail "; /* what this runner or another has said itself */
 
 	(void) arg;
 	if (strcmp(channel, "chat:pending") == 0)
@@ -263,7 +265,7 @@ on_event(void *arg, const char *channel, const char *payload)
 		title_claim();
 	else if (strcmp(channel, "chat:git") == 0)
 		gitsync_wake();
-	else if (*payload != '\0' && strncmp(channel, prefix, sizeof(prefix) - 1) == 0)
+	else if (*payload != '\0' && strncmp(payload, words, sizeof(words) - 1) != 0 && strncmp(channel, prefix, sizeof(prefix) - 1) == 0)
 		turn_status(channel + sizeof(prefix) - 1, payload);
 }
 
@@ -360,24 +362,11 @@ parse_options(int argc, char **argv, const char **conninfo)
 }
 
 static void
-take_transfers(void)
-{
-	CURLMsg *msg;
-	int left;
-	int running;
-
-	curl_multi_perform(turn_env.multi, &running);
-	while ((msg = curl_multi_info_read(turn_env.multi, &left)) != NULL)
-		if (msg->msg == CURLMSG_DONE)
-			transfer_done(msg->easy_handle, msg->data.result);
-}
-
-static void
 run(void)
 {
 	while (!stopping)
 	{
-		struct curl_waitfd fds[3];
+		struct pollfd fds[DB_FDS];
 		int64_t now = now_ms();
 		int64_t wait = awskey_tick(gitsync_tick(mcp_tick(tool_tick(turn_tick(250)))));
 
@@ -387,8 +376,7 @@ run(void)
 			wait = runner.acquire_at - now;
 		if (db_is_up() && now >= runner.heartbeat_at)
 			heartbeat();
-		curl_multi_poll(turn_env.multi, fds, (unsigned) db_poll_fds(fds), (int) wait, NULL);
-		take_transfers();
+		transfers_wait(fds, db_poll_fds(fds), wait);
 		db_work(now_ms());
 	}
 }
@@ -411,9 +399,10 @@ chat_main(int argc, char **argv)
 	turn_env.ca_file = getenv("CODER_OUTBOUND_CA_FILE");
 	turn_env.first_part_ms = 1000 * seconds_of("CODER_CHAT_FIRST_PART_SECONDS", 60);
 	exchange_silence_s = seconds_of("CODER_CHAT_SILENCE_SECONDS", 300);
-	turn_env.multi = curl_multi_init();
+	turn_env.multi = transfers_open(MAX_TURNS);
 	turn_env.config = config_new(load_config, NULL);
-	curl_multi_setopt(turn_env.multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long) MAX_TURNS);
+	if (turn_env.multi == NULL)
+		return 1;
 	/* The lock says that this worker lives: it ends with the connection.  What it had before it broke is to be run again. */
 	snprintf(begin, sizeof(begin),
 			 "SELECT coder.hold_lock('coder.chat_worker:%s'); SELECT coder.chat_release('%s')", turn_env.worker,
@@ -431,7 +420,7 @@ chat_main(int argc, char **argv)
 	db_drain(DRAIN_MS);
 	db_stop();
 	config_free(turn_env.config);
-	curl_multi_cleanup(turn_env.multi);
+	transfers_close();
 	curl_global_cleanup();
 	return 0;
 }

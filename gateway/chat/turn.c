@@ -55,7 +55,7 @@ turn_end(Turn *t)
 	grant_free(&t->grant);
 	json_decref(t->history);
 	json_decref(t->tools);
-	json_decref(t->said);
+	turn_hush(t);
 	debug_free(&t->debug);
 	debug_free(&t->summing);
 	free(t);
@@ -322,8 +322,7 @@ turn_hand_over(void)
 		Turn *t = turns;
 		const char *const params[] = {turn_env.worker, t->id, turn_lease(t)};
 
-		json_decref(t->said);
-		t->said = NULL;
+		turn_hush(t);
 		if (t->state != TURN_FINISHING)
 			db_call("SELECT coder.chat_finish($1, $2, 'pending', NULL, $3)", 3, params, NULL, NULL);
 		turn_end(t);

@@ -11,7 +11,16 @@
 #include "failure.h"
 #include "turnstate.h"
 
+static int64_t look_at = INT64_MAX; /* when a turn may be due */
+
 static void on_answered(void *arg, const Failure *failure);
+
+static void
+look_by(int64_t at)
+{
+	if (at < look_at)
+		look_at = at;
+}
 
 static void
 on_part(void *arg, json_t *part)
@@ -52,6 +61,7 @@ turn_ask(Turn *t)
 	t->state = TURN_ASKING;
 	t->step_began = turn_env.now_ms();
 	t->first_part_by = t->step_began + turn_env.first_part_ms;
+	look_by(t->first_part_by);
 	if (json_is_true(json_object_get(t->taken, "debug")) && t->debug.run == NULL)
 		debug_begin(&t->debug, t->chat, &t->grant, "chat_turn");
 	debug_asked(&t->debug, &t->grant, t->history, t->tools, "stream");
@@ -123,6 +133,7 @@ ask_failed(Turn *t, Failure failure)
 	exchange_free(&t->exchange);
 	t->state = TURN_WAITING;
 	t->retry_at = turn_env.now_ms() + delay;
+	look_by(t->retry_at);
 }
 
 static void
@@ -143,20 +154,40 @@ on_answered(void *arg, const Failure *failure)
 		turn_store_step(t);
 }
 
+/* What a turn waits for in this moment: to ask again, or the first part of an answer; INT64_MAX: neither. */
+static int64_t
+due_at(const Turn *t)
+{
+	if (t->state == TURN_WAITING)
+		return t->retry_at;
+	return t->state == TURN_ASKING && !t->exchange.stream.began ? t->first_part_by : INT64_MAX;
+}
+
+static void
+go_on_late(Turn *t)
+{
+	if (t->state == TURN_WAITING)
+		turn_ask(t);
+	else
+		ask_failed(t, (Failure){FAILURE_STARTUP_TIMEOUT, true, 0});
+}
+
 int64_t
 turn_ask_tick(int64_t now, int64_t most)
 {
 	Turn *next;
 
-	for (Turn *t = turns; t != NULL; t = next)
+	if (look_at <= now)
 	{
-		next = t->next;
-		if (t->state == TURN_WAITING && t->retry_at <= now)
-			turn_ask(t);
-		else if (t->state == TURN_WAITING && t->retry_at - now < most)
-			most = t->retry_at - now;
-		else if (t->state == TURN_ASKING && !t->exchange.stream.began && t->first_part_by <= now)
-			ask_failed(t, (Failure){FAILURE_STARTUP_TIMEOUT, true, 0});
+		look_at = INT64_MAX;
+		for (Turn *t = turns; t != NULL; t = next)
+		{
+			next = t->next;
+			if (due_at(t) <= now)
+				go_on_late(t);
+			else
+				look_by(due_at(t));
+		}
 	}
-	return most;
+	return look_at - now < most ? look_at - now : most;
 }

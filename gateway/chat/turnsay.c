@@ -10,47 +10,68 @@
 
 #include "turnstate.h"
 
-#define SAY_MS 4	  /* from one statement with parts to the next, at least */
-#define SAY_MOST_MS 20 /* where many chats speak, so that one statement has the parts of many */
+#define SAY_MS 4 /* from one statement with parts to the next, at least */
 
-static int64_t last_said; /* by all together */
+static Turn *speakers; /* who has something to say, the last first */
+static int64_t last_said;
+static int64_t say_at; /* where there are any */
 
-/* Sends the gathered events of one turn, or of all (NULL), in one statement. */
-static void
-send_said(Turn *only)
+/* Its events, which nobody has any more. */
+static json_t *
+take_said(Turn *t)
 {
-	json_t *all = json_array();
-	char *text;
+	json_t *said = t->said;
 
-	for (Turn *t = only != NULL ? only : turns; t != NULL; t = only != NULL ? NULL : t->next)
-	{
-		if (t->said == NULL)
-			continue;
-		json_array_append_new(all, json_pack("{s:s, s:o}", "chat", t->id, "events", t->said));
-		t->said = NULL;
-	}
-	if (json_array_size(all) > 0 && (text = json_dumps(all, JSON_COMPACT)) != NULL)
-	{
-		const char *const params[] = {text};
+	if (said == NULL)
+		return NULL;
+	t->said = NULL;
+	*t->speaker_link = t->next_speaker;
+	if (t->next_speaker != NULL)
+		t->next_speaker->speaker_link = t->speaker_link;
+	return said;
+}
 
+void
+turn_hush(Turn *t)
+{
+	json_decref(take_said(t));
+}
+
+static void
+add_said(json_t *all, Turn *t)
+{
+	json_array_append_new(all, json_pack("{s:s, s:o}", "chat", t->id, "events", take_said(t)));
+}
+
+static void
+send_said(json_t *all)
+{
+	char *text = json_dumps(all, JSON_COMPACT);
+	const char *const params[] = {text};
+
+	if (text != NULL)
 		db_call("SELECT coder.chat_say($1::jsonb)", 1, params, NULL, NULL);
-		free(text);
-	}
+	free(text);
 	json_decref(all);
 }
 
 void
 turn_say_now(Turn *t)
 {
-	send_said(t);
+	json_t *all;
+
+	if (t->said == NULL)
+		return;
+	all = json_array();
+	add_said(all, t);
+	send_said(all);
 }
 
 /* When what comes now is to be sent: at once, unless the last has only just been. */
 static int64_t
 say_time(void)
 {
-	int64_t pace = SAY_MS + turn_count() / 20;
-	int64_t next = last_said + (pace < SAY_MOST_MS ? pace : SAY_MOST_MS);
+	int64_t next = last_said + SAY_MS;
 	int64_t now = turn_env.now_ms();
 
 	return next > now ? next : now;
@@ -77,8 +98,14 @@ turn_say(Turn *t, json_t *event)
 {
 	if (t->said == NULL)
 	{
+		if (speakers == NULL)
+			say_at = say_time();
 		t->said = json_array();
-		t->say_at = say_time();
+		t->next_speaker = speakers;
+		t->speaker_link = &speakers;
+		if (speakers != NULL)
+			speakers->speaker_link = &t->next_speaker;
+		speakers = t;
 	}
 	json_array_append_new(t->said, event);
 }
@@ -95,17 +122,16 @@ turn_say_part(Turn *t, const char *role, json_t *part)
 int64_t
 turn_say_tick(int64_t now, int64_t most)
 {
-	bool due = false;
+	json_t *all;
 
-	for (Turn *t = turns; t != NULL; t = t->next)
-		due |= t->said != NULL && t->say_at <= now;
-	if (due)
-	{
-		send_said(NULL);
-		last_said = now;
-	}
-	for (Turn *t = turns; t != NULL; t = t->next)
-		if (t->said != NULL && t->say_at - now < most)
-			most = t->say_at - now;
+	if (speakers == NULL)
+		return most;
+	if (say_at > now)
+		return say_at - now < most ? say_at - now : most;
+	all = json_array();
+	while (speakers != NULL)
+		add_said(all, speakers);
+	send_said(all);
+	last_said = now;
 	return most;
 }

@@ -76,8 +76,9 @@ struct Turn
 	RunningTool *running; /* one for each call of the step, once they run */
 	int n_running;
 	int n_tools_left;
-	json_t *said; /* events that wait to be sent */
-	int64_t say_at;
+	json_t *said; /* events that wait to be sent; NULL: none, then it is not in the list of those who speak */
+	Turn *next_speaker;
+	Turn **speaker_link;
 };
 
 /* All of them. */
@@ -159,6 +160,9 @@ void turn_say_part(Turn *t, const char *role, json_t *part);
 
 /* Sends what this turn has to say at once. */
 void turn_say_now(Turn *t);
+
+/* What it has to say is dropped. */
+void turn_hush(Turn *t);
 
 /* Sends what is due; ms until something will be, at most most. */
 int64_t turn_say_tick(int64_t now, int64_t most);

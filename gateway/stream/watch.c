@@ -5,6 +5,8 @@
  * makes it call the function again with its last cursor, one call at a time:
  * events during a call lead to one more call.  A forwarding watch sends the
  * events' payloads instead, and calls only to see that its user may still watch.
+ * One with a tail sends pieces that come with their events while nothing is
+ * missing between (tail.h), and calls in any other case.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -16,11 +18,13 @@
 #include "../event.h"
 #include "../reply.h"
 #include "../websocket.h"
+#include "tail.h"
 
 #define MAX_CHANNELS 64
 #define MAX_QUEUE (4 * 1024 * 1024)
 #define PING_MS 15000
 #define RECHECK_MS 30000 /* of a forwarding watch's rights */
+#define TAIL_RECHECK_MS 10000 /* of the rights of one that gets its pieces without a call */
 #define RETRY_MS 1000	 /* after the database was away */
 
 typedef enum WatchFormat
@@ -38,10 +42,14 @@ typedef struct Watch
 	GwHandleArgs args; /* copies, in one block */
 	char *block;
 	char *cursor;
+	char *sent_cursor; /* with the tail */
 	GwSubscription *subs[MAX_CHANNELS];
 	char *channels[MAX_CHANNELS];
 	int n_subs;
 	bool forward;
+	Tail tail;
+	bool due;	  /* a call will be made, for something that has happened */
+	bool recheck; /* one will be made in any case */
 	bool dirty;	  /* an event came during a call */
 	bool closing; /* after what is queued */
 	bool refused; /* by the function, and not for what it does not read */
@@ -79,8 +87,10 @@ watch_free(Watch *watch)
 		gw_event_unsubscribe(watch->subs[i]);
 		free(watch->channels[i]);
 	}
+	tail_drop_kept(&watch->tail);
 	free(watch->block);
 	free(watch->cursor);
+	free(watch->sent_cursor);
 	free(watch->out);
 	free(watch->next);
 	free(watch);
@@ -252,27 +262,74 @@ send_frame(Watch *watch, const char *json, size_t len)
 		watch_close(watch, 1008, "");
 }
 
+/* The function is called again, for something that has happened. */
+static void
+call_in(Watch *watch, uint64_t ms)
+{
+	watch->due = true;
+	gw_timer_start(&watch->again, watch->loop, ms, call_again, watch);
+}
+
+/* Sends a piece where it is what follows.  False: the function must be called, which knows more. */
+static bool
+follow(Watch *watch, const TailPiece *piece)
+{
+	TailStep step = tail_step(&watch->tail, piece);
+
+	if (step != TAIL_NEXT)
+		return step == TAIL_HAD;
+	watch->tail.at = piece->last;
+	send_frame(watch, piece->frame, piece->len);
+	if (!watch->recheck && !watch->closing)
+		gw_timer_start(&watch->again, watch->loop, TAIL_RECHECK_MS, call_again, watch);
+	watch->recheck = true;
+	return true;
+}
+
+/* What came during a call, behind what it answered. */
+static void
+follow_kept(Watch *watch)
+{
+	TailPiece piece;
+
+	for (int i = 0; i < watch->tail.n_kept && !watch->closing; i++)
+		if (!tail_parse(watch->tail.kept[i], watch->tail.kept_len[i], &piece) || !follow(watch, &piece))
+			watch->dirty = true;
+	tail_drop_kept(&watch->tail);
+}
+
+static void
+forward(Watch *watch, const char *payload, size_t len)
+{
+	if (payload == NULL)
+		watch_close(watch, 1012, "events may have been missed: connect again");
+	else
+		send_frame(watch, payload, len);
+	if (watch->format == WATCH_SSE)
+		sse_flush(watch);
+}
+
+/* A call that will be made, or made once more, finds what this event tells: it is committed. */
 static void
 on_event(void *arg, int64_t number, const char *payload, size_t len)
 {
 	Watch *watch = arg;
+	TailPiece piece;
+	bool is_piece = payload != NULL && watch->tail.at >= 0 && tail_parse(payload, len, &piece);
 
 	(void) number;
 	if (watch->closing)
 		return;
 	if (watch->forward)
-	{
-		if (payload == NULL)
-			watch_close(watch, 1012, "events may have been missed: connect again");
-		else
-			send_frame(watch, payload, len);
-		if (watch->format == WATCH_SSE)
-			sse_flush(watch);
-	}
+		forward(watch, payload, len);
+	else if (watch->due || watch->dirty)
+		return;
 	else if (watch->query != NULL)
-		watch->dirty = true;
-	else
-		gw_timer_start(&watch->again, watch->loop, 0, call_again, watch);
+		watch->dirty = !is_piece || !tail_keep(&watch->tail, payload, len);
+	else if (!is_piece || !follow(watch, &piece))
+		call_in(watch, 0);
+	else if (watch->format == WATCH_SSE)
+		sse_flush(watch);
 }
 
 static void
@@ -317,19 +374,22 @@ take_plan(Watch *watch, json_t *plan, int64_t position, bool first)
 		free(watch->cursor);
 		watch->cursor = strdup(cursor);
 	}
+	if (json_is_integer(json_object_get(plan, "tail")))
+		watch->tail.at = json_integer_value(json_object_get(plan, "tail"));
 	if (json_is_true(json_object_get(plan, "close")))
 	{
 		watch_close(watch, 1000, "");
 		return;
 	}
 	subscribe(watch, json_object_get(plan, "channels"), position);
+	follow_kept(watch);
 	if (watch->dirty)
-	{
-		watch->dirty = false;
-		gw_timer_start(&watch->again, watch->loop, 0, call_again, watch);
-	}
+		call_in(watch, 0);
 	else if (retry > 0)
+	{
+		watch->recheck = true;
 		gw_timer_start(&watch->again, watch->loop, (uint64_t) retry, call_again, watch);
+	}
 	else if (watch->forward)
 		gw_timer_start(&watch->again, watch->loop, RECHECK_MS, call_again, watch);
 	if (watch->format == WATCH_SSE)
@@ -373,13 +433,13 @@ on_answer(void *arg, GwDbStatus status, PGresult *result)
 
 	watch->query = NULL;
 	if (status == GW_DB_LOST || status == GW_DB_UNSENT)
-		gw_timer_start(&watch->again, watch->loop, RETRY_MS, call_again, watch);
+		call_in(watch, RETRY_MS);
 	else if (status == GW_DB_FAILED)
 	{
 		gw_error_of_sqlstate(&error, PQresultErrorField(result, PG_DIAG_SQLSTATE),
 							 PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY), NULL, NULL);
 		if (error.status == 503 || error.status == 504)
-			gw_timer_start(&watch->again, watch->loop, RETRY_MS, call_again, watch);
+			call_in(watch, RETRY_MS);
 		else
 			refuse(watch, error.status, error.message);
 	}
@@ -400,6 +460,23 @@ on_answer(void *arg, GwDbStatus status, PGresult *result)
 	PQclear(result);
 }
 
+/* The cursor of the call: the plan's, and how far the tail is. */
+static void
+set_cursor(Watch *watch)
+{
+	const char *cursor = watch->cursor != NULL ? watch->cursor : "";
+
+	if (watch->tail.at >= 0)
+	{
+		free(watch->sent_cursor);
+		if (asprintf(&watch->sent_cursor, "%s|%lld", cursor, (long long) watch->tail.at) < 0)
+			h2o_fatal("out of memory");
+		cursor = watch->sent_cursor;
+	}
+	watch->args.values[GW_ARG_CURSOR] = cursor;
+	watch->args.lengths[GW_ARG_CURSOR] = (int) strlen(cursor);
+}
+
 static void
 call_again(void *arg)
 {
@@ -407,9 +484,9 @@ call_again(void *arg)
 
 	if (watch->closing || watch->query != NULL)
 		return;
-	watch->dirty = false;
-	watch->args.values[GW_ARG_CURSOR] = watch->cursor != NULL ? watch->cursor : "";
-	watch->args.lengths[GW_ARG_CURSOR] = watch->cursor != NULL ? (int) strlen(watch->cursor) : 0;
+	watch->dirty = watch->due = watch->recheck = false;
+	tail_drop_kept(&watch->tail);
+	set_cursor(watch);
 	watch->query = gw_handle_send(watch->loop, &watch->args, on_answer, watch);
 }
 
@@ -465,6 +542,7 @@ gw_watch_open(GwRequest *request, const GwHandleArgs *args, json_t *plan, int64_
 		if (strcmp(format, names[i]) == 0)
 			watch->format = (WatchFormat) i;
 	watch->loop = request->loop;
+	watch->tail.at = -1;
 	watch->forward = json_is_true(json_object_get(plan, "forward"));
 	copy_args(watch, args);
 	if (watch->format == WATCH_SSE)

@@ -1,7 +1,7 @@
 -- sql/api/chat.sql -- chats: create, list, change; how a chat looks to clients, and who is told of it
 --
 -- Tables: sql/schema/chat.sql.  What a runner of turns calls: sql/api/chatrun.sql.  Events: "chat:owner:<user>" carries
--- the frames of /watch; "chat:stream:<chat>" wakes the streams of a chat, and tells its runner of a new status;
+-- the frames of /watch; "chat:stream:<chat>" wakes the streams of a chat, with what was said, and tells its runner of a new status;
 -- "chat:pending" wakes runners.
 
 -- A part as clients see it: without what only a model is to see, with the members that are always there.

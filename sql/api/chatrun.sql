@@ -148,28 +148,10 @@ BEGIN
 END
 $$;
 
--- Events of turns in progress, in order: [{"chat": uuid, "events": [ChatStreamEvent without chat_id, ...]}, ...].  One
--- statement for all chats of a runner, so that a token does not cost a transaction.
+-- Events of turns in progress, in order: [{"chat": uuid, "events": [ChatStreamEvent without chat_id, ...]}, ...], each chat once.
+-- One statement for all chats of a runner, so that a token does not cost a transaction; it waits for no disk (extension/chatsay.c).
 CREATE OR REPLACE FUNCTION coder.chat_say(said jsonb)
-RETURNS void LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	-- Nothing of it outlives a crash, so it waits for no disk.
-	PERFORM set_config('synchronous_commit', 'off', true);
-	INSERT INTO coder.chat_stream_events (chat_id, event)
-	SELECT (s.v->>'chat')::uuid, e.v FROM jsonb_array_elements(said) WITH ORDINALITY s (v, n),
-		jsonb_array_elements(s.v->'events') WITH ORDINALITY e (v, n) ORDER BY s.n, e.n;
-	-- Who comes after a retry does not see what it began anew.
-	IF said @? '$[*].events[*] ? (@.type == "retry")' THEN
-		DELETE FROM coder.chat_stream_events e USING (SELECT x.chat_id, max(x.seq) AS retry FROM coder.chat_stream_events x
-				WHERE x.event->>'type' = 'retry' AND x.chat_id IN (SELECT (s.v->>'chat')::uuid FROM jsonb_array_elements(said) s (v)) GROUP BY 1) r
-		 WHERE e.chat_id = r.chat_id AND e.seq < r.retry AND e.event->>'type' = 'message_part'
-		   AND e.seq > coalesce((SELECT max(y.seq) FROM coder.chat_stream_events y WHERE y.chat_id = r.chat_id AND y.event->>'type' = 'message'), 0);
-	END IF;
-	PERFORM coder.chat_tell_stream((s.v->>'chat')::uuid) FROM jsonb_array_elements(said) s (v);
-END
-$$;
+RETURNS void LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'coder_chat_say';
 
 -- What a message cost, in millionths of a dollar, rounded up; NULL where the model has no price for what it used.
 -- Prices are dollars a million tokens (options.cost, or in options itself as older clients stored them).

@@ -2,16 +2,17 @@
 --
 -- Tables: sql/schema/chat.sql.  Events: see sql/api/chat.sql.
 
--- What a stream of a chat has sent: cursor, "message|status|queue|event|epoch".
-CREATE TYPE coder.chat_cursor AS (message bigint, status text, queue text, event bigint, epoch int4);
+-- What a stream of a chat has sent: cursor, "message|status|queue|epoch" and the plan's tail, event.
+CREATE TYPE coder.chat_cursor AS (message bigint, status text, queue text, epoch int4, event bigint);
 
 -- GET /chats/{chat}/stream?after_id=: each frame is an array of events.
 --
 -- All that follows is read in one snapshot.  The runner writes events of a turn in order, a message together with its
--- mark, so that the parts of a step come before its message and the next step's after it.
+-- mark, so that the parts of a step come before its message and the next step's after it.  Parts that follow what a stream
+-- has had come by their event (coder.chat_say), without a call.
 CREATE OR REPLACE FUNCTION coder.chat_stream(req coder.request)
 RETURNS coder.response LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
 AS $$
 DECLARE
 	c CONSTANT coder.chats := coder.param_chat(req);
@@ -41,7 +42,7 @@ BEGIN
 		IF parts.n BETWEEN 1 AND 256 AND NOT parts.mark AND NOT EXISTS (SELECT FROM coder.chat_messages x WHERE x.chat_id = c.id AND x.id > seen.message
 				AND NOT x.deleted AND x.visibility IN ('user', 'both')) THEN
 			RETURN coder.reply(101, jsonb_build_object('format', 'wsjson', 'channels', jsonb_build_array('chat:stream:' || c.id),
-				'frames', jsonb_build_array(parts.told), 'cursor', concat_ws('|', seen.message, c.status, queue, parts.seq, c.history_epoch)));
+				'frames', jsonb_build_array(parts.told), 'cursor', concat_ws('|', seen.message, c.status, queue, c.history_epoch), 'tail', parts.seq));
 		END IF;
 	END IF;
 	IF seen.epoch <> c.history_epoch THEN
@@ -94,6 +95,6 @@ BEGIN
 	RETURN coder.reply(101, jsonb_build_object('format', 'wsjson', 'channels', jsonb_build_array('chat:stream:' || c.id),
 		'frames', coalesce((SELECT jsonb_agg(f.part ORDER BY f.n) FROM (SELECT (i - 1) / 256 AS n, jsonb_agg(ev ORDER BY i) AS part
 			FROM unnest(events) WITH ORDINALITY u (ev, i) GROUP BY 1) f), '[]'),
-		'cursor', concat_ws('|', seen.message, c.status, queue, seen.event, c.history_epoch)));
+		'cursor', concat_ws('|', seen.message, c.status, queue, c.history_epoch), 'tail', seen.event));
 END
 $$;

@@ -182,7 +182,31 @@ SELECT is((SELECT count(*) FROM coder.chat_acquire(:'stranger', 10)), 0::bigint,
 SELECT is(coder.chat_heartbeat(:'worker', ARRAY[:'chat'::uuid]), ARRAY[:'chat'::uuid], 'it tells that it has it');
 SELECT is(coder.chat_heartbeat(:'stranger', ARRAY[:'chat'::uuid]), '{}', 'a stranger has not');
 SELECT is(jsonb_array_length(coder.chat_history(:'chat')), 3, 'what the model is told');
-SELECT lives_ok(format($$SELECT coder.chat_say(jsonb_build_array(jsonb_build_object('chat', %L, 'events', '[{"type": "message_part", "message_part": {"role": "assistant", "part": {"type": "text", "text": "se"}}}]'::jsonb)))$$, :'chat'), 'parts are said');
+-- Says these texts in one call; what its event tells: "BEFORE LAST FRAME".
+CREATE FUNCTION pg_temp.say(chat uuid, VARIADIC texts text[]) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM coder.chat_say(jsonb_build_array(jsonb_build_object('chat', chat, 'events', (SELECT jsonb_agg(jsonb_build_object('type', 'message_part',
+		'message_part', jsonb_build_object('role', 'assistant', 'part', jsonb_build_object('type', 'text', 'text', t))) ORDER BY n) FROM unnest(texts) WITH ORDINALITY u (t, n)))));
+	RETURN (SELECT substr(e.payload, 6) FROM coder.events e WHERE e.channel = 'chat:stream:' || chat ORDER BY e.seq DESC LIMIT 1);
+END
+$$;
+CREATE FUNCTION pg_temp.last_row(chat uuid) RETURNS int8 LANGUAGE sql AS 'SELECT coalesce(max(seq), 0) FROM coder.chat_stream_events WHERE chat_id = $1';
+SELECT is(split_part(pg_temp.say(:'chat', 'se'), ' ', 1), '0', 'parts are said: nothing was before them');
+SELECT pg_temp.last_row(:'chat') AS before \gset
+SELECT pg_temp.say(:'chat', 've', E'n <&> "\u00fc"\n') AS said \gset
+SELECT is(split_part(:'said', ' ', 1), :'before', 'the next follow them');
+SELECT is(split_part(:'said', ' ', 2), pg_temp.last_row(:'chat')::text, 'up to the last of them');
+SELECT is(substr(:'said', length(split_part(:'said', ' ', 1) || split_part(:'said', ' ', 2)) + 3)::jsonb, jsonb_build_array(
+	jsonb_build_object('type', 'message_part', 'chat_id', :'chat', 'message_part', '{"role": "assistant", "part": {"type": "text", "text": "ve"}}'::jsonb),
+	jsonb_build_object('type', 'message_part', 'chat_id', :'chat', 'message_part', jsonb_build_object('role', 'assistant', 'part', jsonb_build_object('type', 'text', 'text', E'n <&> "\u00fc"\n')))),
+	'as streams send them');
+SELECT is(pg_temp.say(:'chat', repeat('x', 7000)), '', 'what is long is read from the table');
+SELECT is(pg_temp.last_row(:'chat'), (SELECT max(seq) FROM coder.chat_stream_events), 'where it is');
+DELETE FROM coder.chat_stream_events WHERE seq > :before;
+SELECT throws_ok(format('SELECT coder.chat_say(%L)', v), 'XX000', NULL, 'no words: ' || v) FROM unnest(ARRAY['[1]', '[{}]', '[{"chat": 1, "events": []}]',
+	'[{"chat": "11111111-1111-4111-8111-111111111111"}]', '[{"chat": "11111111-1111-4111-8111-111111111111", "events": [1]}]',
+	'[{"chat": "11111111-1111-4111-8111-111111111111", "events": [{}]}]']) v;
+SELECT lives_ok(format('SELECT coder.chat_say(%L)', v), 'nothing: ' || v) FROM unnest(ARRAY['[]', '{}', '[{"chat": "11111111-1111-4111-8111-111111111111", "events": []}]']) v;
 SELECT is(coder.chat_step(:'stranger', :'chat', v('m', 'id')::uuid, '[{"role": "assistant", "content": []}]'), NULL, 'a stranger stores nothing');
 SELECT is(cardinality(coder.chat_step(:'worker', :'chat', v('m', 'id')::uuid, jsonb_build_array(jsonb_build_object('role', 'assistant', 'content', said('seven six'),
 	'usage', '{"input_tokens": 10, "output_tokens": 3, "total_tokens": 13}'::jsonb, 'context_limit', 100, 'runtime_ms', 5)))), 1, 'a step is stored');
@@ -196,7 +220,7 @@ SELECT is((SELECT string_agg(e->>'type', ' ' ORDER BY n) FROM v, jsonb_array_ele
 SELECT is(coder.chat_finish(:'stranger', :'chat', 'waiting'), NULL, 'a stranger ends nothing');
 SELECT is(coder.chat_finish(:'worker', :'chat', 'waiting')::text, 'waiting', 'the turn is over');
 SELECT is((SELECT string_agg(e->>'type' || coalesce(':' || (e->'status'->>'status'), ''), ' ' ORDER BY n)
-	FROM api('GET', '/api/experimental/chats/' || :'chat' || '/stream', NULL, (SELECT t FROM token WHERE name = 'eve'), cursor => v('s', 'cursor')) a,
+	FROM api('GET', '/api/experimental/chats/' || :'chat' || '/stream', NULL, (SELECT t FROM token WHERE name = 'eve'), cursor => v('s', 'cursor') || '|' || v('s', 'tail')) a,
 		jsonb_array_elements(a.body_->'frames'->0) WITH ORDINALITY x (e, n)), 'status:waiting', 'a stream goes on where it was');
 SELECT is(go('x', 'eve', 'GET', '/' || :'chat' || '/messages'), '200', 'the messages');
 SELECT is(v('x', 'messages', '0', 'content', '0', 'text'), 'seven six', 'newest first');
@@ -258,7 +282,7 @@ SELECT is(go('x', 'eve', 'PATCH', '/' || :'chat' || '/messages/' || (SELECT min(
 SELECT is(go('x', 'eve', 'PATCH', '/' || :'chat' || '/messages/' || :first_message, jsonb_build_object('content', said('rather this'))), '200', 'an edit');
 SELECT is((SELECT count(*) FROM coder.chat_messages WHERE NOT deleted AND visibility = 'both'), 1::bigint, 'makes all that followed go');
 SELECT is((SELECT sum(total_cost_micros) FROM coder.chat_messages), 46::numeric, 'but what it cost');
-SELECT is((SELECT string_agg(e->>'type', ' ' ORDER BY n) FROM api('GET', '/api/experimental/chats/' || :'chat' || '/stream', NULL, (SELECT t FROM token WHERE name = 'eve'), cursor => v('s', 'cursor')) a,
+SELECT is((SELECT string_agg(e->>'type', ' ' ORDER BY n) FROM api('GET', '/api/experimental/chats/' || :'chat' || '/stream', NULL, (SELECT t FROM token WHERE name = 'eve'), cursor => v('s', 'cursor') || '|' || v('s', 'tail')) a,
 	jsonb_array_elements(a.body_->'frames'->0) WITH ORDINALITY x (e, n)), 'message status', 'a stream sends the new history');
 
 -- tools of the client
