@@ -269,7 +269,7 @@ SELECT count(coder.chat_step(:'worker', :'chat', v('m', 'id')::uuid, jsonb_build
 SELECT coder.chat_finish(:'worker', :'chat', 'waiting') \g /dev/null
 SELECT count(*) FROM coder.chat_acquire(:'worker', 10) \g /dev/null
 SELECT coder.chat_say(jsonb_build_array(jsonb_build_object('chat', :'chat', 'events', '[{"type": "message_part", "message_part": {"role": "assistant", "part": {"type": "text", "text": "two"}}}]'::jsonb))) \g /dev/null
-SELECT is((SELECT string_agg(coalesce(e->'message'->'content'->0->>'text', e->>'type'), ', ' ORDER BY n) FROM api('GET', '/api/experimental/chats/' || :'chat' || '/stream', NULL, (SELECT t FROM token WHERE name = 'eve'), cursor => v('s', 'cursor')) a,
+SELECT is((SELECT string_agg(coalesce(e->'message'->'content'->0->>'text', e->>'type'), ', ' ORDER BY n) FROM api('GET', '/api/experimental/chats/' || :'chat' || '/stream', NULL, (SELECT t FROM token WHERE name = 'eve'), cursor => v('s', 'cursor') || '|' || v('s', 'tail')) a,
 	jsonb_array_elements(a.body_->'frames'->0) WITH ORDINALITY x (e, n)), 'one''s answer, two, message_part', 'the answer whose mark is gone, the next question, its first words');
 SELECT coder.chat_finish(:'worker', :'chat', 'waiting') \g /dev/null
 
