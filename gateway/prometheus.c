@@ -3,8 +3,8 @@
  *
  * The database's part is one statement, of one snapshot; its rows go to the
  * socket as they come, and the database waits for a client that is slower.  An
- * answer of up to KEEP_BYTES is kept for a while, so that several scrapers cost
- * what one does.
+ * answer of up to KEEP_BYTES is kept for a moment, so that scrapers at once cost
+ * what one does; no longer, as what is scraped is what is.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -18,7 +18,7 @@
 #include "reply.h"
 #include "request.h"
 
-#define KEEP_MS 10000
+#define KEEP_MS 500
 #define KEEP_BYTES ((size_t) 16 * 1024 * 1024)
 #define AHEAD_BYTES ((size_t) 4 * 1024 * 1024) /* of a longer one, not yet sent */
 #define SEND_PIECES 32

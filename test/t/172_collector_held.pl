@@ -72,11 +72,11 @@ while (time < $began + $hold)
 	sleep 1;
 }
 is($false, 0, 'no scrape calls a connected agent gone');
-# The timeout, 30 s, from the last answer; a scrape's answer is ten seconds old at most, and there is one each second.
+# The timeout, 30 s, from the last answer; a scrape's answer is half a second old at most, and there is one each second.
 for my $i (sort keys %silent)
 {
 	my $after = $gone{$i} ? $gone{$i} - $silent{$i} : 'never';
-	ok($gone{$i} && $after <= ($i == 4 ? 0 : 30) + 10 + 2, 'one that ' . ($i == 4 ? 'is killed' : 'falls silent') . ' is called gone in time') or diag "after $after s";
+	ok($gone{$i} && $after <= ($i == 4 ? 0 : 30) + 1 + 3, 'one that ' . ($i == 4 ? 'is killed' : 'falls silent') . ' is called gone in time') or diag "after $after s";
 }
 
 # What was held.
