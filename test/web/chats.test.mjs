@@ -167,6 +167,7 @@ test("an administrator sets up a provider and a model", async () => {
   await button("New model").click();
   await dialog().getByLabel("Model", { exact: true }).fill("m-2");
   await dialog().getByLabel("Display name").fill("Model Two");
+  await dialog().getByLabel("Reasoning effort").selectOption("high");
   await dialog().getByRole("button", { name: "Add the model" }).click();
   await row("Model Two").waitFor();
   await picture("chat-models");
@@ -293,6 +294,7 @@ test("a message is edited with another model; what followed it is gone", async (
   await button("Send").click();
   await answer("You said: who are you?").waitFor();
   assert.equal(asked[asked.length - 1].body.model, "m-2", "the chosen model was asked");
+  assert.equal(asked[asked.length - 1].body.reasoning_effort, "high", "to think as it was set up");
 });
 
 test("a tool's call shows its arguments as a diff, and its result", async () => {
@@ -322,6 +324,12 @@ test("a failure is told, and a retry is waited for", async () => {
   await page().reload();
   await page().getByRole("alert").filter({ hasText: "Authentication with OpenAI" }).waitFor();
   await picture("chat-error");
+  const times = () => asked.filter((a) => JSON.stringify(a.body.messages.at(-1)).includes("refuse")).length;
+  const before = times();
+  await button("Try again").click();
+  while (times() === before) await sleep(50);
+  await headStatus("error").waitFor();
+  assert.equal(await said("refuse this").count(), 1, "the same message is said again");
   await start("you are busy");
   // The first time may be over before the page listens.
   await page().getByRole("status").filter({ hasText: /Attempt [23]/ }).waitFor();

@@ -49,6 +49,7 @@ test("a workspace with instructions and a skill, and a chat in it", async () => 
   await page().getByLabel("Password").fill(OWNER.password);
   await button("Sign in").click();
   await heading("What is to be done?");
+  page().setDefaultTimeout(15_000);
   await call("POST", `${CHATS}/providers`, { provider: "openai-compat", api_key: "k", base_url: process.env.MODEL_URL });
   await call("POST", `${CHATS}/model-configs`, { provider: "openai-compat", model: "m", context_limit: 1000000 });
   const [{ id: org }] = await call("GET", "/organizations");
@@ -117,6 +118,38 @@ test("what the model changes in git is seen beside the chat, as it does so", asy
   await message().fill("");
   await shell(`cd ${home}/repo && git add . && git commit -qm 2`);
   await panel().getByText("Nothing has changed.").waitFor();
+});
+
+test("tools tell what they do: templates, processes, a workspace as it is built", async () => {
+  await tool("execute", { command: "sleep 321", run_in_background: true });
+  await tool("process_list", {});
+  await card("process_list").locator("summary").click();
+  await card("process_list").getByRole("listitem").filter({ hasText: "sleep 321" }).filter({ hasText: "running" }).waitFor();
+  await page().goto(`${base}/agents`);
+  await tool("list_templates", {});
+  await card("list_templates").locator("summary").click();
+  await card("list_templates").getByText("box").waitFor();
+  const [{ id }] = await call("GET", "/templates");
+  await tool("create_workspace", { template_id: id, name: "made" });
+  const made = card("create_workspace");
+  await made.locator("summary").click();
+  await made.getByRole("link", { name: "made" }).waitFor();
+  await made.locator(".stage").first().waitFor();
+  await picture("chat-made");
+  await page().locator(".chat-head").getByRole("button", { name: "Workspace made: running" }).click();
+  await page().getByRole("menuitem", { name: "Copy the SSH command" }).waitFor();
+  await page().getByRole("menuitem", { name: "Terminal" }).waitFor();
+  await picture("chat-workspace-menu");
+  await page().keyboard.press("Escape");
+  await button("More").click();
+  await page().getByRole("menuitem", { name: "Archive and delete the workspace" }).click();
+  await page().locator("dialog[open]").getByRole("button", { name: "Archive and delete" }).click();
+  await page().getByText("This chat is archived.").waitFor();
+  await page().locator("dialog[open]").waitFor({ state: "detached" });
+  assert.equal(sql("SELECT b.transition FROM coder.workspace_builds b JOIN coder.workspaces w ON w.id = b.workspace_id WHERE w.name = 'made' ORDER BY b.build_number DESC LIMIT 1").trim(), "delete");
+  await page().goto(`${base}/workspaces`);
+  await page().getByRole("row").filter({ hasText: "/here" }).getByRole("link", { name: "chat" }).click();
+  await page().locator(".chat-head").getByRole("button", { name: "Workspace here: running" }).waitFor();
 });
 
 test("what the workspace told the model is named in the transcript and the panel", async () => {

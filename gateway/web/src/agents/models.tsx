@@ -7,6 +7,7 @@ import { api } from "../api";
 import { CHATS, type ModelConfig, type Provider, modelName } from "../chat/types";
 import { useApi } from "../live";
 import { ConfirmButton, Dialog, Field, Form, ListState, Select, Table, useTitle } from "../ui";
+import { type ProviderOptions, Reasoning } from "./reasoning";
 import { Check, TextArea, count, providerName } from "./shared";
 
 const PRICES: [string, string][] = [
@@ -27,17 +28,21 @@ function ModelForm({ model: m, providers, onDone }: { model?: ModelConfig; provi
   const [isDefault, setDefault] = useState(m?.is_default ?? false);
   const [prices, setPrices] = useState<Record<string, string>>(m?.model_config?.cost ?? {});
   const [most, setMost] = useState(String(m?.model_config?.max_output_tokens ?? ""));
+  const [options, setOptions] = useState<ProviderOptions>(m?.model_config?.provider_options ?? {});
   const [more, setMore] = useState(() => {
-    const { cost: _cost, max_output_tokens: _most, ...rest } = m?.model_config ?? {};
+    const { cost: _cost, max_output_tokens: _most, provider_options: _options, ...rest } = m?.model_config ?? {};
     return Object.keys(rest).length > 0 ? JSON.stringify(rest, null, 2) : "";
   });
   const save = async () => {
-    let rest: object;
+    let rest: { provider_options?: ProviderOptions };
     try {
       rest = more.trim() ? JSON.parse(more) : {};
     } catch (error) {
       throw new Error(`The other options are no JSON: ${(error as Error).message}`);
     }
+    // What is written as JSON goes over what is chosen.
+    const all: ProviderOptions = { ...options };
+    for (const [name, given] of Object.entries(rest.provider_options ?? {})) all[name] = { ...all[name], ...given };
     const cost = Object.fromEntries(Object.entries(prices).filter(([, v]) => v !== ""));
     const body = {
       provider,
@@ -47,7 +52,7 @@ function ModelForm({ model: m, providers, onDone }: { model?: ModelConfig; provi
       is_default: isDefault,
       context_limit: Number(limit),
       compression_threshold: Number(threshold),
-      model_config: { ...rest, ...(Object.keys(cost).length > 0 ? { cost } : {}), ...(most ? { max_output_tokens: Number(most) } : {}) },
+      model_config: { ...rest, ...(Object.keys(all).length > 0 ? { provider_options: all } : {}), ...(Object.keys(cost).length > 0 ? { cost } : {}), ...(most ? { max_output_tokens: Number(most) } : {}) },
     };
     if (m) await api.patch(`${CHATS}/model-configs/${m.id}`, body);
     else await api.post(`${CHATS}/model-configs`, body);
@@ -71,9 +76,10 @@ function ModelForm({ model: m, providers, onDone }: { model?: ModelConfig; provi
               <Field key={key} label={label} inputMode="decimal" value={prices[key] ?? ""} onInput={(e) => setPrices({ ...prices, [key]: e.currentTarget.value.trim() })} />
             ))}
           </fieldset>
+          <Reasoning provider={provider} value={options} onChange={setOptions} />
           <details>
             <summary>Other options</summary>
-            <TextArea label="Options as JSON" value={more} onInput={setMore} rows={6} help={'Such as {"temperature": 0.2, "provider_options": {"openai": {"reasoning_effort": "high"}}}.'} />
+            <TextArea label="Options as JSON" value={more} onInput={setMore} rows={6} help={'Such as {"temperature": 0.2, "provider_options": {"openai": {"text_verbosity": "low"}}}.'} />
           </details>
           <Check label="On" checked={enabled} onChange={setEnabled} />
           <Check label="The default model" checked={isDefault} onChange={setDefault} />

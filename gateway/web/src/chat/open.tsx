@@ -15,8 +15,9 @@ import { McpPicker, useMcpServers, withForced } from "./mcp";
 import { Panel, usePanel } from "./panel";
 import { Queue } from "./queue";
 import { type ChatStream, useChatStream } from "./stream";
+import { OpenChatId } from "./toolworkspace";
 import { Transcript, textOf } from "./transcript";
-import { CHATS, type Chat, type ChatMessage, type InputPart, isBusy, isContext, modelName } from "./types";
+import { CHATS, type Chat, type ChatMessage, type InputPart, type Part, isBusy, isContext, modelName } from "./types";
 
 /** A chat's own facts, kept true by the owner's events. */
 function useChat(id: string) {
@@ -69,6 +70,16 @@ function useEndInSight(stream: ChatStream) {
   }, [stream.loaded]);
   return { ref, inner, atEnd, onScroll, toEnd };
 }
+
+const SAID = new Set(["user", "assistant", "tool"]);
+
+/** A part of a message as it is sent. */
+const asInput = (p: Part): InputPart =>
+  p.type === "file"
+    ? { type: "file", file_id: p.file_id ?? undefined }
+    : p.type === "file-reference"
+      ? { type: "file-reference", file_name: p.file_name, start_line: p.start_line, end_line: p.end_line, content: p.content }
+      : { type: "text", text: p.text };
 
 interface PostAnswer {
   queued: boolean;
@@ -123,6 +134,15 @@ export function OpenChat({ id }: { id: string }) {
     setEditing(undefined);
     toEnd();
   };
+  // Where nothing was answered yet the last message is said again; else the model is asked to go on.
+  const retry = async () => {
+    const last = stream.messages.findLast((m) => SAID.has(m.role) && !isContext(m));
+    const content = (last?.content ?? []).map(asInput);
+    if (last?.role === "user") {
+      const answer = await api.patch<{ message: ChatMessage }>(`${CHATS}/${id}/messages/${last.id}`, { content });
+      stream.replace(last.id, answer.message);
+    } else await send([{ type: "text", text: "Go on where you stopped." }]);
+  };
   const stop = async () => {
     await api.post(`${CHATS}/${id}/interrupt`);
   };
@@ -133,14 +153,14 @@ export function OpenChat({ id }: { id: string }) {
   };
   const busy = isBusy(status);
   return (
-    <>
+    <OpenChatId.Provider value={id}>
       <ChatHead chat={chat} stream={stream} own={own} reload={loaded.reload} panel={panel} />
       <div class={`chat-body ${panel.tab ? "with-panel" : ""}`}>
         <div class="chat-main">
-          <div class="transcript" ref={ref} onScroll={onScroll} tabIndex={0} aria-label="Transcript">
+          <div class="transcript" ref={ref} onScroll={onScroll} tabIndex={0} role="log" aria-live="off" aria-busy={busy} aria-label="Transcript">
             <div class="column" ref={inner}>
               {stream.hasMore && <ActionButton action={() => stream.older()}>Earlier messages</ActionButton>}
-              <Transcript stream={stream} onEdit={own && !chat.archived ? edit : undefined} lastError={chat.last_error} />
+              <Transcript stream={stream} onEdit={own && !chat.archived ? edit : undefined} onRetry={own && !chat.archived ? retry : undefined} lastError={chat.last_error} />
             </div>
           </div>
           <div class="column chat-foot">
@@ -171,7 +191,7 @@ export function OpenChat({ id }: { id: string }) {
                 editing={{
                   text: textOf(editing.content),
                   files: (editing.content ?? []).filter((p) => p.type === "file" && p.file_id).map((p) => ({ id: p.file_id!, name: p.file_name ?? "" })),
-                  references: (editing.content ?? []).filter((p) => p.type === "file-reference").map((p) => ({ type: "file-reference", file_name: p.file_name, start_line: p.start_line, end_line: p.end_line, content: p.content })),
+                  references: (editing.content ?? []).filter((p) => p.type === "file-reference").map(asInput),
                   cancel: () => setEditing(undefined),
                 }}
               />
@@ -187,6 +207,6 @@ export function OpenChat({ id }: { id: string }) {
         </div>
         {panel.tab && <Panel key={id} chat={chat} tab={panel.tab} choose={panel.choose} onAsk={own && !chat.archived ? takeBack : undefined} comments={own && !chat.archived ? comments : undefined} />}
       </div>
-    </>
+    </OpenChatId.Provider>
   );
 }

@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: MIT
 import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
+import { ActionButton } from "../ui";
 import { CopyButton } from "./code";
 import { linesOf } from "./comments";
 import { FilePart } from "./filepart";
@@ -132,7 +133,7 @@ const HINTS: Record<string, string> = {
   config: "The model's configuration is wrong.",
 };
 
-export function Failure({ failure, last }: { failure?: StreamError; last?: string | null }) {
+export function Failure({ failure, last, onRetry }: { failure?: StreamError; last?: string | null; onRetry?: () => Promise<void> }) {
   const message = failure?.message ?? last;
   if (!message) return null;
   const more = [failure?.kind && HINTS[failure.kind], failure?.provider, failure?.status_code && `status ${failure.status_code}`].filter(Boolean).join(" · ");
@@ -140,14 +141,42 @@ export function Failure({ failure, last }: { failure?: StreamError; last?: strin
     <div class="error" role="alert">
       <strong>{message}</strong>
       {more && <div class="quiet">{more}</div>}
-      {failure?.retryable && <div class="quiet">Sending a message tries again.</div>}
+      {onRetry && (
+        <div class="actions">
+          <ActionButton action={onRetry}>Try again</ActionButton>
+        </div>
+      )}
     </div>
   );
 }
 
 const SHOWN = new Set(["user", "assistant"]);
 
-export function Transcript({ stream, onEdit, lastError }: { stream: ChatStream; onEdit?: (message: ChatMessage) => void; lastError?: string | null }) {
+interface TranscriptProps {
+  stream: ChatStream;
+  onEdit?: (message: ChatMessage) => void;
+  onRetry?: () => Promise<void>;
+  lastError?: string | null;
+}
+
+/** Told to those who do not see it: that an answer is being written, and what it says in the end. */
+function Announcement({ stream, busy }: { stream: ChatStream; busy: boolean }) {
+  const [before, setBefore] = useState(busy);
+  const [text, setText] = useState("");
+  useEffect(() => {
+    if (busy === before) return;
+    setBefore(busy);
+    const last = stream.messages.findLast((m) => m.role === "assistant");
+    setText(busy ? "The model answers." : `The answer is complete. ${textOf(last?.content).slice(0, 500)}`);
+  }, [busy, before, stream.messages]);
+  return (
+    <div class="hidden" role="status">
+      {text}
+    </div>
+  );
+}
+
+export function Transcript({ stream, onEdit, onRetry, lastError }: TranscriptProps) {
   const { messages, parts } = stream;
   // A result is that of the calls right before it: not every model gives each of its calls a name of its own.
   const stored = useMemo(() => {
@@ -183,8 +212,9 @@ export function Transcript({ stream, onEdit, lastError }: { stream: ChatStream; 
           {stream.status === "pending" ? "Waiting for its turn …" : "Working …"}
         </div>
       )}
+      <Announcement stream={stream} busy={busy} />
       {stream.retry && <RetryNotice retry={stream.retry} />}
-      {(stream.failure || stream.status === "error") && <Failure failure={stream.failure} last={lastError} />}
+      {(stream.failure || stream.status === "error") && <Failure failure={stream.failure} last={lastError} onRetry={onRetry} />}
     </>
   );
 }

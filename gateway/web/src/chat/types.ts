@@ -30,6 +30,7 @@ export interface Chat {
   owner_id: string;
   last_model_config_id: string;
   workspace_id?: string;
+  build_id?: string;
   agent_id?: string;
   parent_chat_id?: string;
   root_chat_id?: string;

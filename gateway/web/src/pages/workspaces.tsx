@@ -6,6 +6,7 @@ import { Link, useLocation, useSearch } from "wouter-preact";
 import { query } from "../api";
 import { useApi } from "../live";
 import type { Workspace } from "../types";
+import { useSession } from "../session";
 import { Ago, Empty, ErrorBox, Loading, Status, useTitle } from "../ui";
 
 const PAGE = 25;
@@ -18,6 +19,10 @@ export function Workspaces() {
   const [, navigate] = useLocation();
   const [text, setText] = useState(q);
   const list = useApi<{ workspaces: Workspace[]; count: number }>(query("/api/v2/workspaces", { q, limit: PAGE, offset }), 5000);
+
+  const { experiments } = useSession();
+  const ids = list.data?.workspaces.map((w) => w.id).join() ?? "";
+  const chats = useApi<Record<string, string>>(ids && experiments.includes("agents") ? `/api/experimental/chats/by-workspace?workspace_ids=${ids}` : undefined).data ?? {};
 
   const go = (to: { q?: string; offset?: number }) => navigate(query("/workspaces", { q: to.q ?? q, offset: to.offset ?? 0 }));
   useEffect(() => {
@@ -64,7 +69,12 @@ export function Workspaces() {
                   <Link href={`/@${w.owner_name}/${w.name}`}>
                     {w.favorite && "★ "}
                     {w.owner_name}/{w.name}
-                  </Link>
+                  </Link>{" "}
+                  {chats[w.id] && (
+                    <Link href={`/agents/${chats[w.id]}`} class="tag">
+                      chat
+                    </Link>
+                  )}
                 </td>
                 <td>
                   <Status value={w.latest_build.status} /> {!w.health.healthy && <span class="tag warn">unhealthy</span>}
