@@ -16,6 +16,7 @@
 #include "provider.h"
 
 #define DEFAULT_MAX_TOKENS 32000
+#define THINKING_BETA "interleaved-thinking-2025-05-14" /* thoughts between calls of tools */
 
 /* Requests ------------------------------------------------------------------- */
 
@@ -216,7 +217,7 @@ search_tool(const ProviderAsk *ask, const json_t *own)
 	static const char *const domains[] = {"allowed_domains", "blocked_domains"};
 	json_t *tool;
 
-	if (!json_is_true(json_object_get(own, "web_search_enabled")) || ask->tool_choice != NULL || strcmp(ask->provider, "anthropic") != 0)
+	if (!json_is_true(json_object_get(own, "web_search_enabled")) || ask->tool_choice != NULL || ask->no_calls || strcmp(ask->provider, "anthropic") != 0)
 		return NULL;
 	tool = json_pack("{s:s, s:s}", "type", "web_search_20250305", "name", "web_search");
 	/* One of the two lists only. */
@@ -254,6 +255,8 @@ add_tools(json_t *body, const ProviderAsk *ask, const json_t *own)
 		json_object_set(body, "tools", tools);
 		if (ask->tool_choice != NULL)
 			json_object_set_new(body, "tool_choice", json_pack("{s:s, s:s}", "type", "tool", "name", ask->tool_choice));
+		else if (ask->no_calls)
+			json_object_set_new(body, "tool_choice", json_pack("{s:s}", "type", "none"));
 		else if (json_is_true(json_object_get(own, "disable_parallel_tool_use")))
 			json_object_set_new(body, "tool_choice", json_pack("{s:s, s:b}", "type", "auto", "disable_parallel_tool_use", 1));
 	}
@@ -326,6 +329,7 @@ make_request(const ProviderAsk *ask, ProviderRequest *request, const char **erro
 	bool beta = wants_beta(ask->tools);
 	size_t len = strlen(ask->base_url);
 	bool versioned;
+	bool between;
 	json_t *body = provider_anthropic_body(ask);
 
 	while (len > 0 && ask->base_url[len - 1] == '/')
@@ -336,11 +340,15 @@ make_request(const ProviderAsk *ask, ProviderRequest *request, const char **erro
 	request->url = provider_url(ask->base_url, "https://api.anthropic.com",
 								versioned ? (beta ? "/messages?beta=true" : "/messages") : (beta ? "/v1/messages?beta=true" : "/v1/messages"));
 	request->body = json_dumps(body, JSON_COMPACT);
+	/* Models that think as far as a budget goes do so between calls of tools only where it is asked for. */
+	between = json_object_get(json_object_get(body, "thinking"), "budget_tokens") != NULL && json_object_get(body, "tools") != NULL;
 	json_decref(body);
 	*error = "The request cannot be made.";
 	return request->url != NULL && request->body != NULL && provider_add_header(request, "x-api-key", ask->api_key) &&
 		   provider_add_header(request, "anthropic-version", "2023-06-01") &&
-		   (!beta || provider_add_header(request, "anthropic-beta", COMPUTER_BETA));
+		   ((!beta && !between) || provider_add_header(request, "anthropic-beta", !between ? COMPUTER_BETA
+																				 : !beta  ? THINKING_BETA
+																						  : COMPUTER_BETA "," THINKING_BETA));
 }
 
 /* Answers -------------------------------------------------------------------- */

@@ -258,7 +258,7 @@ add_own_options(json_t *body, const ProviderAsk *ask)
 			own = json_object_get(json_object_get(ask->options, "provider_options"), own_options[i].key);
 			provider_options(body, own, own_options[i].names);
 		}
-	if (json_array_size(ask->tools) == 0)
+	if (json_object_get(body, "tools") == NULL)
 		json_object_del(body, "parallel_tool_calls");
 	if (json_is_true(json_object_get(own, "include_usage")))
 		json_object_set_new(body, "usage", json_pack("{s:b}", "include", 1));
@@ -291,6 +291,24 @@ add_options(json_t *body, const ProviderAsk *ask)
 	add_own_options(body, ask);
 }
 
+static void
+add_tools(json_t *body, const ProviderAsk *ask)
+{
+	json_t *schema = provider_openai_schema(ask);
+
+	if (schema != NULL)
+	{
+		json_object_set_new(body, "response_format", json_pack("{s:s, s:o}", "type", "json_schema", "json_schema", schema));
+		return;
+	}
+	if (json_array_size(ask->tools) > 0)
+		json_object_set_new(body, "tools", tools_of(ask->tools));
+	if (ask->tool_choice != NULL)
+		json_object_set_new(body, "tool_choice", json_pack("{s:s, s:{s:s}}", "type", "function", "function", "name", ask->tool_choice));
+	else if (ask->no_calls && json_array_size(ask->tools) > 0)
+		json_object_set_new(body, "tool_choice", json_string("none"));
+}
+
 static bool
 make_request(const ProviderAsk *ask, ProviderRequest *request, const char **error)
 {
@@ -301,10 +319,7 @@ make_request(const ProviderAsk *ask, ProviderRequest *request, const char **erro
 		return false;
 	body = json_pack("{s:s, s:o, s:b, s:{s:b}}", "model", ask->model, "messages", messages_of(ask->history, ask->provider), "stream", 1,
 					 "stream_options", "include_usage", 1);
-	if (json_array_size(ask->tools) > 0)
-		json_object_set_new(body, "tools", tools_of(ask->tools));
-	if (ask->tool_choice != NULL)
-		json_object_set_new(body, "tool_choice", json_pack("{s:s, s:{s:s}}", "type", "function", "function", "name", ask->tool_choice));
+	add_tools(body, ask);
 	add_options(body, ask);
 	request->body = json_dumps(body, JSON_COMPACT);
 	json_decref(body);

@@ -129,7 +129,7 @@ static json_t *
 block_of(const ProviderAsk *ask, const json_t *part, int *documents)
 {
 	const char *type = json_string_value(json_object_get(part, "type"));
-	bool offers = json_array_size(ask->tools) > 0;
+	bool offers = json_array_size(ask->tools) > 0 && !ask->no_calls;
 	const char *media;
 	const char *data;
 	json_t *text;
@@ -249,7 +249,8 @@ add_tools(json_t *body, const ProviderAsk *ask)
 	size_t i;
 	json_t *tool;
 
-	json_array_foreach(ask->tools, i, tool)
+	/* That none is to be called cannot be said here. */
+	json_array_foreach(ask->no_calls ? NULL : ask->tools, i, tool)
 	{
 		json_array_append_new(tools, json_pack("{s:{s:O, s:O, s:{s:O}}}", "toolSpec", "name", json_object_get(tool, "name"), "description",
 											   json_object_get(tool, "description"), "inputSchema", "json",

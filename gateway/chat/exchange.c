@@ -451,6 +451,8 @@ exchange_begin(Exchange *x, CURLM *multi, const char *ca_file, const ExchangeAsk
 	wanted.options = json_object_get(grant->model, "options");
 	wanted.tools = ask->tools;
 	wanted.tool_choice = ask->tool_choice;
+	wanted.as_json = ask->as_json;
+	wanted.no_calls = ask->no_calls;
 	wanted.max_output = ask->max_output;
 	if (grant->ambient && awskey_now() != NULL)
 		wanted.api_key = awskey_now();

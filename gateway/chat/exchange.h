@@ -28,6 +28,8 @@ typedef struct ExchangeAsk
 	const json_t *history;
 	const json_t *tools;
 	const char *tool_choice; /* the tool that must be called, NULL: as the model likes */
+	bool as_json;			 /* as in ProviderAsk */
+	bool no_calls;			 /* as in ProviderAsk */
 	int64_t max_output;		 /* tokens; 0: as the model is configured */
 	long limit_ms;			 /* for the whole exchange; 0: none */
 	bool chain;				 /* to go on from the provider's last answer, where that can be */

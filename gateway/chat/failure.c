@@ -19,7 +19,7 @@ static const char *const timeouts[] = {"timeout", "timed out", "unavailable", "c
 static const char *const config[] = {"invalid model", "model not found", "model_not_found", "unsupported model",
 									 "context length exceeded", "context_exceeded", "maximum context length", "malformed config", NULL};
 static const char *const generic[] = {"server error", "internal server error", NULL};
-static const char *const deadline[] = {"deadline exceeded", NULL};
+static const char *const deadline[] = {"context deadline exceeded", NULL};
 static const char *const interrupted[] = {"chat interrupted", "request interrupted", "operation interrupted", NULL};
 
 static bool

@@ -167,7 +167,7 @@ add_tools(json_t *body, const ProviderAsk *ask)
 	made = json_array();
 	if (json_array_size(tools) > 0)
 		json_array_append_new(made, json_pack("{s:O}", "functionDeclarations", tools));
-	if (json_is_true(json_object_get(own, "web_search_enabled")) && ask->tool_choice == NULL)
+	if (json_is_true(json_object_get(own, "web_search_enabled")) && ask->tool_choice == NULL && !ask->no_calls)
 		json_array_append_new(made, json_pack("{s:{}}", "googleSearch"));
 	if (json_array_size(made) > 0)
 		json_object_set(body, "tools", made);
@@ -176,6 +176,8 @@ add_tools(json_t *body, const ProviderAsk *ask)
 	if (ask->tool_choice != NULL)
 		json_object_set_new(body, "toolConfig", json_pack("{s:{s:s, s:[s]}}", "functionCallingConfig", "mode", "ANY",
 														  "allowedFunctionNames", ask->tool_choice));
+	else if (ask->no_calls && json_object_get(body, "tools") != NULL)
+		json_object_set_new(body, "toolConfig", json_pack("{s:{s:s}}", "functionCallingConfig", "mode", "NONE"));
 }
 
 static json_t *

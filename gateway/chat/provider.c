@@ -325,6 +325,19 @@ provider_openai_url(const ProviderAsk *ask, const char *path, const char **error
 	return azure_url(ask->base_url, path);
 }
 
+json_t *
+provider_openai_schema(const ProviderAsk *ask)
+{
+	const json_t *tool = json_array_get(ask->tools, 0);
+	json_t *schema;
+
+	if (!ask->as_json || (strcmp(ask->provider, "openai") != 0 && strcmp(ask->provider, "azure") != 0))
+		return NULL;
+	schema = json_copy(json_object_get(tool, "input_schema"));
+	json_object_set_new(schema, "additionalProperties", json_false());
+	return json_pack("{s:O, s:b, s:o}", "name", json_object_get(tool, "name"), "strict", 1, "schema", schema);
+}
+
 bool
 provider_openai_key(const ProviderAsk *ask, ProviderRequest *request)
 {

@@ -28,6 +28,8 @@ typedef struct ProviderAsk
 	const json_t *history; /* [{role, content: [part, ...]}, ...], each call followed by its result */
 	const json_t *tools;   /* [{name, description, input_schema, anthropic?: as its API defines the tool}, ...] */
 	const char *tool_choice; /* the tool that must be called; NULL: as the model likes */
+	bool as_json;			 /* its arguments will do as the answer, where a provider can hold a model to a schema */
+	bool no_calls;			 /* tools are told of, as history has calls of them, and none is to be called */
 	int64_t max_output;		 /* tokens; 0: as the options say */
 	const char *previous;	 /* the answer that history goes on from, where the provider keeps answers; NULL: history is whole */
 	const char *region;		 /* of AWS, where the base URL names none; NULL: the default */
@@ -92,6 +94,8 @@ int provider_error_status(const char *code);
 void provider_fail(Stream *stream, const json_t *root);
 /* Does a model of this provider keep its answers, as it is configured? */
 bool provider_keeps_answers(const char *provider, const char *model, const json_t *options);
+/* The tool that the answer is to be the arguments of, as a schema that OpenAI holds models to: {name, strict, schema}; NULL: none. */
+json_t *provider_openai_schema(const ProviderAsk *ask);
 /* The header that OpenAI's and Azure's APIs know the caller by. */
 bool provider_openai_key(const ProviderAsk *ask, ProviderRequest *request);
 

@@ -181,10 +181,13 @@ static void
 add_tools(json_t *body, const ProviderAsk *ask)
 {
 	const json_t *own = json_object_get(json_object_get(ask->options, "provider_options"), "openai");
-	json_t *tools = json_array();
+	json_t *tools;
 	size_t i;
 	json_t *tool;
 
+	if (ask->as_json)
+		return;
+	tools = json_array();
 	json_array_foreach(ask->tools, i, tool)
 	{
 		json_array_append_new(tools, json_pack("{s:s, s:O, s:O, s:O, s:b}", "type", "function", "name", json_object_get(tool, "name"),
@@ -200,6 +203,8 @@ add_tools(json_t *body, const ProviderAsk *ask)
 	json_decref(tools);
 	if (ask->tool_choice != NULL)
 		json_object_set_new(body, "tool_choice", json_pack("{s:s, s:s}", "type", "function", "name", ask->tool_choice));
+	else if (ask->no_calls)
+		json_object_set_new(body, "tool_choice", json_string("none"));
 }
 
 /* What else the answer is to hold: what the model's options name, and sealed thoughts. */
@@ -240,6 +245,8 @@ add_options(json_t *body, const ProviderAsk *ask, bool thinks)
 	const json_t *max = json_object_get(own, "max_completion_tokens");
 	const json_t *verbosity = json_object_get(own, "text_verbosity");
 	json_t *reasoning = json_object();
+	json_t *schema = provider_openai_schema(ask);
+	json_t *text = json_object();
 
 	if (!json_is_integer(max))
 		max = json_object_get(ask->options, "max_output_tokens");
@@ -254,7 +261,15 @@ add_options(json_t *body, const ProviderAsk *ask, bool thinks)
 		json_object_set(body, "reasoning", reasoning);
 	json_decref(reasoning);
 	if (json_is_string(verbosity))
-		json_object_set_new(body, "text", json_pack("{s:O}", "verbosity", verbosity));
+		json_object_set(text, "verbosity", json_object_get(own, "text_verbosity"));
+	if (schema != NULL)
+	{
+		json_object_set_new(schema, "type", json_string("json_schema"));
+		json_object_set_new(text, "format", schema);
+	}
+	if (json_object_size(text) > 0)
+		json_object_set(body, "text", text);
+	json_decref(text);
 	add_include(body, own, thinks);
 }
 

@@ -179,7 +179,7 @@ static void
 on_grant(void *arg, Grant grant, const char *error)
 {
 	Title *title = arg;
-	ExchangeAsk ask = {.grant = &title->grant, .chat = title->chat, .tool_choice = TOOL, .max_output = MAX_OUTPUT, .limit_ms = LIMIT_MS};
+	ExchangeAsk ask = {.grant = &title->grant, .chat = title->chat, .tool_choice = TOOL, .as_json = true, .max_output = MAX_OUTPUT, .limit_ms = LIMIT_MS};
 	json_t *history;
 	json_t *tools;
 	const char *why;

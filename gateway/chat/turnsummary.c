@@ -168,7 +168,7 @@ new_summary(Turn *t, int64_t tokens)
 void
 turn_sum_up(Turn *t, bool ends)
 {
-	ExchangeAsk wanted = {.grant = &t->grant, .chat = t->chat, .limit_ms = SUMMARY_MS};
+	ExchangeAsk wanted = {.grant = &t->grant, .chat = t->chat, .tools = t->tools, .no_calls = true, .limit_ms = SUMMARY_MS};
 	json_t *history = json_copy(t->history);
 	const char *error = NULL;
 	bool ok;
@@ -183,7 +183,7 @@ turn_sum_up(Turn *t, bool ends)
 	wanted.history = history;
 	if (t->debug.run != NULL)
 		debug_begin(&t->summing, t->chat, &t->grant, "compaction");
-	debug_asked(&t->summing, &t->grant, history, NULL, "generate");
+	debug_asked(&t->summing, &t->grant, history, t->tools, "generate");
 	ok = exchange_begin(&t->exchange, turn_env.multi, turn_env.ca_file, &wanted, drop_part, on_summary, t, &error);
 	json_decref(history);
 	if (!ok)

@@ -115,6 +115,30 @@ BEGIN
 END
 $$;
 
+-- The first 128 KiB of a file as text: UTF-8, cut before a character that is not whole; Latin-1 where it is no UTF-8.  U+0000 is
+-- shown as U+FFFD.
+CREATE OR REPLACE FUNCTION coder.chat_file_text(data bytea)
+RETURNS text LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	most CONSTANT int4 := 131072;
+	head bytea := substr(data, 1, most);
+BEGIN
+	IF position('\x00'::bytea IN head) > 0 THEN
+		head := decode(replace(regexp_replace(encode(head, 'hex'), '(..)', '\1 ', 'g'), '00 ', 'efbfbd'), 'hex');
+	END IF;
+	FOR cut IN 0 .. CASE WHEN length(data) > most THEN 3 ELSE 0 END LOOP
+		BEGIN
+			RETURN convert_from(substr(head, 1, length(head) - cut), 'UTF8');
+		EXCEPTION WHEN character_not_in_repertoire OR untranslatable_character THEN
+			NULL;
+		END;
+	END LOOP;
+	RETURN convert_from(head, 'LATIN1');
+END
+$$;
+
 -- The same, with what the workspace tells behind the system messages (sql/api/chatcontext.sql), and with the files of users' messages
 -- as a model reads them: pictures as base64 in data, text in a part of type text.
 CREATE OR REPLACE FUNCTION coder.chat_prompt(chat uuid)
@@ -139,8 +163,7 @@ BEGIN
 	RETURN (SELECT jsonb_agg(m.v || jsonb_build_object('content', (
 			SELECT coalesce(jsonb_agg(CASE
 				WHEN f.id IS NULL THEN p.v
-				WHEN f.mimetype LIKE 'text/%' THEN jsonb_build_object('type', 'text', 'text', format(E'[file] %s\n%s', f.name,
-					regexp_replace(convert_from(substr(f.data, 1, 131072), 'LATIN1'), '[\x80-\xff]+$', '')))
+				WHEN f.mimetype LIKE 'text/%' THEN jsonb_build_object('type', 'text', 'text', format(E'[file] %s\n%s', f.name, coder.chat_file_text(f.data)))
 				ELSE p.v || jsonb_build_object('data', replace(encode(f.data, 'base64'), E'\n', ''), 'media_type', f.mimetype) END ORDER BY p.n), '[]')
 			  FROM jsonb_array_elements(m.v->'content') WITH ORDINALITY p (v, n)
 			  LEFT JOIN coder.chat_files f ON f.id = (p.v->>'file_id')::uuid)) ORDER BY m.n)

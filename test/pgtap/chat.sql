@@ -93,6 +93,13 @@ SELECT is((SELECT jsonb_array_length(j) FROM v WHERE k = 'x'), 1, 'that are left
 SELECT is(go('x', 'eve', 'GET', '/models'), '200', 'and the catalogue');
 SELECT is(v('x', 'providers', '0', 'available'), 'true', 'with what can be used');
 
+-- files as models read them
+SELECT is(coder.chat_file_text('one Ä € 😀'::bytea), 'one Ä € 😀', 'UTF-8');
+SELECT is(coder.chat_file_text('\x61e462'), 'aäb', 'Latin-1');
+SELECT is(coder.chat_file_text('\x61006200'), E'a\uFFFDb\uFFFD', 'without U+0000');
+SELECT is(length(coder.chat_file_text(convert_to(repeat('x', 131070) || '€€', 'UTF8'))), 131070, 'whole characters only');
+SELECT is(coder.chat_file_text(''), '', 'nothing');
+
 -- creation
 SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', said('a'), 'model_config_id', gen_random_uuid())), '400 Invalid model config ID.', 'an unknown model');
 SELECT is(go('x', 'eve', 'POST', '', jsonb_build_object('organization_id', :'org', 'content', said('a'), 'mcp_server_ids', jsonb_build_array(gen_random_uuid()))), '400 One or more MCP server IDs are invalid.', 'an unknown server');

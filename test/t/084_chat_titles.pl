@@ -67,4 +67,17 @@ $server->sql("UPDATE coder.chat_providers SET base_url = 'http://127.0.0.1:1/'")
 is("$status $body->{message}", '500 Failed to regenerate chat title.', 'a failure is told');
 is(title($chat->{id}), 'About and', 'and the title kept');
 is($server->sql("SELECT worker_id IS NULL FROM coder.chats WHERE id = '$chat->{id}'"), 't', 'the lock is gone');
+
+# OpenAI's models are held to a schema, where others call a tool
+my $by_tool = $model->title_requests->[-1]{body};
+is($by_tool->{tool_choice}{function}{name}, 'propose_title', 'a tool gives the title');
+$owner->post("$chats/providers", { provider => 'openai', api_key => 'key-2', base_url => $model->url });
+my $other = create('what is a quine');
+$server->wait_for(20, sub { title($other->{id}) ne $other->{title} });
+is(title($other->{id}), 'About quine', 'a title that is an answer');
+my $by_schema = $model->title_requests->[-1];
+is($by_schema->{path}, '/v1/responses', 'of a small model of OpenAI');
+is($by_schema->{body}{text}{format}{name}, 'propose_title', 'in a format');
+is_deeply($by_schema->{body}{text}{format}{schema}{required}, ['title'], 'that wants it');
+ok(!$by_schema->{body}{tools} && !$by_schema->{body}{tool_choice}, 'and no tool');
 done_testing();

@@ -37,7 +37,8 @@ is_deeply($result->{result}, { source => 'automatic', threshold_percent => 80, c
 
 my @asked = map { $_->{body} } @{ $model->requests };
 is(scalar @asked, 4, 'a step, a summary, a step, a summary');
-ok(!$asked[1]{tools}, 'a summary is asked for without tools');
+is($asked[1]{tool_choice}, 'none', 'a summary is asked for without calls');
+is_deeply($asked[1]{tools}, $asked[0]{tools}, 'of a model that knows what the calls so far are of');
 is(join(' ', map { $_->{role} } @{ $asked[1]{messages} }), 'system system user assistant tool user', 'of all that was said');
 is(join(' ', grep { $_ ne 'system' } map { $_->{role} } @{ $asked[2]{messages} }), 'user', 'then the model reads the summary only');
 like($asked[2]{messages}[-1]{content}, qr/\Q$summary\E/, 'which is that one');

@@ -48,6 +48,7 @@ static const struct
 	{0, "Too Many Requests", FAILURE_RATE_LIMIT, true, 0},
 	{429, "maximum context length", FAILURE_CONFIG, false, 429},
 	{0, "context deadline exceeded", FAILURE_TIMEOUT, false, 0},
+	{504, "Deadline exceeded", FAILURE_TIMEOUT, true, 504},
 	{408, "", FAILURE_TIMEOUT, true, 408},
 	{502, "", FAILURE_TIMEOUT, true, 502},
 	{503, "", FAILURE_TIMEOUT, true, 503},

@@ -62,6 +62,8 @@ typedef struct Asked
 static const char *the_history = history;
 static const char *the_key = "key";
 static const char *the_region;
+static bool no_calls;
+static bool as_json;
 
 static Asked
 ask_with(const char *provider, const char *model, const char *base, const char *options, const char *choice)
@@ -71,7 +73,7 @@ ask_with(const char *provider, const char *model, const char *base, const char *
 	json_t *t = json(tools);
 	json_t *o = json(options);
 	ProviderAsk wanted = {.provider = provider, .model = model, .base_url = base, .api_key = the_key, .options = o, .history = h,
-						  .tools = t, .tool_choice = choice, .region = the_region, .now = 1440938160};
+						  .tools = t, .tool_choice = choice, .no_calls = no_calls, .as_json = as_json, .region = the_region, .now = 1440938160};
 
 	asked.ok = provider_format(provider, model)->request(&wanted, &asked.request, &asked.error);
 	if (asked.request.body != NULL)
@@ -252,6 +254,8 @@ test_anthropic_request(void **state)
 	assert_json(json_object_get(asked.body, "max_tokens"), "3000");
 	assert_null(json_object_get(asked.body, "temperature"));
 	assert_null(strstr(asked.request.body, "\"sig\""));
+	assert_int_equal(asked.request.n_headers, 3);
+	assert_string_equal(asked.request.headers[2], "anthropic-beta: interleaved-thinking-2025-05-14");
 	asked_free(&asked);
 	asked = ask_with("anthropic", "claude", "", "{\"provider_options\":{\"anthropic\":{\"effort\":\"low\"}}}", NULL);
 	assert_json(json_object_get(asked.body, "thinking"), "{\"type\":\"adaptive\"}");
@@ -488,6 +492,72 @@ test_converse_without_tools(void **state)
 	json_decref(body);
 	json_decref(past);
 	json_decref(none);
+}
+
+/* The member of a body at a path. */
+static const json_t *
+at(const json_t *body, const char *path)
+{
+	char *copy = strdup(path);
+	char *rest = copy;
+	char *name;
+
+	while ((name = strsep(&rest, ".")) != NULL)
+		body = json_object_get(body, name);
+	free(copy);
+	return body;
+}
+
+static void
+assert_asked(const char *provider, const char *model, const char *options, const char *choice, const char *path, const char *wanted)
+{
+	Asked asked = ask_with(provider, model, "http://h", options, choice);
+
+	assert_true(asked.ok);
+	if (wanted != NULL)
+		assert_json(at(asked.body, path), wanted);
+	else
+		assert_null(at(asked.body, path));
+	asked_free(&asked);
+}
+
+/* Tools that were called are told of, and none is to be called. */
+static void
+test_no_calls(void **state)
+{
+	static const char search[] = "{\"provider_options\":{\"anthropic\":{\"web_search_enabled\":true,\"disable_parallel_tool_use\":true},\"google\":{\"web_search_enabled\":true}}}";
+
+	(void) state;
+	no_calls = true;
+	assert_asked("openai-compat", "m", "{}", NULL, "tool_choice", "\"none\"");
+	assert_asked("openai", "gpt-5", "{}", NULL, "tool_choice", "\"none\"");
+	assert_asked("anthropic", "c", search, NULL, "tool_choice", "{\"type\":\"none\"}");
+	assert_asked("anthropic", "c", search, NULL, "tools", "[{\"name\":\"see\",\"description\":\"sees\",\"input_schema\":{\"type\":\"object\"}}]");
+	assert_asked("google", "g", search, NULL, "toolConfig", "{\"functionCallingConfig\":{\"mode\":\"NONE\"}}");
+	assert_asked("bedrock", "meta.l", "{}", NULL, "toolConfig", NULL);
+	no_calls = false;
+}
+
+/* OpenAI's models are held to a schema; others call the tool. */
+static void
+test_as_json(void **state)
+{
+	static const char format[] = "{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"see\",\"strict\":true,\"schema\":{\"type\":\"object\",\"additionalProperties\":false}}}";
+
+	(void) state;
+	as_json = true;
+	assert_asked("openai", "m", "{}", "see", "response_format", format);
+	assert_asked("azure", "m", "{\"provider_options\":{\"openai\":{\"parallel_tool_calls\":true}}}", "see", "response_format", format);
+	assert_asked("azure", "m", "{\"provider_options\":{\"openai\":{\"parallel_tool_calls\":true}}}", "see", "parallel_tool_calls", NULL);
+	assert_asked("openai", "m", "{}", "see", "tools", NULL);
+	assert_asked("openai", "gpt-5", "{\"provider_options\":{\"openai\":{\"text_verbosity\":\"low\"}}}", "see", "text",
+				 "{\"verbosity\":\"low\",\"format\":{\"type\":\"json_schema\",\"name\":\"see\",\"strict\":true,\"schema\":{\"type\":\"object\",\"additionalProperties\":false}}}");
+	assert_asked("openai", "gpt-5", "{}", "see", "tool_choice", NULL);
+	assert_asked("openai-compat", "m", "{}", "see", "tool_choice", "{\"type\":\"function\",\"function\":{\"name\":\"see\"}}");
+	assert_asked("openai-compat", "m", "{}", "see", "response_format", NULL);
+	assert_asked("vercel", "m", "{}", "see", "response_format", NULL);
+	assert_asked("anthropic", "c", "{}", "see", "tool_choice", "{\"type\":\"tool\",\"name\":\"see\"}");
+	as_json = false;
 }
 
 static void
@@ -1130,6 +1200,8 @@ main(void)
 		cmocka_unit_test(test_search_requests),
 		cmocka_unit_test(test_options),
 		cmocka_unit_test(test_sealed),
+		cmocka_unit_test(test_no_calls),
+		cmocka_unit_test(test_as_json),
 		cmocka_unit_test(test_bedrock_request),
 		cmocka_unit_test(test_converse_request),
 		cmocka_unit_test(test_converse_thinking),

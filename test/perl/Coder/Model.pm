@@ -13,7 +13,7 @@
 #
 # "forgotten" does not know the answer that it is to go on from.
 #
-# "nosummary" in what is read by a request without tools is answered with 400.  Asked for a title, it names the last of
+# "nosummary" in what is read by a request that wants no calls is answered with 400.  Asked for a title, it names the last of
 # the words it read.  Signed requests are refused with 403 unless they are signed by one of Coder::Model's AWS_KEYS.
 #
 # SPDX-License-Identifier: MIT
@@ -77,9 +77,10 @@ sub heads
 sub wants_title
 {
 	my ($body) = @_;
-	my $choice = $body->{tool_choice} // {};
+	my $choice = ref $body->{tool_choice} ? $body->{tool_choice} : {};
 	my $google = $body->{toolConfig}{functionCallingConfig}{allowedFunctionNames}[0];
 	my $converse = $body->{toolConfig}{toolChoice};
+	return 1 if ($body->{response_format}{json_schema} // $body->{text}{format} // {})->{name};
 	return 1 if $converse && $body->{toolConfig}{tools}[0]{toolSpec}{name} eq 'propose_title';
 	return ($google // $choice->{name} // $choice->{function}{name} // '') eq 'propose_title';
 }
@@ -268,7 +269,8 @@ sub serve
 	return send_json($client, 403, { message => 'The request signature does not match.' }) if $head =~ /^authorization: AWS4/mi && !signed_well($head, $path, $body);
 	my ($code) = $role eq 'user' ? $content =~ /fail:(\d+)/ : ();
 	($code) = $content =~ /once:(\d+)/ if !$times && $role eq 'user' && !$code;
-	$code //= 400 if !$asked->{tools} && $body =~ /nosummary/ || $content =~ /^forgotten/ && $asked->{previous_response_id};
+	my $summary = JSON::PP->new->allow_nonref->encode($asked->{tool_choice}) =~ /"none"/;
+	$code //= 400 if $summary && $body =~ /nosummary/ || $content =~ /^forgotten/ && $asked->{previous_response_id};
 	my ($key) = $head =~ /^(?:authorization: Bearer|api-key:|x-api-key:|x-goog-api-key:) ?(.*?)\r$/mi;
 	my $message = 'asked to fail' . ($content =~ /\bleak\b/ ? ": $key is not accepted" : '');
 	return send_json($client, $code, { error => { message => $message, type => 'test' } }, $content =~ /\bafter:(\d+)/ ? "Retry-After: $1\r\n" : '') if $code;
@@ -289,6 +291,11 @@ sub serve
 	@call = ('read_file', '{"path": ') if $role eq 'user' && $content =~ /^badargs/;
 	@call = ('read_file', '{"path":"of which nothing comes"}') if $role eq 'user' && !$times && $content =~ /^cutcall/;
 	@call = ('propose_title', JSON::PP::encode_json({ title => '"About ' . ($content =~ /(\S+)\s*$/)[0] . '."' })) if wants_title($asked);
+	if (wants_title($asked) && !$asked->{tools} && !$asked->{toolConfig})
+	{
+		$format->{text}->($call[1]);
+		return $format->{end}->(0);
+	}
 	$format->{think}->() if $content =~ /^think/;
 	$format->{search}->() if $content =~ /^search/;
 	if (@call)
