@@ -73,6 +73,7 @@ static EventShared *shared;
 static bool emitted; /* by the current transaction */
 
 PG_FUNCTION_INFO_V1(coder_emit);
+PG_FUNCTION_INFO_V1(coder_emit_all);
 PG_FUNCTION_INFO_V1(coder_events_after);
 PG_FUNCTION_INFO_V1(coder_events_history);
 
@@ -172,6 +173,31 @@ coder_event_emit(int n, Datum *channels, Datum *payloads)
 	coder_stat_local[STAT_EVENT] += n;
 	for (int i = 0; i < n; i++)
 		coder_stat_local[STAT_EVENT_BYTES] += VARSIZE_ANY_EXHDR(DatumGetPointer(payloads[i]));
+}
+
+/*
+ * coder.emit_all(channels text[], payloads text[]) RETURNS bigint
+ *
+ * Appends events in their order; how many.
+ */
+Datum
+coder_emit_all(PG_FUNCTION_ARGS)
+{
+	Datum *channels, *payloads;
+	int n, m;
+
+	/* NULLs are refused here. */
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), TEXTOID, -1, false, TYPALIGN_INT, &channels, NULL, &n);
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), TEXTOID, -1, false, TYPALIGN_INT, &payloads, NULL, &m);
+	if (n != m)
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("each event has a channel and a payload"));
+	if (n > 0)
+	{
+		SPI_connect();
+		coder_event_emit(n, channels, payloads);
+		SPI_finish();
+	}
+	PG_RETURN_INT64(n);
 }
 
 /*

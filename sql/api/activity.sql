@@ -101,6 +101,8 @@ DECLARE
 	v_collected CONSTANT boolean := coder.usage_collected();
 	v_known boolean[];
 	v_used uuid[];
+	v_owners uuid[];
+	v_events text[];
 BEGIN
 	WITH told AS MATERIALIZED (
 		SELECT t.n, t.agent, t.stats, w.workspace, w.owner, w.template
@@ -151,12 +153,12 @@ BEGIN
 		SELECT j.agent, sum(j.negative), sum(j.excessive), 0, at FROM judged j WHERE j.negative + j.excessive > 0 GROUP BY j.agent ORDER BY j.agent
 		ON CONFLICT (agent_id) DO UPDATE SET negative = f.negative + excluded.negative, excessive = f.excessive + excluded.excessive, last_at = excluded.last_at
 	)
-	SELECT (SELECT array_agg(t.workspace IS NOT NULL ORDER BY t.n) FROM told t), u.used INTO v_known, v_used
-	  FROM (SELECT array_agg(j.workspace) AS used,
-				   count(coder.emit('workspace:' || j.workspace, j.event) + coder.emit('workspace_owner:' || j.owner, j.event)) AS events
-			  FROM (SELECT x.workspace, x.owner, format('{"kind":"stats_update","workspace_id":"%s","agent_id":"%s"}', x.workspace, x.agent) AS event
-					  FROM judged x WHERE x.active OFFSET 0) j) u;
+	SELECT (SELECT array_agg(t.workspace IS NOT NULL ORDER BY t.n) FROM told t), u.used, u.owners, u.events INTO v_known, v_used, v_owners, v_events
+	  FROM (SELECT array_agg(x.workspace) AS used, array_agg(x.owner) AS owners,
+				   array_agg('{"kind":"stats_update","workspace_id":"' || x.workspace || '","agent_id":"' || x.agent || '"}') AS events
+			  FROM judged x WHERE x.active) u;
 	IF v_used IS NOT NULL THEN
+		PERFORM coder.emit_all(ARRAY(SELECT 'workspace:' || w FROM unnest(v_used) w) || ARRAY(SELECT 'workspace_owner:' || o FROM unnest(v_owners) o), v_events || v_events);
 		PERFORM coder.bump_workspaces(v_used, at);
 	END IF;
 	RETURN v_known;

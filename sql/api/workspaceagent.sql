@@ -128,12 +128,13 @@ BEGIN
 		DELETE FROM coder.workspace_agent_nodes n WHERE n.agent_id = ANY (v_gone);
 	END IF;
 	IF v_changed IS NOT NULL THEN
-		PERFORM coder.workspace_event(w.id, w.owner_id, 'agt_connection_update', a.id)
-		   FROM coder.workspace_agents a
-		   JOIN coder.workspace_resources r ON r.id = a.resource_id
-		   JOIN coder.workspace_builds b ON b.job_id = r.job_id
-		   JOIN coder.workspaces w ON w.id = b.workspace_id
-		  WHERE a.id = ANY (v_changed) AND NOT a.deleted;
+		PERFORM coder.emit_all(array_agg('workspace:' || x.workspace) || array_agg('workspace_owner:' || x.owner), array_agg(x.event) || array_agg(x.event))
+		   FROM (SELECT w.id AS workspace, w.owner_id AS owner, '{"kind":"agt_connection_update","workspace_id":"' || w.id || '","agent_id":"' || a.id || '"}' AS event
+				   FROM coder.workspace_agents a
+				   JOIN coder.workspace_resources r ON r.id = a.resource_id
+				   JOIN coder.workspace_builds b ON b.job_id = r.job_id
+				   JOIN coder.workspaces w ON w.id = b.workspace_id
+				  WHERE a.id = ANY (v_changed) AND NOT a.deleted) x;
 	END IF;
 	RETURN coalesce(v_answers, '[]');
 END

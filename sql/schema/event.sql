@@ -15,6 +15,10 @@ CREATE INDEX events_created_at_idx ON coder.events USING brin (created_at) WITH 
 CREATE FUNCTION coder.emit(channel text, payload text DEFAULT '')
 RETURNS bigint LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'coder_emit';
 
+-- Many at once, in their order, in one statement; how many.  Errors: 22023 where the lists are not as long as each other.
+CREATE FUNCTION coder.emit_all(channels text[], payloads text[])
+RETURNS bigint LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'coder_emit_all';
+
 -- The next events from a position on, as soon as there are any, and the position
 -- behind them.  A position is the first transaction not yet looked at; the first
 -- one is pg_snapshot_xmin(pg_current_snapshot()).

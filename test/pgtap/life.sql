@@ -78,5 +78,12 @@ SELECT is(pg_temp.status(2), 'disconnected', 'as of any other');
 SELECT is(coder.agent_life(pg_temp.id('agent', 1), 'beat'), false, 'one alone: over');
 SELECT is(coder.agent_life(pg_temp.id('agent', 0), 'here'), true, 'one alone: noted');
 SELECT throws_ok($$SELECT coder.agents_life('[{"agent": "no", "request": {}}]')$$, '22P02', NULL, 'what is no id is refused, with all that came along: the gateway sends them again, each alone');
+
+-- Events, many at once.
+SELECT is(coder.emit_all('{c1,c2,c1}', '{a,b,c}'), 3::bigint, 'events at once');
+SELECT is((SELECT string_agg(channel || ' ' || payload, ', ' ORDER BY seq) FROM coder.events WHERE channel IN ('c1', 'c2')), 'c1 a, c2 b, c1 c', 'in their order');
+SELECT is(coder.emit_all('{}', '{}'), 0::bigint, 'none');
+SELECT throws_ok($$SELECT coder.emit_all('{c1}', '{a,b}')$$, '22023', NULL, 'each has a channel and a payload');
+SELECT throws_ok($$SELECT coder.emit_all('{NULL}', '{a}')$$, '22004', NULL, 'that are something');
 SELECT * FROM finish();
 ROLLBACK;
