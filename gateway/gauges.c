@@ -16,6 +16,7 @@
 #include "metrics.h"
 #include "request.h"
 #include "stream/derp.h"
+#include "stream/mesh.h"
 #include "stream/tunnel.h"
 
 #define N_COLLECTED 11
@@ -283,27 +284,69 @@ print_events(FILE *out)
 
 /* Relay and tunnels ---------------------------------------------------------- */
 
+/* A counter of two parts that a label tells apart. */
+static void
+two_parts(FILE *out, const char *name, const char *help, const char *label, const char *const words[2], uint64_t first, uint64_t second)
+{
+	gw_metrics_head(out, name, "counter", help);
+	fprintf(out, "%s{%s=\"%s\"} %llu\n%s{%s=\"%s\"} %llu\n", name, label, words[0], (unsigned long long) first, name, label, words[1],
+			(unsigned long long) second);
+}
+
+static void
+print_relay_peers(FILE *out, const GwDerpStats *derp)
+{
+	int keys, relays;
+
+	gw_mesh_stats(&keys, &relays);
+	counter(out, "coder_derp_server_accepts_total", "Connections to the relay.", derp->accepts);
+	gauge(out, "coder_derp_server_connections", "Open connections to the relay.", derp->clients);
+	gauge(out, "coder_derp_server_clients", "Peers of this relay and of others that tell it of theirs.", derp->clients + keys);
+	gauge(out, "coder_derp_server_clients_local", "Peers that are connected to this relay.", derp->clients);
+	gauge(out, "coder_derp_server_clients_remote", "Peers that are connected to others.", keys);
+	gauge(out, "coder_derp_server_watchers", "Other relays that tell this one of their peers.", relays);
+	gauge(out, "coder_derp_server_home_connections", "Peers that call this relay their home.", derp->home);
+	counter(out, "coder_derp_server_home_moves_in_total", "Peers that made it so, later than at their start.", derp->home_in);
+	counter(out, "coder_derp_server_home_moves_out_total", "Peers that left it.", derp->home_out);
+	counter(out, "coder_derp_server_got_ping_total", "Pings of peers.", derp->pings);
+	counter(out, "coder_derp_server_sent_pong_total", "Answers to them.", derp->pongs);
+	counter(out, "coder_derp_server_unknown_frames_total", "Frames of a kind that the relay does not know.", derp->unknown_frames);
+	counter(out, "coder_derp_server_peer_gone_disconnected_total", "Words to peers that another has gone.", derp->gone_disconnected);
+	counter(out, "coder_derp_server_peer_gone_not_here_total", "Words to peers that another is not here.", derp->gone_not_here);
+}
+
+static void
+print_relay(FILE *out)
+{
+	static const char *const kinds[2] = {"disco", "other"};
+	static const char *const reasons[2] = {"unknown_dest", "queue_head"};
+	GwDerpStats derp;
+
+	gw_derp_stats(&derp);
+	print_relay_peers(out, &derp);
+	counter(out, "coder_derp_server_packets_received_total", "Packets that peers sent to the relay.", derp.received);
+	two_parts(out, "coder_derp_server_packets_received_kind_total", "The same, by kind.", "kind", kinds, derp.received_disco,
+			  derp.received - derp.received_disco);
+	counter(out, "coder_derp_server_packets_sent_total", "Packets that the relay gave on.", derp.relayed);
+	counter(out, "coder_derp_server_packets_forwarded_in_total", "Packets that other relays gave to this one.", derp.forwarded_in);
+	counter(out, "coder_derp_server_packets_forwarded_out_total", "Packets that it gave to other relays.", derp.forwarded_out);
+	counter(out, "coder_derp_server_packets_dropped_total", "Packets that it did not give on.", derp.dropped);
+	two_parts(out, "coder_derp_server_packets_dropped_reason_total", "The same, by why.", "reason", reasons, derp.unknown,
+			  derp.dropped - derp.unknown);
+	two_parts(out, "coder_derp_server_packets_dropped_type_total", "The same, by kind.", "type", kinds, derp.dropped_disco,
+			  derp.dropped - derp.dropped_disco);
+	counter(out, "coder_derp_server_bytes_received_total", "Bytes of packets that peers sent.", derp.bytes_received);
+	counter(out, "coder_derp_server_bytes_sent_total", "Bytes of packets that the relay gave on.", derp.bytes_sent);
+	gauge(out, "coder_derp_server_average_queue_duration_ms", "How long packets waited in the relay, a mean of late.", derp.queue_ms);
+}
+
 static void
 print_network(FILE *out)
 {
-	GwDerpStats derp;
 	GwTunnelStats tunnel;
 
-	gw_derp_stats(&derp);
 	gw_tunnel_stats(&tunnel);
-	counter(out, "coder_derp_server_accepts_total", "Connections to the relay.", derp.accepts);
-	gauge(out, "coder_derp_server_connections", "Open connections to the relay.", derp.clients);
-	gauge(out, "coder_derp_server_clients", "Peers of the relay.", derp.clients);
-	gauge(out, "coder_derp_server_clients_local", "Peers that are connected to this relay.", derp.clients);
-	counter(out, "coder_derp_server_packets_received_total", "Packets that peers sent to the relay.", derp.received);
-	counter(out, "coder_derp_server_packets_sent_total", "Packets that the relay gave on.", derp.relayed);
-	counter(out, "coder_derp_server_packets_dropped_total", "Packets that it did not.", derp.dropped);
-	gw_metrics_head(out, "coder_derp_server_packets_dropped_reason_total", "counter", "The same, by why.");
-	fprintf(out, "coder_derp_server_packets_dropped_reason_total{reason=\"unknown_dest\"} %llu\n"
-				 "coder_derp_server_packets_dropped_reason_total{reason=\"queue_head\"} %llu\n",
-			(unsigned long long) derp.unknown, (unsigned long long) (derp.dropped - derp.unknown));
-	counter(out, "coder_derp_server_bytes_received_total", "Bytes of packets that peers sent.", derp.bytes_received);
-	counter(out, "coder_derp_server_bytes_sent_total", "Bytes of packets that the relay gave on.", derp.bytes_sent);
+	print_relay(out);
 	gw_metrics_head(out, "coder_servertailnet_open_connections", "gauge",
 					"Connections of this gateway to agents, as of the scrape before.");
 	fprintf(out, "coder_servertailnet_open_connections{network=\"tcp\"} %d\n", tunnel.open);

@@ -45,11 +45,14 @@
 #define STALL_MS 10000 /* for one write to end */
 #define MAX_CONTACTS 65536
 #define BUCKETS 16384
+#define SAMPLED 16	 /* one packet of so many says how long it waited */
+#define HOME_AGE_MS 5000 /* what a connection says of its home before is no move */
 #define GONE_BURST 3 /* answers "not here", one more a second */
 
 typedef struct Packet
 {
 	struct Packet *next;
+	uint64_t at; /* gw_micros(), of one of SAMPLED; 0 */
 	size_t size;
 	uint8_t frame[];
 } Packet;
@@ -121,7 +124,9 @@ struct DerpClient
 	size_t contact_room; /* a power of two; empty places are zero */
 
 	int gone_tokens;
-	uint64_t gone_refill;
+	uint64_t gone_refill; /* begins with the login */
+	uint64_t since;
+	bool home;
 };
 
 static struct
@@ -142,6 +147,18 @@ static atomic_uint_fast64_t packets_unknown;
 static atomic_uint_fast64_t bytes_received;
 static atomic_uint_fast64_t bytes_relayed;
 static atomic_uint_fast64_t accepts;
+static atomic_uint_fast64_t received_disco;
+static atomic_uint_fast64_t dropped_disco;
+static atomic_uint_fast64_t forwarded_in;
+static atomic_uint_fast64_t forwarded_out;
+static atomic_uint_fast64_t gone_frames[2]; /* by WIRE_DERP_GONE_ */
+static atomic_uint_fast64_t pings;
+static atomic_uint_fast64_t pongs;
+static atomic_uint_fast64_t unknown_frames;
+static atomic_int homes;
+static atomic_uint_fast64_t home_moves[2]; /* away, here */
+static atomic_uint_fast64_t queue_us; /* thousandths of a microsecond */
+static atomic_uint sampled;
 static atomic_int clients_now;
 
 static void drop_client(DerpClient *client);
@@ -249,7 +266,10 @@ new_packet(size_t room)
 	Packet *packet = malloc(sizeof(*packet) + room);
 
 	if (packet != NULL)
+	{
 		packet->next = NULL;
+		packet->at = 0;
+	}
 	return packet;
 }
 
@@ -301,6 +321,8 @@ enqueue(DerpClient *client, int which, Packet *packet)
 	{
 		free(dropped);
 		atomic_fetch_add(&packets_dropped, 1);
+		if (which == QUEUE_DISCO)
+			atomic_fetch_add(&dropped_disco, 1);
 	}
 	if (wake)
 	{
@@ -327,9 +349,19 @@ enqueue_gone(DerpClient *client, const uint8_t key[static WIRE_KEY_LEN], uint8_t
 	if (packet != NULL)
 		packet->size = wire_derp_put_peer_gone(packet->frame, WIRE_DERP_HEADER_LEN + WIRE_KEY_LEN + 1, key, reason);
 	enqueue(client, QUEUE_CONTROL, packet);
+	atomic_fetch_add(&gone_frames[reason], 1);
 }
 
 /* Writing -------------------------------------------------------------------- */
+
+/* The mean of late moves a tenth of the way; of two threads at once one may be lost. */
+static void
+note_wait(uint64_t us)
+{
+	uint64_t mean = atomic_load_explicit(&queue_us, memory_order_relaxed);
+
+	atomic_store_explicit(&queue_us, mean - mean / 10 + us * 100, memory_order_relaxed);
+}
 
 /* Moves what waits into client->out, up to WRITE_SIZE. */
 static bool
@@ -373,6 +405,8 @@ collect(DerpClient *client)
 
 		taken = packet->next;
 		p = wire_put_bytes(p, packet->frame, packet->size);
+		if (packet->at != 0)
+			note_wait(gw_micros() - packet->at);
 		free(packet);
 	}
 	client->out_size = size;
@@ -566,7 +600,11 @@ pass_on(DerpClient *to, const uint8_t source[static WIRE_KEY_LEN], const uint8_t
 	Packet *packet = new_packet(WIRE_DERP_HEADER_LEN + WIRE_KEY_LEN + n);
 
 	if (packet != NULL)
+	{
 		packet->size = wire_derp_put_recv(packet->frame, WIRE_DERP_HEADER_LEN + WIRE_KEY_LEN + n, source, data, n);
+		if (atomic_fetch_add_explicit(&sampled, 1, memory_order_relaxed) % SAMPLED == 0)
+			packet->at = gw_micros();
+	}
 	enqueue(to, disco ? QUEUE_DISCO : QUEUE_DATA, packet);
 	atomic_fetch_add_explicit(&packets_relayed, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&bytes_relayed, n, memory_order_relaxed);
@@ -581,6 +619,7 @@ gw_derp_deliver(const uint8_t source[static WIRE_KEY_LEN], const uint8_t key[sta
 
 	if (size > WIRE_DERP_MAX_PACKET)
 		return;
+	atomic_fetch_add_explicit(&forwarded_in, 1, memory_order_relaxed);
 	pthread_mutex_lock(&derp.lock);
 	entry = *find_key(key);
 	if (entry != NULL)
@@ -592,6 +631,9 @@ gw_derp_deliver(const uint8_t source[static WIRE_KEY_LEN], const uint8_t key[sta
 	if (to == NULL)
 	{
 		atomic_fetch_add(&packets_dropped, 1);
+		atomic_fetch_add(&packets_unknown, 1);
+		if (wire_disco_looks_like(data, size))
+			atomic_fetch_add(&dropped_disco, 1);
 		return;
 	}
 	pass_on(to, source, data, size, wire_disco_looks_like(data, size));
@@ -612,6 +654,8 @@ take_packet(DerpClient *client, const WireDerpFrame *frame)
 	atomic_fetch_add_explicit(&packets_received, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&bytes_received, n, memory_order_relaxed);
 	disco = wire_disco_looks_like(data, n);
+	if (disco)
+		atomic_fetch_add_explicit(&received_disco, 1, memory_order_relaxed);
 	to = find_client(client, key);
 	if (to != NULL)
 	{
@@ -623,13 +667,17 @@ take_packet(DerpClient *client, const WireDerpFrame *frame)
 	{
 		atomic_fetch_add_explicit(&packets_relayed, 1, memory_order_relaxed);
 		atomic_fetch_add_explicit(&bytes_relayed, n, memory_order_relaxed);
+		atomic_fetch_add_explicit(&forwarded_out, 1, memory_order_relaxed);
 	}
 	else
 	{
 		atomic_fetch_add(&packets_dropped, 1);
 		atomic_fetch_add(&packets_unknown, 1);
 		if (disco)
+		{
+			atomic_fetch_add(&dropped_disco, 1);
 			tell_not_here(client, key);
+		}
 	}
 	return true;
 }
@@ -692,10 +740,22 @@ take_login(DerpClient *client, const WireDerpFrame *frame)
 	if (!enter_table(client))
 		return false;
 	client->known = true;
-	client->gone_refill = h2o_now(client->loop->ctx.loop);
+	client->since = client->gone_refill = h2o_now(client->loop->ctx.loop);
 	send_server_info(client);
 	gw_timer_start(&client->timer, client->loop, KEEPALIVE_MS, on_keepalive, client);
 	return true;
+}
+
+/* Is this relay the client's home? */
+static void
+set_home(DerpClient *client, bool home)
+{
+	if (client->home == home)
+		return;
+	client->home = home;
+	atomic_fetch_add(&homes, home ? 1 : -1);
+	if (h2o_now(client->loop->ctx.loop) - client->since > HOME_AGE_MS)
+		atomic_fetch_add(&home_moves[home], 1);
 }
 
 /* False: the connection ends. */
@@ -709,17 +769,23 @@ take_frame(DerpClient *client, const WireDerpFrame *frame)
 		case WIRE_DERP_SEND_PACKET:
 			return take_packet(client, frame);
 		case WIRE_DERP_NOTE_PREFERRED:
-			return frame->n == 1;
+			if (frame->n != 1)
+				return false;
+			set_home(client, frame->payload[0] != 0);
+			return true;
 		case WIRE_DERP_PING:
 			if (frame->n < 8 || frame->n > 1000)
 				return false;
+			atomic_fetch_add(&pings, 1);
 			enqueue_control(client, WIRE_DERP_PONG, frame->payload, 8);
+			atomic_fetch_add(&pongs, 1);
 			return true;
 		case WIRE_DERP_FORWARD_PACKET:
 		case WIRE_DERP_WATCH_CONNS:
 		case WIRE_DERP_CLOSE_PEER:
 			return false; /* for other relays of a mesh only */
 		default:
+			atomic_fetch_add(&unknown_frames, 1);
 			return true;
 	}
 }
@@ -763,6 +829,8 @@ drop_client(DerpClient *client)
 		return;
 	client->closed = true;
 	atomic_fetch_sub(&clients_now, 1);
+	if (client->home)
+		atomic_fetch_sub(&homes, 1);
 	gw_timer_stop(&client->timer);
 	gw_timer_stop(&client->stall);
 	leave_table(client);
@@ -1058,12 +1126,26 @@ gw_derp_unwatch(GwDerpWatch *watch)
 void
 gw_derp_stats(GwDerpStats *stats)
 {
+	/* Parts before their wholes, so that none is larger. */
+	stats->received_disco = atomic_load(&received_disco);
+	stats->dropped_disco = atomic_load(&dropped_disco);
+	stats->unknown = atomic_load(&packets_unknown);
 	stats->clients = atomic_load(&clients_now);
 	stats->relayed = atomic_load(&packets_relayed);
 	stats->dropped = atomic_load(&packets_dropped);
 	stats->accepts = atomic_load(&accepts);
 	stats->received = atomic_load(&packets_received);
-	stats->unknown = atomic_load(&packets_unknown);
 	stats->bytes_received = atomic_load(&bytes_received);
 	stats->bytes_sent = atomic_load(&bytes_relayed);
+	stats->forwarded_in = atomic_load(&forwarded_in);
+	stats->forwarded_out = atomic_load(&forwarded_out);
+	stats->gone_disconnected = atomic_load(&gone_frames[WIRE_DERP_GONE_DISCONNECTED]);
+	stats->gone_not_here = atomic_load(&gone_frames[WIRE_DERP_GONE_NOT_HERE]);
+	stats->pings = atomic_load(&pings);
+	stats->pongs = atomic_load(&pongs);
+	stats->unknown_frames = atomic_load(&unknown_frames);
+	stats->home = atomic_load(&homes);
+	stats->home_in = atomic_load(&home_moves[true]);
+	stats->home_out = atomic_load(&home_moves[false]);
+	stats->queue_ms = (double) atomic_load(&queue_us) / 1e6;
 }

@@ -25,6 +25,19 @@ typedef struct GwDerpStats
 	uint64_t unknown; /* of those: nobody has the key */
 	uint64_t bytes_received;
 	uint64_t bytes_sent;
+	uint64_t received_disco; /* of the received */
+	uint64_t dropped_disco;	 /* of the dropped */
+	uint64_t forwarded_in;	 /* from other relays */
+	uint64_t forwarded_out;	 /* to them */
+	uint64_t gone_disconnected;
+	uint64_t gone_not_here; /* answers "peer gone", by why */
+	uint64_t pings;
+	uint64_t pongs;
+	uint64_t unknown_frames;
+	int home; /* clients that call this relay their home */
+	uint64_t home_in;
+	uint64_t home_out;
+	double queue_ms; /* how long packets waited, a mean of late */
 } GwDerpStats;
 
 void gw_derp_stats(GwDerpStats *stats);

@@ -117,6 +117,8 @@ static struct
 	Key *buckets[BUCKETS];
 	Waiting waiting[N_WAITING]; /* a ring */
 	int next_waiting;
+	int n_keys;
+	int n_inbound;
 	atomic_bool waking;
 } mesh = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -639,6 +641,7 @@ add_key(Inbound *inbound, const uint8_t key[static MESH_KEY_SIZE])
 	if (inbound->keys != NULL)
 		inbound->keys->prev_of = &entry->next_of;
 	inbound->keys = entry;
+	mesh.n_keys++;
 	send_waiting(key);
 	pthread_mutex_unlock(&mesh.lock);
 }
@@ -655,6 +658,7 @@ drop_key(Key *entry)
 	*entry->prev_of = entry->next_of;
 	if (entry->next_of != NULL)
 		entry->next_of->prev_of = entry->prev_of;
+	mesh.n_keys--;
 	free(entry);
 }
 
@@ -744,8 +748,18 @@ on_close(GwWs *ws, void *arg, int code, const char *reason, size_t len)
 	pthread_mutex_lock(&mesh.lock);
 	while (inbound->keys != NULL)
 		drop_key(inbound->keys);
+	mesh.n_inbound--;
 	pthread_mutex_unlock(&mesh.lock);
 	free(inbound);
+}
+
+void
+gw_mesh_stats(int *keys, int *relays)
+{
+	pthread_mutex_lock(&mesh.lock);
+	*keys = mesh.n_keys;
+	*relays = mesh.n_inbound;
+	pthread_mutex_unlock(&mesh.lock);
 }
 
 void
@@ -772,10 +786,16 @@ gw_stream_mesh(h2o_req_t *req, json_t *plan)
 		return;
 	}
 	snprintf(inbound->id, sizeof(inbound->id), "%s", from);
+	pthread_mutex_lock(&mesh.lock);
+	mesh.n_inbound++;
+	pthread_mutex_unlock(&mesh.lock);
 	inbound->ws = gw_ws_upgrade(req, &options, &handlers, inbound);
 	if (inbound->ws == NULL)
 	{
 		coord_remote_close(inbound->remote);
 		free(inbound);
+		pthread_mutex_lock(&mesh.lock);
+		mesh.n_inbound--;
+		pthread_mutex_unlock(&mesh.lock);
 	}
 }

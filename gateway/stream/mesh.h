@@ -34,4 +34,7 @@ void gw_mesh_stop(void);
 bool gw_mesh_forward(const uint8_t source[static MESH_KEY_SIZE], const uint8_t key[static MESH_KEY_SIZE],
 					 const uint8_t *data, size_t size);
 
+/* Keys that other relays have told of, and how many relays tell. */
+void gw_mesh_stats(int *keys, int *relays);
+
 #endif

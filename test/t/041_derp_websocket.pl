@@ -42,6 +42,29 @@ sub through
 	return;
 }
 
+# What the relay counts adds up.
+sub relay_counts
+{
+	my ($gateway) = @_;
+	my ($status, $text) = $gateway->client->get('/metrics');
+	my %n;
+	while ($text =~ /^coder_derp_server_(\w+)(?:\{\w+="(\w+)"\})? (\S+)$/mg) { $n{$1}{ $2 // '' } = $3 }
+	my $sum = sub { my $all = 0; $all += $_ for values %{ $n{ $_[0] } // {} }; return $all };
+	cmp_ok($n{packets_received_total}{''}, '>', 500, 'packets of the relay');
+	is($sum->('packets_received_kind_total'), $n{packets_received_total}{''}, '  by kind');
+	cmp_ok($n{packets_received_kind_total}{disco}, '<', $n{packets_received_kind_total}{other}, '  most are no pings');
+	is($n{packets_sent_total}{''} + $n{packets_dropped_reason_total}{unknown_dest}, $n{packets_received_total}{''}, '  were given on, or for nobody');
+	is($sum->($_), $n{packets_dropped_total}{''}, "  $_") for qw(packets_dropped_reason_total packets_dropped_type_total);
+	cmp_ok($n{bytes_received_total}{''}, '>', 1_280_000, '  their bytes');
+	cmp_ok($n{average_queue_duration_ms}{''}, '>', 0, '  they wait');
+	cmp_ok($n{average_queue_duration_ms}{''}, '<', 1000, '  not long');
+	is($n{clients}{''}, $n{clients_local}{''} + $n{clients_remote}{''}, '  peers here and elsewhere');
+	cmp_ok($n{clients_local}{''}, '>=', 1, '  the agent is one');
+	is($n{got_ping_total}{''}, $n{sent_pong_total}{''}, '  pings are answered');
+	is(scalar(keys %n), 25, '  all of its families');
+	return;
+}
+
 {
 	# It passes WebSockets, and drops what it does not know, as proxies do.
 	my ($gateway, $proxy) = behind(sub {
@@ -50,6 +73,7 @@ sub through
 		return $head;
 	});
 	through($gateway, $proxy);
+	relay_counts($gateway);
 	is(upgrades($proxy), 'derp websocket derp websocket derp websocket', 'each end (an agent, two clients) asks once, then takes a WebSocket');
 	my ($head) = grep { m{^GET /derp } && /websocket/i } $proxy->heads;
 	like($head, qr/^Sec-WebSocket-Protocol: derp\r$/m, 'of the relay');
