@@ -10,4 +10,4 @@ DEPS_TEST = \
 	postgresql-$(PG_MAJOR)-pgtap libtap-parser-sourcehandler-pgtap-perl libipc-run-perl \
 	libcmocka-dev clang libclang-rt-14-dev wireguard-go wireguard-tools iproute2 \
 	chromium fonts-dejavu-core openssh-client openssl wrk curl git prometheus \
-	tigervnc-standalone-server openbox xterm x11-utils xdotool ffmpeg
+	tigervnc-standalone-server openbox xterm x11-utils xdotool xclip ffmpeg

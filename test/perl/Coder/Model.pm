@@ -94,7 +94,7 @@ sub last_said
 	$parts = [{ text => $parts }] unless ref $parts;
 	$parts = [grep { !$_->{cachePoint} } @$parts];
 	my $tool = ($last->{role} // 'tool') eq 'tool' || grep { ($_->{type} // '') eq 'tool_result' || $_->{functionResponse} || $_->{toolResult} } @$parts;
-	return ($tool ? 'tool' : $last->{role}, join ' ', map { $_->{text} // $_->{content} // $_->{toolResult}{content}[0]{text} // ($_->{functionResponse} ? JSON::PP::encode_json($_->{functionResponse}{response}) : '') } @$parts);
+	return ($tool ? 'tool' : $last->{role}, join ' ', map { $_->{text} // (ref $_->{content} ? join ' ', map { $_->{text} // '' } @{ $_->{content} } : $_->{content}) // $_->{toolResult}{content}[0]{text} // ($_->{functionResponse} ? JSON::PP::encode_json($_->{functionResponse}{response}) : '') } @$parts);
 }
 
 # How each format says a piece of text, a call with its arguments as text, and the end with the usage.

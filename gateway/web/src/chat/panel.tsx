@@ -1,4 +1,4 @@
-// Beside the transcript: what has changed in git, what the workspace told the model, a terminal, what models were asked.
+// Beside the transcript: what has changed in git, what the workspace told the model, a terminal, the desktop, what models were asked.
 //
 // SPDX-License-Identifier: MIT
 import type { ComponentType } from "preact";
@@ -11,6 +11,7 @@ import { Empty, ErrorBox, Loading } from "../ui";
 import { Changes } from "./changes";
 import type { Comments } from "./comments";
 import { DebugRuns } from "./debugruns";
+import { DesktopView } from "./desktop";
 import type { Chat } from "./types";
 
 export interface PanelProps {
@@ -75,6 +76,7 @@ const TABS: Tab[] = [
   { id: "changes", label: "Changes", View: Changes },
   { id: "context", label: "Context", View: Context },
   { id: "terminal", label: "Terminal", View: ChatTerminal, needsWorkspace: true },
+  { id: "desktop", label: "Desktop", View: ({ chat }) => <DesktopView key={chat.id} chatId={chat.id} />, needsWorkspace: true },
   { id: "debug", label: "Debug", View: DebugRuns },
 ];
 

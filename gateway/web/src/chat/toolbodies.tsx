@@ -6,6 +6,7 @@ import { Link } from "wouter-preact";
 import { api } from "../api";
 import { Code } from "./code";
 import { Markdown } from "./markdown";
+import { Look, Recording, isId } from "./toolscreen";
 import { type Values, argsOf, asObject, asText } from "./toolvalues";
 import { CHATS, type Part } from "./types";
 
@@ -69,11 +70,12 @@ export function Subagent({ call, result }: { call: Part; result?: Part }) {
   return (
     <>
       {said && <p class="as-is">{said}</p>}
-      {/^[0-9a-f-]{36}$/.test(chat) && (
+      {isId(chat) && (
         <p>
           <Link href={`/agents/${chat}`}>{asText(out.title) || "Open the subagent"}</Link> <span class="tag">{asText(out.status)}</span>
         </p>
       )}
+      {call.tool_name === "spawn_computer_use_agent" && <Look chat={chat} />}
       {!!out.report && (
         <div class="report">
           <Markdown text={asText(out.report)} />
@@ -85,21 +87,13 @@ export function Subagent({ call, result }: { call: Part; result?: Part }) {
   );
 }
 
-const isId = (text: string) => /^[0-9a-f-]{36}$/.test(text);
-
-/** The screen of a subagent with a desktop, as it was filmed. */
-function Recording({ file, poster }: { file: string; poster: string }) {
-  if (!isId(file)) return null;
-  return <video class="tool-media" controls preload="none" src={`${CHATS}/files/${file}`} poster={isId(poster) ? `${CHATS}/files/${poster}` : undefined} />;
-}
-
 /** A plan, as it was when it was shown. */
 export function Plan({ result }: { result?: Part }) {
   const file = asText(asObject(result?.result).file_id);
   const [plan, setPlan] = useState<string>();
   const [missing, setMissing] = useState(false);
   useEffect(() => {
-    if (!/^[0-9a-f-]{36}$/.test(file)) return;
+    if (!isId(file)) return;
     let gone = false;
     api
       .blob(`${CHATS}/files/${file}`)

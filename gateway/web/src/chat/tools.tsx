@@ -3,7 +3,8 @@
 // SPDX-License-Identifier: MIT
 import type { ComponentChildren } from "preact";
 import { DiffView } from "./diff";
-import { Executed, Failure, Output, Plain, Plan, Processes, Said, Skill, Subagent, Summary } from "./toolbodies";
+import { Executed, Failure, Media, Output, Plain, Plan, Processes, Said, Skill, Subagent, Summary } from "./toolbodies";
+import { onScreen } from "./toolscreen";
 import { type Values, argsOf, asObject, asText, editsOf, filesOf } from "./toolvalues";
 import { Started, Template, TemplateList } from "./toolworkspace";
 import type { Part } from "./types";
@@ -23,6 +24,7 @@ const TITLES: Record<string, (args: Values) => string> = {
   propose_plan: (a) => `Plan ${asText(a.path)}`,
   spawn_agent: (a) => `Subagent: ${asText(a.title) || asText(a.prompt).slice(0, 60)}`,
   spawn_computer_use_agent: (a) => `Subagent with a desktop: ${asText(a.title)}`,
+  computer: onScreen,
   wait_agent: () => "Wait for a subagent",
   message_agent: () => "Tell a subagent",
   close_agent: () => "Close a subagent",
@@ -81,6 +83,8 @@ function body(call: Part, result: Part | undefined, running: boolean): Component
     case "read_skill":
     case "read_skill_file":
       return <Skill result={result} />;
+    case "computer":
+      return result?.is_media ? <Media result={result} /> : <Plain call={call} result={result} />;
     case "spawn_agent":
     case "spawn_computer_use_agent":
     case "wait_agent":
@@ -98,7 +102,7 @@ function failed(result?: Part): boolean {
 }
 
 /** What is read as it is, without being opened. */
-const OPEN = new Set(["edit_files", "write_file", "propose_plan"]);
+const OPEN = new Set(["edit_files", "write_file", "propose_plan", "computer"]);
 /** What is open while it goes on. */
 const OPEN_MEANWHILE = new Set(["execute", "process_output", "create_workspace", "start_workspace"]);
 
