@@ -138,8 +138,8 @@ void gw_loop_post(GwLoop *loop, void (*fn)(GwLoop *loop, void *arg), void *arg);
 
 /* n random bytes, from a buffer of the loop that the kernel fills. */
 void gw_random(GwLoop *loop, void *dst, size_t n);
-/* telemetry.c */
-void gw_telemetry_start(void);
+/* carrier.c */
+void gw_carriers_start(void);
 
 void gw_uuid(GwLoop *loop, char dst[static 37]);
 

@@ -257,7 +257,7 @@ start_loops(GwRouteTable *routes, int http_fd, int tls_fd, int metrics_fd)
 	pthread_barrier_wait(&starting.run);
 	gw_listen_start();
 	gw_rate_start();
-	gw_telemetry_start();
+	gw_carriers_start();
 	return true;
 }
 

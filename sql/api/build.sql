@@ -286,6 +286,8 @@ BEGIN
 	END IF;
 	IF orphan THEN
 		PERFORM coder.build_orphan(v_job);
+	ELSIF transition = 'start' THEN
+		PERFORM coder.build_hold(v_job, w.owner_id, version);
 	END IF;
 	RETURN v_build;
 END

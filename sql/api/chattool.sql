@@ -75,7 +75,7 @@ DECLARE
 		FROM coder.template_versions v, jsonb_array_elements(v.external_auth_providers) p
 		WHERE v.id = version AND NOT coalesce((p->>'optional')::bool, false) AND coder.external_auth_config(p->>'id') IS NOT NULL
 		  AND NOT EXISTS (SELECT FROM coder.external_auth_links l WHERE l.user_id = owner AND l.provider_id = p->>'id'
-			AND (l.oauth_expiry <= '0001-01-02' OR l.oauth_expiry > now())));
+			AND (l.oauth_expiry <= '0001-01-02' OR l.oauth_expiry > now() OR l.oauth_refresh_token <> '')));
 BEGIN
 	IF missing IS NOT NULL THEN
 		PERFORM coder.raise(400, 'The owner of this chat must sign in first to: ' || missing);

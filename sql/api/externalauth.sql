@@ -139,6 +139,34 @@ $$;
 
 -- ---- links, looked at ----
 
+-- A user's links to these providers that have expired and may be refreshed, by provider: [[provider id, time of the link], ...].
+CREATE OR REPLACE FUNCTION coder.links_expired(uid uuid, ids text[])
+RETURNS jsonb LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN coalesce((SELECT jsonb_agg(jsonb_build_array(l.provider_id, l.updated_at) ORDER BY l.provider_id)
+	  FROM (SELECT x.provider_id, x.updated_at, coder.external_auth_config(x.provider_id) AS c
+			  FROM coder.external_auth_links x WHERE x.user_id = uid AND x.provider_id = ANY (ids) AND x.oauth_refresh_token <> ''
+			   AND x.oauth_expiry > '0001-01-02' AND x.oauth_expiry <= now() ORDER BY x.provider_id LIMIT 16) l
+	 WHERE NOT (l.c->>'no_refresh')::bool AND l.c->>'token_url' <> ''), '[]');
+END
+$$;
+
+-- The requests that refresh them, in the same order.  Where the session has the keys.
+CREATE OR REPLACE FUNCTION coder.links_requests(uid uuid, ids text[])
+RETURNS jsonb[] LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN ARRAY(SELECT coder.fetch_form(o.c->>'token_url', coder.external_auth_form(o.c, jsonb_build_object('grant_type', 'refresh_token',
+			'refresh_token', coder.unseal(l.oauth_refresh_token, l.oauth_refresh_token_key_id))))
+		FROM jsonb_array_elements(coder.links_expired(uid, ids)) WITH ORDINALITY e (v, n)
+		JOIN coder.external_auth_links l ON l.user_id = uid AND l.provider_id = e.v->>0,
+		LATERAL (SELECT coder.external_auth_config(l.provider_id)) o (c) ORDER BY e.n);
+END
+$$;
+
 -- Looks at a user's links to these providers and then calls coder.<next>(req, checks) for the answer; checks: provider id ->
 -- {"authenticated", "error", "user", "at"}, for those that are linked.  error: why it cannot be said; at: of the link.
 CREATE OR REPLACE FUNCTION coder.links_check(req coder.request, next text, uid uuid, ids text[])
@@ -146,41 +174,33 @@ RETURNS coder.response LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	expired jsonb;
-	requests jsonb[];
+	requests CONSTANT jsonb[] := coder.links_requests(uid, ids);
 BEGIN
-	SELECT jsonb_agg(jsonb_build_array(l.provider_id, l.updated_at) ORDER BY l.provider_id),
-		array_agg(coder.fetch_form(c->>'token_url', coder.external_auth_form(c, jsonb_build_object('grant_type', 'refresh_token',
-			'refresh_token', coder.unseal(l.oauth_refresh_token, l.oauth_refresh_token_key_id)))) ORDER BY l.provider_id)
-	  INTO expired, requests
-	  FROM (SELECT x.* FROM coder.external_auth_links x WHERE x.user_id = uid AND x.provider_id = ANY (ids) AND x.oauth_refresh_token <> ''
-			AND x.oauth_expiry > '0001-01-02' AND x.oauth_expiry <= now() ORDER BY x.provider_id LIMIT 16) l,
-		LATERAL (SELECT coder.external_auth_config(l.provider_id)) o (c)
-	 WHERE NOT (c->>'no_refresh')::bool AND c->>'token_url' <> '';
-	IF expired IS NULL THEN
+	IF requests = '{}' THEN
 		RETURN coder.links_validate(req, next, uid, ids);
 	END IF;
-	RETURN coder.fetch('links_refreshed', jsonb_build_object('next', next, 'uid', uid, 'ids', ids, 'expired', expired), VARIADIC requests);
+	RETURN coder.fetch('links_refreshed', jsonb_build_object('next', next, 'uid', uid, 'ids', ids, 'expired', coder.links_expired(uid, ids)),
+		VARIADIC requests);
 END
 $$;
 
 -- New tokens have come, or were refused: then the old refresh token is no good any more.  What somebody else has refreshed
--- meanwhile stays.
-CREATE OR REPLACE FUNCTION coder.links_refreshed(req coder.request)
-RETURNS coder.response LANGUAGE plpgsql
+-- meanwhile stays.  expired: of links_expired; results: of the requests, in their order.
+CREATE OR REPLACE FUNCTION coder.links_store(uid uuid, expired jsonb, results jsonb)
+RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	state CONSTANT jsonb := (coder.fetched(req)).state;
 	one record;
 	token jsonb;
 	id text;
 BEGIN
-	FOR one IN SELECT e.v AS link, r.v AS result FROM jsonb_array_elements(state->'expired') WITH ORDINALITY e (v, n)
-		JOIN jsonb_array_elements((coder.fetched(req)).results) WITH ORDINALITY r (v, n) USING (n)
+	FOR one IN SELECT e.v AS link, r.v AS result FROM jsonb_array_elements(expired) WITH ORDINALITY e (v, n)
+		JOIN jsonb_array_elements(results) WITH ORDINALITY r (v, n) USING (n)
 	LOOP
+		token := NULL;
 		id := one.link->>0;
-		PERFORM FROM coder.external_auth_links l WHERE l.provider_id = id AND l.user_id = (state->>'uid')::uuid
+		PERFORM FROM coder.external_auth_links l WHERE l.provider_id = id AND l.user_id = uid
 			AND l.updated_at = (one.link->>1)::timestamptz FOR UPDATE;
 		CONTINUE WHEN NOT FOUND;
 		token := coder.try_json(one.result->>'body');
@@ -191,13 +211,25 @@ BEGIN
 			UPDATE coder.external_auth_links l SET oauth_access_token = token->>'access_token', oauth_expiry = coder.oauth_expiry(token),
 				oauth_refresh_token = coalesce(nullif(token->>'refresh_token', ''), coder.unseal(l.oauth_refresh_token, l.oauth_refresh_token_key_id)),
 				oauth_refresh_failure_reason = '', updated_at = now()
-			 WHERE l.provider_id = id AND l.user_id = (state->>'uid')::uuid;
+			 WHERE l.provider_id = id AND l.user_id = uid;
 		ELSIF (one.result->>'status')::int4 BETWEEN 200 AND 499 AND (one.result->>'status')::int4 NOT IN (408, 429) THEN
 			UPDATE coder.external_auth_links l SET oauth_refresh_token = '', updated_at = now(),
 				oauth_refresh_failure_reason = left(coalesce(token->>'error', coder.fetched_error(one.result)), 200)
-			 WHERE l.provider_id = id AND l.user_id = (state->>'uid')::uuid;
+			 WHERE l.provider_id = id AND l.user_id = uid;
 		END IF;
 	END LOOP;
+END
+$$;
+
+-- Goes on with links_check when the providers have answered.
+CREATE OR REPLACE FUNCTION coder.links_refreshed(req coder.request)
+RETURNS coder.response LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	state CONSTANT jsonb := (coder.fetched(req)).state;
+BEGIN
+	PERFORM coder.links_store((state->>'uid')::uuid, state->'expired', (coder.fetched(req)).results);
 	RETURN coder.links_validate(req, state->>'next', (state->>'uid')::uuid, ARRAY(SELECT jsonb_array_elements_text(state->'ids')));
 END
 $$;
@@ -576,6 +608,83 @@ AS $$
 BEGIN
 	RETURN req.cursor IS NULL AND req.remote IS NOT NULL AND EXISTS (SELECT FROM coder.external_auth_links l WHERE l.user_id = uid
 		AND l.provider_id = ANY (ids) AND l.oauth_refresh_token <> '' AND l.oauth_expiry > '0001-01-02' AND l.oauth_expiry <= now());
+END
+$$;
+
+-- ---- builds that nobody waits for: of schedules, of SQL, of chats ----
+
+-- A new start whose owner's links have expired waits until a gateway has refreshed them, a quarter of a minute at most.
+CREATE OR REPLACE FUNCTION coder.build_hold(job uuid, owner uuid, version uuid)
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	ids text[];
+BEGIN
+	SELECT coder.provider_ids(v.external_auth_providers) INTO ids FROM coder.template_versions v WHERE v.id = version;
+	IF coalesce(cardinality(ids), 0) = 0 OR coder.links_expired(owner, ids) = '[]' THEN
+		RETURN;
+	END IF;
+	INSERT INTO coder.build_holds (job_id, user_id, provider_ids, until) VALUES (job, owner, ids, clock_timestamp() + interval '15 seconds');
+	PERFORM coder.emit('links:stale');
+END
+$$;
+
+-- These jobs wait for nothing any more: daemons are told of them.
+CREATE OR REPLACE FUNCTION coder.build_release(jobs uuid[])
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	DELETE FROM coder.build_holds h WHERE h.job_id = ANY (jobs);
+	PERFORM pg_notify('provisioner_job_posted', j.id::text) FROM coder.provisioner_jobs j WHERE j.id = ANY (jobs) AND j.started_at IS NULL;
+END
+$$;
+
+-- The next plan of requests (docs/ARCHITECTURE.md section 2.2) for the one gateway that gets it: links of an owner whose builds
+-- wait; NULL: none do, or others are at it.
+CREATE OR REPLACE FUNCTION coder.links_next()
+RETURNS jsonb LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	owner uuid;
+	jobs uuid[];
+	ids text[];
+	requests jsonb[];
+BEGIN
+	DELETE FROM coder.build_holds h WHERE h.until < clock_timestamp() - interval '1 minute';
+	LOOP
+		SELECT h.user_id INTO owner FROM coder.build_holds h
+		 WHERE h.claimed_until < clock_timestamp() AND h.until > clock_timestamp() ORDER BY h.until LIMIT 1 FOR UPDATE SKIP LOCKED;
+		IF NOT FOUND THEN
+			RETURN NULL;
+		END IF;
+		WITH mine AS (UPDATE coder.build_holds h SET claimed_until = clock_timestamp() + interval '20 seconds'
+			 WHERE h.user_id = owner AND h.until > clock_timestamp() RETURNING h.job_id, h.provider_ids)
+		SELECT array_agg(DISTINCT m.job_id), array_agg(DISTINCT p) INTO jobs, ids FROM mine m, unnest(m.provider_ids) p;
+		requests := coder.links_requests(owner, ids);
+		IF requests <> '{}' THEN
+			RETURN jsonb_build_object('requests', requests, 'continue', 'links',
+				'state', jsonb_build_object('uid', owner, 'jobs', jobs, 'expired', coder.links_expired(owner, ids)));
+		END IF;
+		PERFORM coder.build_release(jobs);
+	END LOOP;
+END
+$$;
+
+-- What came of them (as the gateway's cursor has it); the next plan, or NULL.
+CREATE OR REPLACE FUNCTION coder.links_carried(fetched text)
+RETURNS jsonb LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	v CONSTANT jsonb := substring(fetched FROM '\n(.*)$');
+	state CONSTANT jsonb := v->'state';
+BEGIN
+	PERFORM coder.links_store((state->>'uid')::uuid, state->'expired', v->'results');
+	PERFORM coder.build_release(ARRAY(SELECT j::uuid FROM jsonb_array_elements_text(state->'jobs') j));
+	RETURN coder.links_next();
 END
 $$;
 

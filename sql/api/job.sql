@@ -261,6 +261,7 @@ BEGIN
 	LOOP
 		SELECT j.id INTO v_id FROM coder.provisioner_jobs j
 		 WHERE j.started_at IS NULL AND j.completed_at IS NULL AND j.canceled_at IS NULL
+		   AND NOT EXISTS (SELECT FROM coder.build_holds h WHERE h.job_id = j.id AND h.until > clock_timestamp())
 		   AND coder.provisioner_fits(v_daemon, j)
 		 ORDER BY j.initiator_id = 'c42fdf75-3097-471c-8c33-fb52454d81c0', j.created_at, j.id
 		 LIMIT 1 FOR UPDATE SKIP LOCKED;

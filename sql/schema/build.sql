@@ -302,3 +302,13 @@ CREATE TRIGGER templates_reschedule
 
 SELECT pg_catalog.pg_extension_config_dump('coder.workspace_builds', '');
 SELECT pg_catalog.pg_extension_config_dump('coder.workspace_build_parameters', '');
+
+CREATE UNLOGGED TABLE coder.build_holds (
+	job_id			uuid PRIMARY KEY REFERENCES coder.provisioner_jobs (id) ON DELETE CASCADE,
+	user_id			uuid NOT NULL,
+	provider_ids	text[] NOT NULL,
+	until			timestamptz NOT NULL,
+	claimed_until	timestamptz NOT NULL DEFAULT '-infinity'	-- a gateway is at it
+);
+COMMENT ON TABLE coder.build_holds IS
+	'Builds that wait a moment for expired tokens of their owner at external providers to be refreshed. Without WAL: then they begin at once, without those.';

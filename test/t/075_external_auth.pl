@@ -226,6 +226,37 @@ $gateway->sql(q{UPDATE coder.external_auth_links SET oauth_expiry = now() - inte
 is($build->{status}, 'succeeded', 'a new workspace') or diag $build->{error} . $build->{log};
 like($gateway->sql(q{SELECT environment_variables::text FROM coder.workspace_agents ORDER BY created_at DESC LIMIT 1}), qr/access-2/, 'too');
 
+# So does one that nobody asked for, in the database's own time, where there are no keys: the job waits for a gateway.
+sub expire { $gateway->sql(q{UPDATE coder.external_auth_links SET oauth_expiry = now() - interval '1 minute', oauth_refresh_token = 'refresh-1', oauth_refresh_token_key_id = NULL}); return }
+sub scheduled
+{
+	$gateway->sql(q{UPDATE coder.workspaces SET next_start_at = now() - interval '1 minute', autostart_schedule = 'CRON_TZ=UTC 0 0 * * *' WHERE name = 'second'; SELECT coder.tick()});
+	my $id;
+	$gateway->wait_for(30, sub { $id = $gateway->sql(q{SELECT b.id FROM coder.workspace_builds b JOIN coder.workspaces w ON w.id = b.workspace_id WHERE w.name = 'second' AND b.reason = 'autostart' AND b.created_at > now() - interval '30 seconds' ORDER BY b.build_number DESC LIMIT 1}) });
+	return $p->finish_build($id);
+}
+is($p->build($second, 'stop')->{status}, 'succeeded', 'stopped');
+$host->mode;
+expire();
+$host->forget;
+$build = scheduled();
+is($build->{status}, 'succeeded', 'a build of a schedule with a token that has expired') or diag $build->{error} . $build->{log};
+like($gateway->sql(q{SELECT environment_variables::text FROM coder.workspace_agents ORDER BY created_at DESC LIMIT 1}), qr/access-2/, 'has a new one as well');
+is(scalar(grep { $_->{path} eq '/oauth/token' } $host->requests), 1, 'which was asked for once');
+is($gateway->sql('SELECT count(*) FROM coder.build_holds'), 0, 'nothing waits any more');
+is($gateway->sql(q{SELECT count(*) FROM coder.external_auth_links l WHERE l::text ~ 'access-2|refresh-2'}), 0, 'and it is sealed');
+
+# A provider that does not answer: the build goes on without.
+$p->build($second, 'stop');
+expire();
+$host->mode(error => 'temporarily_unavailable', status => 503);
+$began = time;
+$build = scheduled();
+isnt($build->{status}, 'pending', 'a build whose token cannot be refreshed begins');
+cmp_ok(time - $began, '<', 14, 'before its time to wait is over');
+unlike($gateway->sql(q{SELECT coalesce((SELECT environment_variables::text FROM coder.workspace_agents ORDER BY created_at DESC LIMIT 1), '')}), qr/access-2/, 'without it');
+$host->mode;
+
 # A refresh token that is no good any more.
 $gateway->sql(q{UPDATE coder.external_auth_links SET oauth_expiry = now() - interval '1 minute'});
 $host->mode(error => 'invalid_grant');
