@@ -37,6 +37,7 @@
 #define ACQUIRE_MS 1000
 #define PAUSES 8 /* as long as it took to take some */
 #define MOST_PAUSE_MS 250
+#define QUIET_MS 100 /* after the last chat that came: who waits then is all who wait */
 #define MAX_TURNS 4000
 #define DRAIN_MS 5000
 
@@ -48,7 +49,7 @@ static struct
 	bool acquiring;
 	bool again; /* more came while one was under way */
 	int64_t acquire_at;
-	int64_t acquire_began;
+	int64_t pending_at; /* the last word of a chat that waits */
 	int64_t acquire_after; /* not sooner, where many chats wait */
 	int64_t heartbeat_at;
 	bool beating;
@@ -93,11 +94,15 @@ take_changes(const json_t *answer)
 	config_confirmed(turn_env.config, now_ms());
 }
 
-/* Many wait: the busier the database is, the longer it is left to those who ask it something meanwhile. */
+/* Many wait, and more come: the busier the database is, the longer it is left to those who ask it something meanwhile. */
 static int64_t
-pause_of(int64_t took)
+pause_of(const json_t *answer)
 {
-	return PAUSES * took < MOST_PAUSE_MS ? PAUSES * took : MOST_PAUSE_MS;
+	int64_t pause = (int64_t) (PAUSES * json_number_value(json_object_get(answer, "took")));
+
+	if (now_ms() - runner.pending_at > QUIET_MS)
+		return 0;
+	return pause < MOST_PAUSE_MS ? pause : MOST_PAUSE_MS;
 }
 
 static void
@@ -119,8 +124,8 @@ on_acquired(void *arg, PGresult *result)
 	{
 		turn_start(json_incref(taken));
 	}
+	runner.acquire_after = full ? now_ms() + pause_of(answer) : 0;
 	json_decref(answer);
-	runner.acquire_after = full ? now_ms() + pause_of(now_ms() - runner.acquire_began) : 0;
 	if (more)
 		acquire();
 }
@@ -140,7 +145,6 @@ acquire(void)
 		return;
 	}
 	snprintf(n, sizeof(n), "%d", runner.batch);
-	runner.acquire_began = now_ms();
 	runner.acquiring = db_call("SELECT coder.chat_take($1, $2, $3)", 3, params, on_acquired, NULL) != NULL;
 	runner.acquire_at = now_ms() + ACQUIRE_MS;
 }
@@ -260,7 +264,10 @@ on_event(void *arg, const char *channel, const char *payload)
 
 	(void) arg;
 	if (strcmp(channel, "chat:pending") == 0)
+	{
+		runner.pending_at = now_ms();
 		acquire();
+	}
 	else if (strcmp(channel, "chat:title") == 0)
 		title_claim();
 	else if (strcmp(channel, "chat:git") == 0)

@@ -38,7 +38,8 @@ $$;
 -- The same, and what a runner's cache of configuration must know before it begins with them: {"chats": [...], "next":
 -- where to go on, "changes": [{kind, entity_id, change}, ...]}.  since: next of the answer before; "" at the beginning,
 -- when the cache is empty.  The changes are read behind the chats, by a younger snapshot: what was committed before a chat
--- was taken is among them.  Those of transactions that ran then may come twice.
+-- was taken is among them.  Those of transactions that ran then may come twice.  And "took": the milliseconds that it took
+-- here, without what the runner's other statements had to wait for.
 CREATE OR REPLACE FUNCTION coder.chat_take(worker uuid, n int4, since text)
 RETURNS jsonb LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -46,7 +47,8 @@ AS $$
 DECLARE
 	chats CONSTANT jsonb := coalesce((SELECT jsonb_agg(a.v) FROM coder.chat_acquire(worker, n) a (v)), '[]');
 BEGIN
-	RETURN (SELECT jsonb_build_object('chats', chats, 'next', pg_snapshot_xmin(pg_current_snapshot())::text, 'changes', coalesce(jsonb_agg(
+	RETURN (SELECT jsonb_build_object('chats', chats, 'next', pg_snapshot_xmin(pg_current_snapshot())::text,
+			'took', extract(epoch FROM clock_timestamp() - statement_timestamp()) * 1000, 'changes', coalesce(jsonb_agg(
 			jsonb_build_object('kind', c.kind, 'entity_id', c.entity_id, 'change', c.id) ORDER BY c.id), '[]'))
 		FROM coder.chat_config_changes c WHERE since <> '' AND c.xid >= nullif(since, '')::xid8);
 END
