@@ -14,6 +14,7 @@
 #include "db.h"
 #include "event.h"
 #include "metrics.h"
+#include "outbound/count.h"
 #include "request.h"
 #include "stream/derp.h"
 #include "stream/mesh.h"
@@ -362,4 +363,5 @@ gw_metrics_gauges(FILE *out)
 	print_statements(out);
 	print_events(out);
 	print_network(out);
+	outbound_count_print(out, (int64_t) time(NULL));
 }

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "count.h"
 #include "outbound.h"
 #include "probe.h"
 #include "transfer.h"
@@ -98,6 +99,7 @@ static void
 fail_request(OutboundRequest *request, const char *error, const char *text)
 {
 	outbound_fail(request, error, text);
+	outbound_count(request);
 	atomic_fetch_add(&outbound.failed, 1);
 }
 
@@ -116,6 +118,7 @@ end_transfer(Transfer *transfer, CURLcode code, const char *error)
 	outbound_transfer_end(&transfer->curl, code);
 	if (error != NULL)
 		outbound_fail(request, error, "the server stops, or nobody waits any more");
+	outbound_count(request);
 	if (request->status != 0)
 		atomic_fetch_add(&outbound.answered, 1);
 	else

@@ -109,6 +109,22 @@ is_probe(const char *url)
 	return strncmp(url, "derp://", 7) == 0 || strncmp(url, "derps://", 8) == 0 || strncmp(url, "stun://", 7) == 0;
 }
 
+/* {"name", "source"}: as whose request it is counted; longer ones are cut off. */
+static const char *
+parse_counted(OutboundRequest *request, json_t *json)
+{
+	const char *name = json_string_value(json_object_get(json, "name"));
+	const char *source = json_string_value(json_object_get(json, "source"));
+
+	if (json == NULL)
+		return NULL;
+	if (name == NULL || source == NULL)
+		return "counted is malformed";
+	snprintf(request->name, sizeof(request->name), "%s", name);
+	snprintf(request->source, sizeof(request->source), "%s", source);
+	return NULL;
+}
+
 static const char *
 parse_request(OutboundRequest *request, json_t *json)
 {
@@ -136,7 +152,9 @@ parse_request(OutboundRequest *request, json_t *json)
 	request->public_only = json_is_true(json_object_get(json, "public"));
 	request->method = strdup(method);
 	request->url = strdup(url);
-	wrong = parse_headers(request, json_object_get(json, "headers"));
+	wrong = parse_counted(request, json_object_get(json, "counted"));
+	if (wrong == NULL)
+		wrong = parse_headers(request, json_object_get(json, "headers"));
 	return wrong != NULL ? wrong : parse_body(request, json);
 }
 

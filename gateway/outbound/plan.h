@@ -23,6 +23,7 @@
 #define OUTBOUND_MAX_BODY ((size_t) 16 << 20)
 #define OUTBOUND_SIZE ((size_t) 1 << 20)
 #define OUTBOUND_MAX_SIZE ((size_t) 16 << 20)
+#define OUTBOUND_MAX_NAME 64
 
 /* One request, and behind it what came of it. */
 typedef struct OutboundRequest
@@ -37,6 +38,8 @@ typedef struct OutboundRequest
 	size_t max_size; /* of the answer's body */
 	bool public_only; /* not to addresses of this machine or of private networks */
 	bool probe; /* no HTTP: see probe.h */
+	char name[OUTBOUND_MAX_NAME]; /* of the provider, where it is counted (count.h), and what for */
+	char source[OUTBOUND_MAX_NAME];
 
 	long status; /* 0: no answer, see error */
 	const char *error;

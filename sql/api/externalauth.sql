@@ -159,8 +159,8 @@ RETURNS jsonb[] LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	RETURN ARRAY(SELECT coder.fetch_form(o.c->>'token_url', coder.external_auth_form(o.c, jsonb_build_object('grant_type', 'refresh_token',
-			'refresh_token', coder.unseal(l.oauth_refresh_token, l.oauth_refresh_token_key_id))))
+	RETURN ARRAY(SELECT coder.fetch_counted(coder.fetch_form(o.c->>'token_url', coder.external_auth_form(o.c, jsonb_build_object('grant_type', 'refresh_token',
+			'refresh_token', coder.unseal(l.oauth_refresh_token, l.oauth_refresh_token_key_id)))), o.c->>'id', 'TokenSource')
 		FROM jsonb_array_elements(coder.links_expired(uid, ids)) WITH ORDINALITY e (v, n)
 		JOIN coder.external_auth_links l ON l.user_id = uid AND l.provider_id = e.v->>0,
 		LATERAL (SELECT coder.external_auth_config(l.provider_id)) o (c) ORDER BY e.n);
@@ -258,8 +258,8 @@ BEGIN
 			checks := jsonb_set(checks, ARRAY[l.provider_id, 'authenticated'], 'true');
 		ELSE
 			asked := asked || l.provider_id;
-			requests := requests || coder.fetch_get(c->>'validate_url',
-				jsonb_build_object('Authorization', 'Bearer ' || coder.unseal(l.oauth_access_token, l.oauth_access_token_key_id)));
+			requests := requests || coder.fetch_counted(coder.fetch_get(c->>'validate_url',
+				jsonb_build_object('Authorization', 'Bearer ' || coder.unseal(l.oauth_access_token, l.oauth_access_token_key_id))), c->>'id', 'ValidateToken');
 		END IF;
 	END LOOP;
 	IF asked = '{}' THEN
@@ -404,8 +404,8 @@ BEGIN
 	END IF;
 	SELECT coder.unseal(l.oauth_access_token, l.oauth_access_token_key_id) INTO token FROM coder.external_auth_links l
 	 WHERE l.user_id = coder.subject_id() AND l.provider_id = c->>'id';
-	RETURN coder.fetch('external_auth_installed', verdict, coder.fetch_get(c->>'app_installations_url',
-		jsonb_build_object('Authorization', 'Bearer ' || token)));
+	RETURN coder.fetch('external_auth_installed', verdict, coder.fetch_counted(coder.fetch_get(c->>'app_installations_url',
+		jsonb_build_object('Authorization', 'Bearer ' || token)), c->>'id', 'AppInstallations'));
 END
 $$;
 
@@ -442,13 +442,13 @@ BEGIN
 	ELSIF c->>'revoke_url' = '' THEN
 		RETURN coder.reply(200, '{"token_revoked": false}'::jsonb);
 	ELSIF c->>'type' = 'github' THEN
-		RETURN coder.fetch('external_auth_revoked', '204', jsonb_build_object('method', 'DELETE', 'url', c->>'revoke_url',
+		RETURN coder.fetch('external_auth_revoked', '204', coder.fetch_counted(jsonb_build_object('method', 'DELETE', 'url', c->>'revoke_url',
 			'body', jsonb_build_object('access_token', token)::text, 'headers', jsonb_build_object('Accept', 'application/vnd.github+json',
 			'X-GitHub-Api-Version', '2022-11-28', 'Content-Type', 'application/json',
-			'Authorization', 'Basic ' || replace(encode(convert_to((c->>'client_id') || ':' || secret, 'UTF8'), 'base64'), E'\n', ''))));
+			'Authorization', 'Basic ' || replace(encode(convert_to((c->>'client_id') || ':' || secret, 'UTF8'), 'base64'), E'\n', ''))), c->>'id', 'Revoke'));
 	END IF;
-	RETURN coder.fetch('external_auth_revoked', '200', coder.fetch_form(c->>'revoke_url', coder.external_auth_form(c,
-		jsonb_build_object('token', token, 'token_type_hint', 'access_token')), jsonb_build_object('Authorization', 'Bearer ' || token)));
+	RETURN coder.fetch('external_auth_revoked', '200', coder.fetch_counted(coder.fetch_form(c->>'revoke_url', coder.external_auth_form(c,
+		jsonb_build_object('token', token, 'token_type_hint', 'access_token')), jsonb_build_object('Authorization', 'Bearer ' || token)), c->>'id', 'Revoke'));
 END
 $$;
 
@@ -479,12 +479,12 @@ BEGIN
 	IF NOT (c->>'device_flow')::bool THEN
 		PERFORM coder.raise(400, 'Git auth device flow not supported.');
 	ELSIF req.method = 'GET' THEN
-		RETURN coder.fetch('device_offered', 'null', coder.fetch_form(c->>'device_code_url', jsonb_build_object('client_id', c->>'client_id',
-			'scope', array_to_string(ARRAY(SELECT jsonb_array_elements_text(c->'scopes')), ' '))));
+		RETURN coder.fetch('device_offered', 'null', coder.fetch_counted(coder.fetch_form(c->>'device_code_url', jsonb_build_object('client_id', c->>'client_id',
+			'scope', array_to_string(ARRAY(SELECT jsonb_array_elements_text(c->'scopes')), ' '))), c->>'id', 'AuthorizeDevice'));
 	END IF;
 	body := coder.body(req);
-	RETURN coder.fetch('external_auth_device_done', 'null', coder.fetch_form(c->>'token_url', jsonb_build_object('client_id', c->>'client_id',
-		'device_code', coalesce(body->>'device_code', ''), 'grant_type', 'urn:ietf:params:oauth:grant-type:device_code')));
+	RETURN coder.fetch('external_auth_device_done', 'null', coder.fetch_counted(coder.fetch_form(c->>'token_url', jsonb_build_object('client_id', c->>'client_id',
+		'device_code', coalesce(body->>'device_code', ''), 'grant_type', 'urn:ietf:params:oauth:grant-type:device_code')), c->>'id', 'Exchange'));
 END
 $$;
 
@@ -530,12 +530,12 @@ BEGIN
 			'client_id', c->>'client_id', 'redirect_uri', back, 'scope', nullif(scope, ''))), pkce, false);
 	END IF;
 	verifier := coder.oauth_check_state(req, pkce);
-	RETURN coder.fetch('external_auth_exchanged', 'null', coder.fetch_form(c->>'token_url', CASE WHEN entra
+	RETURN coder.fetch('external_auth_exchanged', 'null', coder.fetch_counted(coder.fetch_form(c->>'token_url', CASE WHEN entra
 		THEN jsonb_build_object('client_assertion_type', 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer', 'redirect_uri', back,
 			'client_assertion', coder.secret_setting((c->>'n') || '_client_secret'), 'assertion', req.query->>'code',
 			'grant_type', 'urn:ietf:params:oauth:grant-type:jwt-bearer')
 		ELSE coder.external_auth_form(c, jsonb_build_object('grant_type', 'authorization_code', 'code', req.query->>'code', 'redirect_uri', back,
-			'code_verifier', verifier)) END));
+			'code_verifier', verifier)) END), c->>'id', 'Exchange'));
 END
 $$;
 

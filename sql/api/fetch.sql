@@ -75,6 +75,16 @@ BEGIN
 END
 $$;
 
+-- The same request, counted by the gateway as one to an identity or git provider (coderd_oauth2_external_requests_total).
+CREATE OR REPLACE FUNCTION coder.fetch_counted(request jsonb, name text, source text)
+RETURNS jsonb LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN request || jsonb_build_object('counted', jsonb_build_object('name', name, 'source', source));
+END
+$$;
+
 -- The answer that makes the gateway send the requests and call coder.<next>(coder.request) with the results.
 -- What came of them is coder.fetched(req), the state is kept for it.
 CREATE OR REPLACE FUNCTION coder.fetch(next text, state jsonb, VARIADIC requests jsonb[])

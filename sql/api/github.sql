@@ -62,14 +62,14 @@ BEGIN
 END
 $$;
 
--- A request to GitHub's API for the user of a token.
-CREATE OR REPLACE FUNCTION coder.github_get(token text, path text)
+-- A request to GitHub's API for the user of a token; source: what it is counted as.
+CREATE OR REPLACE FUNCTION coder.github_get(token text, path text, source text)
 RETURNS jsonb LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	RETURN coder.fetch_get(coder.github_url(path, true), jsonb_build_object('Authorization', 'Bearer ' || token,
-		'Accept', 'application/vnd.github+json'));
+	RETURN coder.fetch_counted(coder.fetch_get(coder.github_url(path, true), jsonb_build_object('Authorization', 'Bearer ' || token,
+		'Accept', 'application/vnd.github+json')), 'github-login', source);
 END
 $$;
 
@@ -96,10 +96,10 @@ BEGIN
 			'client_id', id, 'redirect_uri', back, 'scope', 'read:user read:org user:email')), true, false);
 	END IF;
 	verifier := coder.oauth_check_state(req, NOT device);
-	RETURN coder.fetch('github_exchanged', 'null', coder.fetch_form(coder.github_url('/login/oauth/access_token'), CASE WHEN device
+	RETURN coder.fetch('github_exchanged', 'null', coder.fetch_counted(coder.fetch_form(coder.github_url('/login/oauth/access_token'), CASE WHEN device
 		THEN jsonb_build_object('client_id', id, 'device_code', code, 'grant_type', 'urn:ietf:params:oauth:grant-type:device_code')
 		ELSE jsonb_build_object('client_id', id, 'client_secret', coder.secret_setting('oauth2_github_client_secret'), 'code', code,
-			'redirect_uri', back, 'code_verifier', verifier, 'grant_type', 'authorization_code') END));
+			'redirect_uri', back, 'code_verifier', verifier, 'grant_type', 'authorization_code') END), 'github-login', 'Exchange'));
 END
 $$;
 
@@ -116,9 +116,9 @@ BEGIN
 		PERFORM coder.raise(400, 'Failed exchanging Oauth code.', body->>'error');
 	END IF;
 	token := coder.oauth_token((coder.fetched(req)).results->0);
-	RETURN coder.fetch('github_known', token, coder.github_get(token->>'access_token', '/user'),
-		coder.github_get(token->>'access_token', '/user/emails?per_page=100'),
-		coder.github_get(token->>'access_token', '/user/memberships/orgs?state=active&per_page=100'));
+	RETURN coder.fetch('github_known', token, coder.github_get(token->>'access_token', '/user', 'GitAPIAuthUser'),
+		coder.github_get(token->>'access_token', '/user/emails?per_page=100', 'GitAPIListEmails'),
+		coder.github_get(token->>'access_token', '/user/memberships/orgs?state=active&per_page=100', 'GitAPIOrgMemberships'));
 END
 $$;
 
@@ -188,7 +188,7 @@ BEGIN
 		RETURN coder.oauth_login(req, 'github', who, token, '{}', '{}');
 	END IF;
 	teams := ARRAY(SELECT coder.github_get(token->>'access_token', format('/orgs/%s/teams/%s/memberships/%s',
-			coder.url_encode(split_part(t, '/', 1)), coder.url_encode(split_part(t, '/', 2)), who->>'login'))
+			coder.url_encode(split_part(t, '/', 1)), coder.url_encode(split_part(t, '/', 2)), who->>'login'), 'GitAPITeamMemberships')
 		FROM unnest(coder.setting_list('oauth2_github_allowed_teams')) t WHERE lower(split_part(t, '/', 1)) = ANY (orgs) LIMIT 16);
 	IF teams = '{}' THEN
 		RETURN coder.github_refuse('You aren''t a member of an authorized team!');
@@ -223,8 +223,8 @@ BEGIN
 	ELSIF NOT coder.github_by_device() THEN
 		PERFORM coder.raise(400, 'Device flow is not enabled for Github OAuth2.');
 	END IF;
-	RETURN coder.fetch('device_offered', '{}', coder.fetch_form(coder.github_url('/login/device/code'), jsonb_build_object(
-		'client_id', coder.github_client(), 'scope', 'read:user read:org user:email')));
+	RETURN coder.fetch('device_offered', '{}', coder.fetch_counted(coder.fetch_form(coder.github_url('/login/device/code'), jsonb_build_object(
+		'client_id', coder.github_client(), 'scope', 'read:user read:org user:email')), 'github-login', 'AuthorizeDevice'));
 END
 $$;
 

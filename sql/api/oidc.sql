@@ -115,7 +115,7 @@ BEGIN
 	END IF;
 	form := jsonb_build_object('grant_type', 'authorization_code', 'code', req.query->>'code', 'redirect_uri', coder.oidc_redirect_uri(),
 		'code_verifier', coder.oauth_check_state(req, pkce));
-	RETURN coder.fetch('oidc_exchanged', 'null', coder.oidc_client_form(discovery, form));
+	RETURN coder.fetch('oidc_exchanged', 'null', coder.fetch_counted(coder.oidc_client_form(discovery, form), 'oidc-login', 'Exchange'));
 END
 $$;
 

@@ -429,10 +429,10 @@ BEGIN
 	UPDATE coder.user_links x SET oauth_expiry = now() + interval '15 seconds' WHERE x.user_id = l.user_id AND x.login_type = kind;
 	form := jsonb_build_object('grant_type', 'refresh_token', 'refresh_token', coder.unseal(l.oauth_refresh_token, l.oauth_refresh_token_key_id));
 	IF kind = 'oidc' THEN
-		RETURN coder.fetch('oauth_renewed', to_jsonb(kind), coder.oidc_client_form(discovery, form));
+		RETURN coder.fetch('oauth_renewed', to_jsonb(kind), coder.fetch_counted(coder.oidc_client_form(discovery, form), 'oidc-login', 'TokenSource'));
 	END IF;
-	RETURN coder.fetch('oauth_renewed', to_jsonb(kind), coder.oauth_client_form(coder.github_url('/login/oauth/access_token'), form,
-		coder.github_client(), coalesce(coder.secret_setting('oauth2_github_client_secret'), ''), true));
+	RETURN coder.fetch('oauth_renewed', to_jsonb(kind), coder.fetch_counted(coder.oauth_client_form(coder.github_url('/login/oauth/access_token'), form,
+		coder.github_client(), coalesce(coder.secret_setting('oauth2_github_client_secret'), ''), true), 'github-login', 'TokenSource'));
 END
 $$;
 

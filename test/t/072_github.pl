@@ -134,4 +134,7 @@ like((browser()->get($callback))[2]{location}, qr{^/login/device\?}, 'by device'
 settings(oauth2_github_default_provider_enable => 'false');
 is((browser()->get($callback))[0], 400, 'unless that is turned off');
 
+my ($said, $text) = $gateway->client->get('/metrics');
+like($text, qr/^coderd_oauth2_external_requests_total\{name="github-login",source="$_",status_code="200"\} [1-9]/m, "$_ is counted")
+	for qw(Exchange GitAPIAuthUser GitAPIListEmails GitAPIOrgMemberships GitAPITeamMemberships AuthorizeDevice);
 done_testing;

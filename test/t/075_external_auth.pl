@@ -262,5 +262,12 @@ $gateway->sql(q{UPDATE coder.external_auth_links SET oauth_expiry = now() - inte
 $host->mode(error => 'invalid_grant');
 $link = ($admin->get('/api/v2/external-auth'))[1]{links}[0];
 is_deeply([ @$link{qw(authenticated has_refresh_token validate_error)} ], [ $false, $false, 'invalid_grant' ], 'is given up, and it says why');
+# All that was asked of providers is counted by purpose and answer.
+my ($said, $text) = $gateway->client->get('/metrics');
+my %asked;
+$asked{$2}{$3} += $4 while $text =~ /^coderd_oauth2_external_requests_total\{name="([^"]*)",source="(\w+)",status_code="(\d+)"\} (\d+)$/mg;
+is(join(' ', sort keys %asked), 'AppInstallations AuthorizeDevice Exchange Revoke TokenSource ValidateToken', 'purposes of requests to providers');
+cmp_ok($asked{Exchange}{200} // 0, '>=', 1, 'exchanges that were answered');
+ok((grep { $_ >= 400 } keys %{ $asked{TokenSource} }), 'and renewals that were refused');
 unlike($gateway->log, qr/hush|access-[12]|refresh-[12]|device-1/, 'nothing of it is in the log');
 done_testing;

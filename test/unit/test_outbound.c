@@ -47,6 +47,21 @@ test_plan(void **state)
 }
 
 static void
+test_counted(void **state)
+{
+	OutboundPlan plan;
+
+	(void) state;
+	assert_null(parse(&plan, "{\"continue\":\"f\",\"requests\":[{\"url\":\"http://a/\",\"counted\":{\"name\":\"lab\",\"source\":\"Revoke\"}},"
+							 "{\"url\":\"http://a/\"}]}"));
+	assert_string_equal(plan.requests[0].name, "lab");
+	assert_string_equal(plan.requests[0].source, "Revoke");
+	assert_string_equal(plan.requests[1].name, "");
+	outbound_plan_free(&plan);
+	assert_string_equal(parse(&plan, "{\"continue\":\"f\",\"requests\":[{\"url\":\"http://a/\",\"counted\":{\"name\":1}}]}"), "counted is malformed");
+}
+
+static void
 test_wait(void **state)
 {
 	OutboundPlan plan;
@@ -201,6 +216,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_plan),
+		cmocka_unit_test(test_counted),
 		cmocka_unit_test(test_wait),
 		cmocka_unit_test(test_bad_plans),
 		cmocka_unit_test(test_results),

@@ -1,0 +1,1 @@
+LIBS_test_outbound_count = -ljansson
