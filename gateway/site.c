@@ -57,7 +57,7 @@ type_of(const char *path)
 	static const char *const types[][2] = {
 		{".html", "text/html; charset=utf-8"}, {".js", "text/javascript; charset=utf-8"},
 		{".css", "text/css; charset=utf-8"}, {".svg", "image/svg+xml"}, {".png", "image/png"},
-		{".ico", "image/x-icon"}, {".json", "application/json; charset=utf-8"}, {".woff2", "font/woff2"},
+		{".ico", "image/x-icon"}, {".json", "application/json; charset=utf-8"}, {".webmanifest", "application/manifest+json"}, {".woff2", "font/woff2"},
 		{".txt", "text/plain; charset=utf-8"}, {".wasm", "application/wasm"}, {".map", "application/json"},
 	};
 	const char *dot = strrchr(path, '.');
@@ -237,7 +237,7 @@ add_page_headers(h2o_req_t *req, bool embedded)
 	add_csp(req, embedded);
 	gw_add_header(req, "referrer-policy", H2O_STRLIT("no-referrer"));
 	gw_add_header(req, "permissions-policy",
-				  H2O_STRLIT("camera=(), microphone=(), geolocation=(), payment=(), usb=(), clipboard-write=(self)"));
+				  H2O_STRLIT("camera=(), microphone=(self), geolocation=(), payment=(), usb=(), clipboard-write=(self)"));
 	if (age > 0)
 	{
 		const char *more = options->strict_transport_security_options != NULL ? options->strict_transport_security_options : "";

@@ -33,7 +33,7 @@ const html = readFileSync("src/index.html", "utf8")
   .replace("{{script}}", "/" + entry[0].slice(out.length + 1))
   .replace("{{style}}", "/" + entry[1].cssBundle.slice(out.length + 1));
 writeFileSync(join(out, "index.html"), html);
-for (const name of ["favicon.svg", "push-worker.js"]) writeFileSync(join(out, name), readFileSync(join("src", name)));
+for (const name of ["favicon.svg", "manifest.webmanifest", "push-worker.js"]) writeFileSync(join(out, name), readFileSync(join("src", name)));
 
 // What the first page loads: the entry, what it imports at once, and the style.
 const wanted = new Set([basename(entry[1].cssBundle)]);

@@ -177,6 +177,38 @@ test("a sound tells once that a chat which nobody sees has ended its turn", asyn
   await page().getByLabel("A sound when").uncheck();
 });
 
+test("a message is spoken, and the pages may be installed", async () => {
+  const other = await context().newPage();
+  await other.addInitScript(() => {
+    // Hears two pieces, the second better than at first.
+    window.SpeechRecognition = class {
+      start() {
+        setTimeout(() => {
+          this.onresult({ resultIndex: 0, results: [Object.assign([{ transcript: "fix the" }], { isFinal: true }), Object.assign([{ transcript: " pest" }], { isFinal: false })] });
+          this.onresult({ resultIndex: 1, results: [Object.assign([{ transcript: "fix the" }], { isFinal: true }), Object.assign([{ transcript: " test" }], { isFinal: true })] });
+        });
+      }
+      stop() {
+        this.onend();
+      }
+      abort() {}
+    };
+  });
+  await other.goto(`${base}/agents`);
+  await other.getByLabel("Message").fill("please");
+  const speak = other.getByRole("button", { name: "Dictate" });
+  await speak.click();
+  await other.waitForFunction(() => document.querySelector("textarea").value === "please fix the test");
+  assert.equal(await speak.getAttribute("aria-pressed"), "true");
+  await speak.click();
+  assert.equal(await speak.getAttribute("aria-pressed"), "false");
+  await other.getByLabel("Message").fill("");
+  await other.close();
+  const manifest = await fetch(base + (await page().locator('link[rel="manifest"]').getAttribute("href")));
+  assert.equal(manifest.headers.get("content-type"), "application/manifest+json");
+  assert.equal((await manifest.json()).display, "standalone");
+});
+
 test("an editor frames a chat and signs it in", async () => {
   const id = await start("for an editor <b>this</b>");
   await call("POST", "/users", { username: "eve", email: "eve@example.com", password: OWNER.password, login_type: "password", organization_ids: [(await call("GET", "/organizations"))[0].id], user_status: "active" });

@@ -2,14 +2,14 @@
 //
 // SPDX-License-Identifier: MIT
 import { type ComponentType, render } from "preact";
-import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { useCallback, useEffect, useState } from "preact/hooks";
 import { Link, Redirect, Route, Switch, useLocation, useSearch } from "wouter-preact";
 import { api } from "./api";
 import { EMBEDDED } from "./embedded";
 import { type Session, SessionContext } from "./session";
 import { type State, loadState } from "./signedin";
 import { applyTheme, nextTheme } from "./theme";
-import { ErrorBox, Loading } from "./ui";
+import { ErrorBox, Loading, useCurrentInSight } from "./ui";
 import { Admin, Settings, adminHome, isAdminPath } from "./sections";
 import { About } from "./pages/about";
 import { AccessPage } from "./pages/access";
@@ -46,13 +46,7 @@ function Header({ session }: { session: Session }) {
     </Link>
   );
   const admin = adminHome(session);
-  const nav = useRef<HTMLElement>(null);
-  // On a narrow screen the pages are in a row that scrolls: where one is should be in sight.
-  useEffect(() => {
-    const row = nav.current;
-    const here = row?.querySelector<HTMLElement>(".current");
-    if (row && here) row.scrollLeft = here.offsetLeft - row.offsetLeft - row.clientWidth / 2 + here.offsetWidth / 2;
-  }, [location]);
+  const nav = useCurrentInSight(location);
   return (
     <header>
       <nav aria-label="Main" ref={nav}>

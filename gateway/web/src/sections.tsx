@@ -4,6 +4,7 @@
 import type { ComponentChildren } from "preact";
 import { Link, useLocation } from "wouter-preact";
 import { type Session, useSession } from "./session";
+import { useCurrentInSight } from "./ui";
 
 type Page = [path: string, text: string, needs?: string];
 
@@ -39,9 +40,10 @@ export const isAdminPath = (location: string) => ADMIN.some(([path]) => location
 
 function Section({ label, pages, children }: { label: string; pages: Page[]; children: ComponentChildren }) {
   const [location] = useLocation();
+  const nav = useCurrentInSight(location);
   return (
     <>
-      <nav class="section" aria-label={label}>
+      <nav class="section" aria-label={label} ref={nav}>
         {allowed(useSession(), pages).map(([path, text]) => (
           <Link key={path} href={path} class={location.startsWith(path) ? "current" : ""} aria-current={location.startsWith(path) ? "page" : undefined}>
             {text}

@@ -12,6 +12,8 @@ export interface TerminalOptions {
   onState: (problem: string) => void;
 }
 
+const MOST_EARLY = 4096;
+
 /** Opens the terminal in place; returns what closes it. */
 export function openTerminal(place: HTMLElement, options: TerminalOptions): () => void {
   const terminal = new Terminal({ fontFamily: "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace", fontSize: 14, scrollback: 5000, cursorBlink: true });
@@ -26,6 +28,12 @@ export function openTerminal(place: HTMLElement, options: TerminalOptions): () =
   let closed = false;
   let wait = 250;
   let timer: ReturnType<typeof setTimeout> | undefined;
+  // What is typed before the connection stands goes when it does.
+  let early = "";
+  const type = (data: string) => {
+    if (socket.readyState === WebSocket.CONNECTING) early = (early + data).slice(0, MOST_EARLY);
+    else send({ data });
+  };
   const send = (message: object) => socket.readyState === WebSocket.OPEN && socket.send(encoder.encode(JSON.stringify(message)));
 
   const connect = () => {
@@ -38,6 +46,8 @@ export function openTerminal(place: HTMLElement, options: TerminalOptions): () =
       options.onState("");
       terminal.reset();
       send({ height: terminal.rows, width: terminal.cols });
+      if (early) send({ data: early });
+      early = "";
     };
     socket.onmessage = (event) => terminal.write(new Uint8Array(event.data));
     socket.onclose = (event) => {
@@ -56,7 +66,7 @@ export function openTerminal(place: HTMLElement, options: TerminalOptions): () =
   };
   connect();
 
-  terminal.onData((data) => send({ data }));
+  terminal.onData(type);
   terminal.onBinary((data) => send({ data }));
   terminal.onResize(({ cols, rows }) => send({ height: rows, width: cols }));
   const observer = new ResizeObserver(() => fit.fit());

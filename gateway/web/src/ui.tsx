@@ -286,6 +286,17 @@ export function useTitle(title: string) {
   }, [title]);
 }
 
+/** On a narrow screen links are in a row that scrolls: the one where one is should be in sight. */
+export function useCurrentInSight(location: string) {
+  const ref = useRef<HTMLElement>(null);
+  useEffect(() => {
+    const row = ref.current;
+    const here = row?.querySelector<HTMLElement>(".current");
+    if (row && here) row.scrollLeft = here.offsetLeft - row.offsetLeft - row.clientWidth / 2 + here.offsetWidth / 2;
+  }, [location]);
+  return ref;
+}
+
 export function CopyText({ text }: { text: string }) {
   const [copied, setCopied] = useState(false);
   const copy = async () => {

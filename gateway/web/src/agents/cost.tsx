@@ -25,7 +25,7 @@ function Totals({ cost: s }: { cost: CostSummary }) {
     <Tiles
       tiles={[
         { name: "Cost", value: dollars(s.total_cost_micros), note: answers > 0 ? `${dollars(Math.round(s.total_cost_micros / answers))} an answer` : undefined },
-        { name: "Answers", value: count(answers), note: s.unpriced_message_count > 0 ? `${count(s.unpriced_message_count)} without a price` : undefined, tone: s.unpriced_message_count > 0 ? "busy" : undefined },
+        { name: "Answers", value: count(answers), note: s.unpriced_message_count > 0 ? `${count(s.unpriced_message_count)} without a price` : undefined, tone: s.unpriced_message_count > 0 ? "warned" : undefined },
         { name: "Tokens read", value: count(all), note: all > 0 ? `${Math.round((100 * s.total_cache_read_tokens) / all)} % from the cache` : undefined },
         { name: "Tokens written", value: count(s.total_output_tokens) },
         { name: "Time of models", value: formatSpan(s.total_runtime_ms / 1000) },

@@ -119,7 +119,7 @@ export function ModelList() {
           <Table head={["Model", "Provider", "Context", "Read $", "Written $", "", ""]}>
             {models.data.map((m) => (
               <tr key={m.id}>
-                <td>{modelName(m)}</td>
+                <td class="long">{modelName(m)}</td>
                 <td>{providerName(providers.data?.find((p) => p.provider === m.provider) ?? { provider: m.provider })}</td>
                 <td>{count(m.context_limit)}</td>
                 <td>{price(m, PRICES[0][0])}</td>

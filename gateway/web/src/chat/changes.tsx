@@ -128,7 +128,7 @@ function RemoteChanges({ chat, comments }: { chat: Chat; comments?: Comments }) 
 export function Changes({ chat, onAsk, comments }: PanelProps) {
   return (
     <>
-      <ViewPicker />
+      {(chat.workspace_id || chat.diff_status?.url) && <ViewPicker />}
       <RemoteChanges chat={chat} comments={comments} />
       {chat.workspace_id ? <LocalChanges chat={chat.id} onAsk={onAsk} comments={comments} /> : <Empty>This chat has no workspace.</Empty>}
     </>

@@ -10,6 +10,7 @@ import { ErrorBox } from "../ui";
 import { FileChip, isLong, useFiles } from "./attachments";
 import { CommentChips, type Comments, linesOf, partsOf } from "./comments";
 import { InvisibleNotice } from "./invisible";
+import { VoiceButton } from "./voice";
 import { CHATS, type Catalogue, type InputPart, type LimitStatus, type ModelConfig, type Usage, dollars, modelName } from "./types";
 
 export interface Models {
@@ -264,6 +265,7 @@ export function Composer(props: ComposerProps) {
             e.currentTarget.value = "";
           }}
         />
+        <VoiceButton text={text} onText={write} />
         {props.children}
         <span class="push" />
         {props.onStop && (

@@ -6,7 +6,7 @@ import { Menu } from "../menu";
 import { useChatActions } from "./actions";
 import type { usePanel } from "./panel";
 import { Counts } from "./patchview";
-import { statusTone, statusWord } from "./sidebar";
+import { statusTone, statusWord } from "./status";
 import type { ChatStream } from "./stream";
 import type { Chat, DiffStatus } from "./types";
 import { WorkspacePill } from "./workspacepill";

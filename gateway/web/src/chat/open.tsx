@@ -160,7 +160,7 @@ export function OpenChat({ id }: { id: string }) {
           <div class="transcript" ref={ref} onScroll={onScroll} tabIndex={0} role="log" aria-live="off" aria-busy={busy} aria-label="Transcript">
             <div class="column" ref={inner}>
               {stream.hasMore && <ActionButton action={() => stream.older()}>Earlier messages</ActionButton>}
-              <Transcript stream={stream} onEdit={own && !chat.archived ? edit : undefined} onRetry={own && !chat.archived ? retry : undefined} lastError={chat.last_error} />
+              <Transcript stream={stream} onEdit={own && !chat.archived ? edit : undefined} onRetry={own && !chat.archived ? retry : undefined} failed={status === "error"} lastError={chat.last_error} />
             </div>
           </div>
           <div class="column chat-foot">

@@ -80,9 +80,12 @@ const TABS: Tab[] = [
   { id: "debug", label: "Debug", View: DebugRuns },
 ];
 
-/** Which part of the panel is open, kept from chat to chat. */
+/** Is there room for the transcript and the panel? */
+const isWide = () => matchMedia("(min-width: 64.01rem)").matches;
+
+/** Which part of the panel is open, kept from chat to chat; where it would hide the transcript it begins closed. */
 export function usePanel() {
-  const [tab, set] = useState<Tab | undefined>(() => TABS.find((t) => t.id === local.getItem("chat-panel")));
+  const [tab, set] = useState<Tab | undefined>(() => (isWide() ? TABS.find((t) => t.id === local.getItem("chat-panel")) : undefined));
   const choose = useCallback((wanted?: string) => {
     if (wanted) local.setItem("chat-panel", wanted);
     else local.removeItem("chat-panel");

@@ -10,7 +10,8 @@ import { Empty, ErrorBox, Loading } from "../ui";
 import { useChatActions } from "./actions";
 import { useList } from "./list";
 import { usePreference } from "./prefs";
-import { CHATS, type Chat, type ChatStatus, type ModelConfig, isBusy, modelName } from "./types";
+import { statusTone, statusWord } from "./status";
+import { CHATS, type Chat, type ModelConfig, modelName } from "./types";
 
 /** What a chat that is being drawn is called. */
 const DRAGGED = "application/x-chat";
@@ -36,10 +37,6 @@ export function grouped(chats: Chat[], now = new Date()): [string, Chat[]][] {
   }
   return [...groups];
 }
-
-const WORDS: Partial<Record<ChatStatus, string>> = { waiting: "idle", requires_action: "needs an answer" };
-export const statusWord = (status: ChatStatus) => WORDS[status] ?? status;
-export const statusTone = (status: ChatStatus) => (isBusy(status) || status === "requires_action" ? "busy" : status === "error" ? "bad" : "idle");
 
 /** What is below the title: who answers, or what went wrong; labels, changes. */
 function More({ chat, model }: { chat: Chat; model?: string }) {

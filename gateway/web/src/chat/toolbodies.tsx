@@ -5,7 +5,9 @@ import { useEffect, useState } from "preact/hooks";
 import { Link } from "wouter-preact";
 import { api } from "../api";
 import { Code } from "./code";
+import { useList } from "./list";
 import { Markdown } from "./markdown";
+import { statusTone, statusWord } from "./status";
 import { Look, Recording, isId } from "./toolscreen";
 import { type Values, argsOf, asObject, asText } from "./toolvalues";
 import { CHATS, type Part } from "./types";
@@ -67,12 +69,21 @@ export function Subagent({ call, result }: { call: Part; result?: Part }) {
   const out = asObject(result?.result);
   const chat = asText(out.chat_id ?? argsOf(call).chat_id);
   const said = asText(argsOf(call).prompt ?? argsOf(call).message);
+  // What it does now is in the list; what it did then was said by the tool.
+  const now = useList().chats?.find((c) => c.id === chat);
   return (
     <>
       {said && <p class="as-is">{said}</p>}
       {isId(chat) && (
         <p>
-          <Link href={`/agents/${chat}`}>{asText(out.title) || "Open the subagent"}</Link> <span class="tag">{asText(out.status)}</span>
+          <Link href={`/agents/${chat}`}>{now?.title || asText(out.title) || "Open the subagent"}</Link>{" "}
+          {now ? (
+            <span class={`status ${statusTone(now.status)}`} data-status={now.status}>
+              {statusWord(now.status)}
+            </span>
+          ) : (
+            <span class="tag">{asText(out.status)}</span>
+          )}
         </p>
       )}
       {call.tool_name === "spawn_computer_use_agent" && <Look chat={chat} />}

@@ -156,6 +156,7 @@ interface TranscriptProps {
   stream: ChatStream;
   onEdit?: (message: ChatMessage) => void;
   onRetry?: () => Promise<void>;
+  failed: boolean;
   lastError?: string | null;
 }
 
@@ -176,7 +177,7 @@ function Announcement({ stream, busy }: { stream: ChatStream; busy: boolean }) {
   );
 }
 
-export function Transcript({ stream, onEdit, onRetry, lastError }: TranscriptProps) {
+export function Transcript({ stream, onEdit, onRetry, failed, lastError }: TranscriptProps) {
   const { messages, parts } = stream;
   // A result is that of the calls right before it: not every model gives each of its calls a name of its own.
   const stored = useMemo(() => {
@@ -214,7 +215,7 @@ export function Transcript({ stream, onEdit, onRetry, lastError }: TranscriptPro
       )}
       <Announcement stream={stream} busy={busy} />
       {stream.retry && <RetryNotice retry={stream.retry} />}
-      {(stream.failure || stream.status === "error") && <Failure failure={stream.failure} last={lastError} onRetry={onRetry} />}
+      {(stream.failure || failed) && <Failure failure={stream.failure} last={lastError} onRetry={onRetry} />}
     </>
   );
 }

@@ -11,7 +11,7 @@ import { ModelList } from "../agents/models";
 import { Behavior, Compaction, OwnKeys } from "../agents/own";
 import { Providers } from "../agents/providers";
 import { useSession } from "../session";
-import { Empty } from "../ui";
+import { Empty, useCurrentInSight } from "../ui";
 import { McpServers, OwnMcpServers } from "./mcpservers";
 import { Pushes } from "./pushes";
 
@@ -38,12 +38,13 @@ const OTHER_NAMES: Record<string, string> = { prompt: "behavior", keys: "api-key
 export function AgentSettings() {
   const { page } = useParams<{ page: string }>();
   const { can } = useSession();
+  const nav = useCurrentInSight(page);
   const pages = PAGES.filter(([, , , needs]) => !needs || can[needs]);
   const Page = pages.find(([name]) => name === page)?.[2];
   if (OTHER_NAMES[page]) return <Redirect to={`/agents/settings/${OTHER_NAMES[page]}`} replace />;
   return (
     <div class="settings-page">
-      <nav class="section" aria-label="Settings of the chats">
+      <nav class="section" aria-label="Settings of the chats" ref={nav}>
         <Link href="/agents" class="back" aria-label="All chats">
           ‹
         </Link>
