@@ -18,7 +18,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "run/metrics.h"
 #include "run/start.h"
+#include "serve/debug.h"
 #include "serve/serve.h"
 #include "version.h"
 
@@ -236,6 +238,7 @@ join(Agent *agent)
 static void
 on_start_scripts_done(Agent *agent, int worst)
 {
+	metric_set(METRIC_STARTUP_SECONDS, (double) (loop_clock() - agent->start_began) / 1e9, worst == 0 ? "true" : "false");
 	lifecycle_set(agent,
 				  worst == 0 ? CODER__AGENT__V2__LIFECYCLE__STATE__READY
 				  : worst == 2 ? CODER__AGENT__V2__LIFECYCLE__STATE__START_TIMEOUT
@@ -264,6 +267,7 @@ on_startup_told(void *arg, const uint8_t *data, size_t size, const char *error)
 		return;
 	agent->started = true;
 	lifecycle_set(agent, CODER__AGENT__V2__LIFECYCLE__STATE__STARTING);
+	agent->start_began = loop_clock();
 	scripts_run(agent, SCRIPT_START, on_start_scripts_done);
 }
 
@@ -495,6 +499,7 @@ agent_run(const AgentOptions *options)
 	loop_timer_start(&trim, TRIM_MS);
 	agent_log(&agent, "agent " CODER_VERSION " starts");
 	boundary_start(&agent, options->boundary_socket);
+	debug_start(&agent);
 	on_connect(&agent);
 	loop_run(agent.loop);
 	boundary_stop(&agent);

@@ -33,6 +33,8 @@ typedef struct AgentOptions
 	char *log_dir;
 	char *script_data_dir;
 	char *boundary_socket;
+	char *prometheus_address; /* "": none, as of the next */
+	char *debug_address;
 	bool block_file_transfer;
 	bool block_local_forwarding;
 	bool block_reverse_forwarding;
@@ -104,6 +106,7 @@ struct Agent
 	atomic_int vscode_sessions;
 	atomic_int jetbrains_sessions;
 	int pty_sessions;
+	int64_t start_began; /* of its scripts, loop_clock() */
 	int connections; /* open streams through the tunnel */
 
 	BoundaryRelay *boundary; /* boundary.c; NULL: its socket could not be made */
@@ -141,6 +144,7 @@ void scripts_start_cron(Agent *agent);
 void report_manifest(Agent *agent); /* a manifest came */
 void report_connected(Agent *agent);
 void report_disconnected(Agent *agent);
+void report_count_boundary(const Agent *agent); /* into the metrics */
 void report_connection(Agent *agent, const uint8_t id[16], bool connect, Coder__Agent__V2__Connection__Type type, int code, const char *reason);
 
 /* boundary.c: from the log socket of boundaries to the server. */

@@ -41,6 +41,9 @@ enum
 	FLAG_BLOCK_REVERSE,
 	FLAG_BLOCK_LOCAL,
 	FLAG_BOUNDARY_SOCKET,
+	FLAG_PROMETHEUS,
+	FLAG_DEBUG,
+	FLAG_PPROF,
 	FLAG_VERBOSE,
 	FLAG_HELP,
 	NFLAGS
@@ -70,6 +73,21 @@ static Flag flags[NFLAGS] = {
 							  "",
 							  "Socket that boundaries write their logs to; boundary-audit.sock in the folder of temporary files.",
 							  NULL},
+	[FLAG_PROMETHEUS] = {"prometheus-address",
+						 "CODER_AGENT_PROMETHEUS_ADDRESS",
+						 "127.0.0.1:2112",
+						 "Address at which Prometheus finds what the agent counts; empty: none.",
+						 NULL},
+	[FLAG_DEBUG] = {"debug-address",
+					"CODER_AGENT_DEBUG_ADDRESS",
+					"127.0.0.1:2113",
+					"Address of the routes under /debug: log, manifest, metrics; empty: none.",
+					NULL},
+	[FLAG_PPROF] = {"pprof-address",
+					"CODER_AGENT_PPROF_ADDRESS",
+					"",
+					"Taken for the sake of templates: this agent has no profiles of that kind.",
+					NULL},
 	[FLAG_VERBOSE] = {"verbose", "CODER_VERBOSE", "false", "Log what the tunnel does, too.", NULL},
 	[FLAG_HELP] = {"help", NULL, "false", "Print this help.", NULL},
 };
@@ -113,7 +131,8 @@ parse(int argc, char **argv)
 	{
 		const char *env = flags[i].env != NULL ? getenv(flags[i].env) : NULL;
 
-		flags[i].value = env != NULL && *env != '\0' ? env : flags[i].preset;
+		/* An address may be none. */
+		flags[i].value = env != NULL && (*env != '\0' || i == FLAG_PROMETHEUS || i == FLAG_DEBUG) ? env : flags[i].preset;
 		options[i].name = flags[i].name;
 		options[i].has_arg = is_switch(&flags[i]) ? optional_argument : required_argument;
 	}
@@ -247,6 +266,8 @@ agent_main(int argc, char **argv)
 	options.block_reverse_forwarding = is_on(&flags[FLAG_BLOCK_REVERSE]);
 	boundary_socket_path(socket_path, sizeof(socket_path), flags[FLAG_BOUNDARY_SOCKET].value);
 	options.boundary_socket = strdup(socket_path);
+	options.prometheus_address = strdup(flags[FLAG_PROMETHEUS].value);
+	options.debug_address = strdup(flags[FLAG_DEBUG].value);
 	options.verbose = is_on(&flags[FLAG_VERBOSE]);
 	if (getpid() == 1 && !is_on(&flags[FLAG_NO_REAP]))
 		reap_as_init();

@@ -16,6 +16,7 @@
 
 #include "boundary/frame.h"
 #include "run/agent.h"
+#include "run/metrics.h"
 
 #define TICK_MS 1000
 #define MAX_VALUE 10240
@@ -466,57 +467,65 @@ on_stats_told(void *arg, const uint8_t *data, size_t size, const char *error)
 		loop_timer_start(&agent->stats_timer, agent->stats_interval_ms);
 }
 
-typedef struct BoundaryMetrics
+/* What became of the logs of boundaries. */
+void
+report_count_boundary(const Agent *agent)
 {
-	Coder__Agent__V2__Stats__Metric metrics[7];
-	Coder__Agent__V2__Stats__Metric *pointers[7];
-	Coder__Agent__V2__Stats__Metric__Label labels[7];
-	Coder__Agent__V2__Stats__Metric__Label *label_pointers[7];
-	size_t n;
-} BoundaryMetrics;
-
-static void
-add_metric(BoundaryMetrics *all, const char *name, const char *reason, uint64_t value)
-{
-	Coder__Agent__V2__Stats__Metric *metric = &all->metrics[all->n];
-	Coder__Agent__V2__Stats__Metric__Label *label = &all->labels[all->n];
-
-	if (value == 0)
-		return;
-	coder__agent__v2__stats__metric__init(metric);
-	metric->name = (char *) (uintptr_t) name;
-	metric->type = CODER__AGENT__V2__STATS__METRIC__TYPE__COUNTER;
-	metric->value = (double) value;
-	if (reason != NULL)
+	BoundaryCounts counts = boundary_counts(agent);
+	const struct
 	{
-		coder__agent__v2__stats__metric__label__init(label);
-		label->name = (char *) (uintptr_t) "reason";
-		label->value = (char *) (uintptr_t) reason;
-		all->label_pointers[all->n] = label;
-		metric->labels = &all->label_pointers[all->n];
-		metric->n_labels = 1;
-	}
-	all->pointers[all->n++] = metric;
+		MetricFamily family;
+		const char *reason;
+		uint64_t n;
+	} told[] = {{METRIC_BOUNDARY_BATCHES_FORWARDED, NULL, counts.forwarded},
+				{METRIC_BOUNDARY_BATCHES_DROPPED, "buffer_full", counts.batches_full},
+				{METRIC_BOUNDARY_BATCHES_DROPPED, "forward_failed", counts.batches_failed},
+				{METRIC_BOUNDARY_LOGS_DROPPED, "buffer_full", counts.logs_full},
+				{METRIC_BOUNDARY_LOGS_DROPPED, "forward_failed", counts.logs_failed},
+				{METRIC_BOUNDARY_LOGS_DROPPED, "boundary_channel_full", counts.channel_full},
+				{METRIC_BOUNDARY_LOGS_DROPPED, "boundary_batch_full", counts.batch_full}};
+
+	for (size_t i = 0; i < sizeof(told) / sizeof(told[0]); i++)
+		if (told[i].n > 0)
+			metric_set(told[i].family, (double) told[i].n, told[i].reason);
 }
 
-/* What became of the logs of boundaries. */
-static void
-add_boundary(BoundaryMetrics *all, Coder__Agent__V2__Stats *stats, const Agent *agent)
+typedef struct SentMetrics
 {
-	static const char batches[] = "agent_boundary_log_proxy_batches_dropped_total";
-	static const char logs[] = "agent_boundary_log_proxy_logs_dropped_total";
-	BoundaryCounts counts = boundary_counts(agent);
+	MetricSeries series[METRIC_MAX_SERIES];
+	Coder__Agent__V2__Stats__Metric metrics[METRIC_MAX_SERIES];
+	Coder__Agent__V2__Stats__Metric *pointers[METRIC_MAX_SERIES];
+	Coder__Agent__V2__Stats__Metric__Label labels[METRIC_MAX_SERIES][METRIC_LABELS];
+	Coder__Agent__V2__Stats__Metric__Label *label_pointers[METRIC_MAX_SERIES][METRIC_LABELS];
+} SentMetrics;
 
-	all->n = 0;
-	add_metric(all, "agent_boundary_log_proxy_batches_forwarded_total", NULL, counts.forwarded);
-	add_metric(all, batches, "buffer_full", counts.batches_full);
-	add_metric(all, batches, "forward_failed", counts.batches_failed);
-	add_metric(all, logs, "buffer_full", counts.logs_full);
-	add_metric(all, logs, "forward_failed", counts.logs_failed);
-	add_metric(all, logs, "boundary_channel_full", counts.channel_full);
-	add_metric(all, logs, "boundary_batch_full", counts.batch_full);
-	stats->metrics = all->pointers;
-	stats->n_metrics = all->n;
+/* What the agent counts of itself goes with its statistics. */
+static void
+add_metrics(SentMetrics *sent, Coder__Agent__V2__Stats *stats)
+{
+	stats->n_metrics = metric_series(sent->series, METRIC_MAX_SERIES);
+	stats->metrics = sent->pointers;
+	for (size_t i = 0; i < stats->n_metrics; i++)
+	{
+		const MetricSeries *series = &sent->series[i];
+		Coder__Agent__V2__Stats__Metric *metric = &sent->metrics[i];
+
+		coder__agent__v2__stats__metric__init(metric);
+		metric->name = (char *) (uintptr_t) metric_name(series->family);
+		metric->type = metric_is_gauge(series->family) ? CODER__AGENT__V2__STATS__METRIC__TYPE__GAUGE : CODER__AGENT__V2__STATS__METRIC__TYPE__COUNTER;
+		metric->value = series->value;
+		metric->labels = sent->label_pointers[i];
+		for (size_t j = 0; metric_label(series->family, j) != NULL; j++)
+		{
+			Coder__Agent__V2__Stats__Metric__Label *label = &sent->labels[i][j];
+
+			coder__agent__v2__stats__metric__label__init(label);
+			label->name = (char *) (uintptr_t) metric_label(series->family, j);
+			label->value = (char *) (uintptr_t) series->labels[j];
+			sent->label_pointers[i][metric->n_labels++] = label;
+		}
+		sent->pointers[i] = metric;
+	}
 }
 
 /* How long a message to a peer takes. */
@@ -524,6 +533,7 @@ struct PeerSample
 {
 	Agent *agent;
 	int64_t latency_ns; /* 0: not measured */
+	bool direct;
 	TunnelPing *ping; /* NULL: none is on its way */
 };
 
@@ -551,13 +561,26 @@ median_latency(const Agent *agent)
 	return (double) (measured[n / 2] + measured[(n - 1) / 2]) / 2e6;
 }
 
+/* Peers that answered. */
+static void
+count_peers(const Agent *agent)
+{
+	int n[2] = {0, 0};
+
+	for (size_t i = 0; i < agent->n_samples; i++)
+		if (agent->samples[i].latency_ns > 0)
+			n[agent->samples[i].direct]++;
+	metric_set(METRIC_PEERS, n[0], "derp");
+	metric_set(METRIC_PEERS, n[1], "p2p");
+}
+
 static void
 send_stats(Agent *agent)
 {
 	Coder__Agent__V2__UpdateStatsRequest request = CODER__AGENT__V2__UPDATE_STATS_REQUEST__INIT;
 	Coder__Agent__V2__Stats stats = CODER__AGENT__V2__STATS__INIT;
 	TunnelTraffic traffic = agent->tunnel != NULL ? tunnel_traffic(agent->tunnel) : agent->reported;
-	BoundaryMetrics metrics;
+	static SentMetrics metrics; /* of the loop's thread */
 
 	stats.connection_median_latency_ms = median_latency(agent);
 	stats.rx_bytes = (int64_t) (traffic.rx_bytes - agent->reported.rx_bytes);
@@ -569,7 +592,9 @@ send_stats(Agent *agent)
 	stats.session_count_jetbrains = agent->jetbrains_sessions;
 	stats.session_count_reconnecting_pty = agent->pty_sessions;
 	stats.connection_count = stats.session_count_ssh + stats.session_count_vscode + stats.session_count_jetbrains + stats.session_count_reconnecting_pty;
-	add_boundary(&metrics, &stats, agent);
+	report_count_boundary(agent);
+	count_peers(agent);
+	add_metrics(&metrics, &stats);
 	request.stats = &stats;
 	if (agent_call(agent, "UpdateStats", &request.base, on_stats_told, agent))
 		agent->reported = traffic;
@@ -582,6 +607,7 @@ on_pong(void *arg, const TunnelPong *pong)
 
 	sample->ping = NULL;
 	sample->latency_ns = pong->error == 0 ? pong->latency_ns : 0;
+	sample->direct = pong->derp_region == 0;
 	if (--sample->agent->pings == 0)
 		send_stats(sample->agent);
 }

@@ -16,6 +16,7 @@
 
 #include "run/agent.h"
 #include "run/cron.h"
+#include "run/metrics.h"
 
 #define GRACE_MS 10000 /* after SIGHUP, and for pipes that stay open */
 #define NO_PIDFD_MS 200
@@ -154,6 +155,7 @@ run_finish(Run *run)
 	agent_flush_logs(agent);
 	report(run);
 	free(run);
+	metric_add(METRIC_SCRIPTS, 1, outcome == OUTCOME_OK ? "true" : "false");
 	if (group != NULL)
 		group_done(agent, group, outcome);
 }

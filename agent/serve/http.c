@@ -17,6 +17,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "run/metrics.h"
+#include "serve/debug.h"
 #include "serve/http.h"
 #include "serve/ports.h"
 #include "serve/serve.h"
@@ -53,6 +55,9 @@ struct Request
 	const char *early; /* bytes behind the request */
 	size_t early_len;
 	bool taken; /* the connection is somebody else's */
+	HttpScope scope;
+	void (*closed)(void *arg); /* of who accepted it */
+	void *closed_arg;
 	void (*gone)(void *arg); /* of who answers later */
 	void *gone_arg;
 };
@@ -69,6 +74,8 @@ request_free(Request *request)
 		loop_fd_del(request->watch);
 		close(request->fd);
 	}
+	if (request->closed != NULL)
+		request->closed(request->closed_arg);
 	free(request->out);
 	free(request);
 }
@@ -231,6 +238,8 @@ get_ports(Request *request)
 		{
 			char name[64];
 
+			if (debug_has_port(ports[i].port))
+				continue;
 			process_of(ports[i].inode, name, sizeof(name));
 			json_array_append_new(list, json_pack("{s:s,s:s,s:i}", "process_name", name, "network", "tcp", "port", (int) ports[i].port));
 		}
@@ -273,6 +282,19 @@ get_manifest(Request *request)
 }
 
 static void
+get_metrics(Request *request)
+{
+	size_t size;
+	char *text;
+
+	report_count_boundary(request->agent);
+	text = metric_text(&size);
+	if (text != NULL)
+		reply(request, 200, "text/plain; version=0.0.4; charset=utf-8", text, size);
+	free(text);
+}
+
+static void
 get_root(Request *request)
 {
 	http_reply_message(request, 200, "Hello from the agent!");
@@ -301,7 +323,8 @@ static const struct
 			  {"POST", "/api/v0/processes/start", processes_start},
 			  {"GET", "/api/v0/processes/list", processes_list},
 			  {"GET", "/debug/logs", get_log},
-			  {"GET", "/debug/manifest", get_manifest}};
+			  {"GET", "/debug/manifest", get_manifest},
+			  {"GET", "/debug/prometheus", get_metrics}};
 
 static void
 answer(Request *request)
@@ -314,6 +337,21 @@ answer(Request *request)
 	request->url[request->url_len] = '\0';
 	strcpy(path, request->url);
 	path[strcspn(path, "?#")] = '\0';
+	if (request->scope != HTTP_ALL && strcmp(method, "GET") != 0)
+	{
+		http_reply_message(request, 405, "Method not allowed.");
+		return;
+	}
+	if (request->scope == HTTP_METRICS)
+	{
+		get_metrics(request);
+		return;
+	}
+	if (request->scope == HTTP_DEBUG && strncmp(path, "/debug/", 7) != 0)
+	{
+		http_reply_message(request, 404, "Not found.");
+		return;
+	}
 	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
 	{
 		if (strcmp(routes[i].path, path) != 0)
@@ -571,24 +609,31 @@ on_request(void *arg, uint32_t events)
 void
 serve_http(Agent *agent, int fd)
 {
+	if (!http_serve_scope(agent, fd, HTTP_ALL, NULL, NULL))
+		close(fd);
+}
+
+bool
+http_serve_scope(Agent *agent, int fd, HttpScope scope, void (*gone)(void *arg), void *arg)
+{
 	Request *request = calloc(1, sizeof(*request));
 
 	if (request == NULL)
-	{
-		close(fd);
-		return;
-	}
+		return false;
 	request->agent = agent;
+	request->scope = scope;
+	request->closed = gone;
+	request->closed_arg = arg;
 	request->fd = fd;
 	http_parser_init(&request->parser, HTTP_REQUEST);
 	request->parser.data = request;
 	request->watch = loop_fd_add(agent->loop, fd, EPOLLIN, on_request, request);
 	if (request->watch == NULL)
 	{
-		close(fd);
 		free(request);
-		return;
+		return false;
 	}
 	loop_timer_init(&request->timer, agent->loop, on_limit, request);
 	loop_timer_start(&request->timer, LIMIT_MS);
+	return true;
 }

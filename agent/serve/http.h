@@ -12,6 +12,17 @@
 
 typedef struct Request Request;
 
+/* What a connection may ask for. */
+typedef enum HttpScope
+{
+	HTTP_ALL,		/* through the tunnel, which knows who asks */
+	HTTP_METRICS,	/* any path */
+	HTTP_DEBUG		/* GET /debug/ */
+} HttpScope;
+
+/* Serves one request; gone is called at the end of the connection.  False when out of memory: the descriptor is still the caller's. */
+bool http_serve_scope(Agent *agent, int fd, HttpScope scope, void (*gone)(void *arg), void *arg);
+
 Agent *http_agent(const Request *request);
 
 /* A parameter of the query, decoded; malloc'ed, NULL where there is none. */

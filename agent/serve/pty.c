@@ -20,6 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "run/metrics.h"
 #include "serve/ptymsg.h"
 #include "serve/ring.h"
 #include "serve/serve.h"
@@ -301,8 +302,12 @@ attach(Client *client, const PtyInit *init)
 		terminal = terminal->next;
 	if (terminal == NULL && count < MAX_TERMINALS)
 		terminal = terminal_new(client->agent, init);
+	metric_add(METRIC_PTY_CONNECTIONS, 1);
 	if (terminal == NULL)
+	{
+		metric_add(METRIC_PTY_ERRORS, 1, "create_command");
 		return false;
+	}
 	resize(terminal, init->rows, init->columns);
 	while (*link != client)
 		link = &(*link)->next;

@@ -11,6 +11,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include "run/metrics.h"
 #include "serve/portowner.h"
 #include "serve/ssh.h"
 
@@ -54,6 +55,7 @@ typedef struct Channel
 	int nenv;
 	char term[128];
 	bool pty;
+	const char *magic; /* as metrics call what it is counted as */
 	unsigned short rows, columns;
 	bool started; /* shell, exec, subsystem or forward */
 	bool has_process;
@@ -303,6 +305,8 @@ channel_begin(Channel *channel)
 		if (strncmp(channel->env[i], "CODER_SSH_SESSION_TYPE=", 23) == 0)
 			type = channel->env[i] + 23;
 	channel->started = true;
+	channel->magic = *type == '\0' || strcasecmp(type, "ssh") == 0 ? "ssh" : strcasecmp(type, "vscode") == 0 ? "vscode" : strcasecmp(type, "jetbrains") == 0 ? "jetbrains" : "unknown";
+	metric_add(METRIC_SESSIONS, 1, channel->magic, channel->pty ? "yes" : "no");
 	if (strcasecmp(type, "vscode") == 0)
 		channel_count_as(channel, CODER__AGENT__V2__CONNECTION__TYPE__VSCODE);
 	else if (*type == '\0' || strcasecmp(type, "ssh") == 0)
@@ -377,6 +381,7 @@ start_command(Channel *channel, const char *text)
 	if (command_start(agent, &command, &channel->process, error, sizeof(error)) != 0)
 	{
 		agent_log(agent, "ssh: %s", error);
+		metric_add(METRIC_SESSION_ERRORS, 1, channel->magic, channel->pty ? "yes" : "no", "start_command");
 		channel->blocked_status = 229;
 		return 0;
 	}
@@ -479,7 +484,10 @@ on_subsystem(ssh_session session, ssh_channel ssh, const char *name, void *arg)
 		channel->blocked_status = 65;
 		return 0;
 	}
+	metric_add(METRIC_SFTP, 1);
 	channel->sftp = sftp_server_start(connection->agent, connection->session, ssh);
+	if (channel->sftp == NULL)
+		metric_add(METRIC_SFTP_ERRORS, 1);
 	return channel->sftp != NULL ? 0 : 1;
 }
 
@@ -1009,6 +1017,8 @@ connection_main(void *arg)
 
 	if (handshake(connection))
 		serve(connection);
+	else
+		metric_add(METRIC_SSH_FAILED, 1);
 	connection_free(connection);
 	return NULL;
 }

@@ -181,6 +181,7 @@ static json_t *
 sandbox_spec(const Job *job, const json_t *resource)
 {
 	const json_t *v = json_object_get(resource, "values");
+	static const char *const addresses[] = {"CODER_AGENT_PROMETHEUS_ADDRESS", "CODER_AGENT_DEBUG_ADDRESS"};
 	json_t *env = json_object();
 	const json_t *value;
 	const char *key;
@@ -191,6 +192,10 @@ sandbox_spec(const Job *job, const json_t *resource)
 	json_object_set_new(env, "CODER_AGENT_AUTH", json_string("token"));
 	json_object_set_new(env, "CODER_AGENT_TOKEN", json_string(str(v, "agent_token")));
 	json_object_set_new(env, "CODER_AGENT_LOG_DIR", json_string("/tmp"));
+	/* Sandboxes share the machine's loopback, where others' agents, and the server itself, have these addresses. */
+	for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++)
+		if (json_object_get(env, addresses[i]) == NULL)
+			json_object_set_new(env, addresses[i], json_string(""));
 	return json_pack("{s:s, s:s, s:o, s:O*}",
 					 "address",
 					 str(resource, "address"),
