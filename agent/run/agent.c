@@ -498,6 +498,7 @@ agent_run(const AgentOptions *options)
 	loop_timer_init(&trim, agent.loop, on_trim, NULL);
 	loop_timer_start(&trim, TRIM_MS);
 	agent_log(&agent, "agent " CODER_VERSION " starts");
+	metric_start();
 	boundary_start(&agent, options->boundary_socket);
 	debug_start(&agent);
 	on_connect(&agent);

@@ -125,6 +125,14 @@ metric_set(MetricFamily family, double value, ...)
 	va_end(labels);
 }
 
+void
+metric_start(void)
+{
+	for (MetricFamily family = 0; family < METRIC_FAMILIES; family++)
+		if (metric_label(family, 0) == NULL)
+			metric_add(family, 0);
+}
+
 size_t
 metric_series(MetricSeries *series, size_t room)
 {

@@ -42,6 +42,9 @@ typedef struct MetricSeries
 void metric_add(MetricFamily family, double by, ...);
 void metric_set(MetricFamily family, double value, ...);
 
+/* Series without labels begin at 0. */
+void metric_start(void);
+
 /* Copies of all series that there are, in the order of families; how many. */
 size_t metric_series(MetricSeries *series, size_t room);
 #define METRIC_MAX_SERIES 64

@@ -79,6 +79,21 @@ text_of_series(void **state)
 }
 
 static void
+begin_at_zero(void **state)
+{
+	MetricSeries series[METRIC_MAX_SERIES];
+	size_t n;
+
+	(void) state;
+	metric_start();
+	n = metric_series(series, METRIC_MAX_SERIES);
+	assert_int_equal(n, 9);
+	for (size_t i = 0; i < n; i++)
+		if (metric_label(series[i].family, 0) == NULL)
+			assert_true(series[i].value == (series[i].family == METRIC_PTY_CONNECTIONS ? 1 : 0));
+}
+
+static void
 series_are_few(void **state)
 {
 	static char names[200][16];
@@ -93,7 +108,7 @@ series_are_few(void **state)
 	assert_int_equal(metric_series(series, METRIC_MAX_SERIES), METRIC_MAX_SERIES);
 	metric_add(METRIC_SESSIONS, 1, "ssh", "no"); /* one that there is still counts */
 	assert_int_equal(metric_series(series, 2), 2);
-	assert_int_equal(series[0].family, METRIC_PTY_CONNECTIONS);
+	assert_int_equal(series[0].family, METRIC_BOUNDARY_BATCHES_FORWARDED);
 }
 
 static void
@@ -127,7 +142,7 @@ addresses(void **state)
 int
 main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(text_of_series), cmocka_unit_test(series_are_few), cmocka_unit_test(addresses)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(text_of_series), cmocka_unit_test(begin_at_zero), cmocka_unit_test(series_are_few), cmocka_unit_test(addresses)};
 
 	return cmocka_run_group_tests_name("agent metrics", tests, NULL, NULL);
 }
