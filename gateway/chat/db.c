@@ -1,7 +1,8 @@
 /*
  * db.c -- the runner's connections.
  *
- * work: libpq's pipeline, a sync point behind each statement, so that one that fails takes no other with it.
+ * say, work: libpq's pipeline, a sync point behind each statement, so that one that fails takes no other with it.  say comes
+ * first and goes last, so that its lock tells that nothing of this worker is to be said any more; both end together.
  * events: coder.events_after() again and again.  listen: LISTEN chat:config_change.
  *
  * SPDX-License-Identifier: MIT
@@ -58,23 +59,28 @@ typedef struct Conn
 	PostgresPollingStatusType want;
 	int64_t due; /* to connect again, or to give up by */
 	bool flush;	 /* libpq has more to send */
+	/* Of say and work. */
+	const char *begin; /* statements that it begins with */
+	DbCall *first;	   /* statements without an answer, oldest first */
+	DbCall **last;
+	Statement statements[MAX_STATEMENTS];
+	int n_statements;
+	unsigned names; /* given so far */
 } Conn;
 
 static struct
 {
 	char *conninfo;
-	char *begin;
 	DbHooks hooks;
+	Conn say;
 	Conn work;
 	Conn events;
 	Conn listen;
-	DbCall *first; /* statements without an answer, oldest first */
-	DbCall **last;
+	bool up;		   /* say and work are */
 	char position[24]; /* of the events; "" at the beginning */
-	Statement statements[MAX_STATEMENTS];
-	int n_statements;
-	unsigned names; /* given so far */
-} db = {.work = {.name = "work"}, .events = {.name = "events"}, .listen = {.name = "listen"}};
+} db = {.say = {.name = "say"}, .work = {.name = "work"}, .events = {.name = "events"}, .listen = {.name = "listen"}};
+
+static Conn *const conns[DB_FDS] = {&db.say, &db.work, &db.events, &db.listen};
 
 static int64_t
 clock_ms(void)
@@ -105,12 +111,12 @@ conn_open(Conn *conn, int64_t now)
 }
 
 static void
-answer_all_lost(void)
+answer_all_lost(Conn *conn)
 {
-	DbCall *calls = db.first;
+	DbCall *calls = conn->first;
 
-	db.first = NULL;
-	db.last = &db.first;
+	conn->first = NULL;
+	conn->last = &conn->first;
 	while (calls != NULL)
 	{
 		DbCall *call = calls;
@@ -123,28 +129,38 @@ answer_all_lost(void)
 }
 
 static void
+conn_close(Conn *conn, int64_t now)
+{
+	PQfinish(conn->pg);
+	conn->pg = NULL;
+	conn->state = CONN_DOWN;
+	conn->due = now + RETRY_MS;
+	conn->flush = false;
+	for (int i = 0; i < conn->n_statements; i++)
+		conn->statements[i].name = 0;
+}
+
+static void
 conn_lost(Conn *conn, int64_t now)
 {
 	bool was_up = conn->state == CONN_UP || conn->state == CONN_BEGINNING;
 
 	gw_log(GW_WARN, "the %s connection is lost: %s", conn->name,
 			 conn->pg != NULL ? PQerrorMessage(conn->pg) : "no memory\n");
-	PQfinish(conn->pg);
-	conn->pg = NULL;
-	conn->state = CONN_DOWN;
-	conn->due = now + RETRY_MS;
-	conn->flush = false;
+	conn_close(conn, now);
 	if (!was_up)
 		return;
-	if (conn == &db.work)
+	if (conn == &db.listen)
+		db.hooks.deaf(db.hooks.arg);
+	else if (conn != &db.events)
 	{
-		for (int i = 0; i < db.n_statements; i++)
-			db.statements[i].name = 0;
-		answer_all_lost();
+		db.up = false;
+		conn_close(&db.work, now);
+		conn_close(&db.say, now);
+		answer_all_lost(&db.say);
+		answer_all_lost(&db.work);
 		db.hooks.down(db.hooks.arg);
 	}
-	else if (conn == &db.listen)
-		db.hooks.deaf(db.hooks.arg);
 }
 
 static bool
@@ -167,7 +183,7 @@ send_begin(Conn *conn)
 		db.position[0] = '\0';
 		return send_events_after();
 	}
-	return PQsendQuery(conn->pg, db.begin);
+	return PQsendQuery(conn->pg, conn->begin);
 }
 
 static void
@@ -283,7 +299,11 @@ read_begin(Conn *conn)
 			if (!PQenterPipelineMode(conn->pg))
 				return false;
 			conn->state = CONN_UP;
-			db.hooks.up(db.hooks.arg);
+			if (conn == &db.work)
+			{
+				db.up = true;
+				db.hooks.up(db.hooks.arg);
+			}
 			return true;
 		}
 		status = PQresultStatus(result);
@@ -299,13 +319,13 @@ read_begin(Conn *conn)
 }
 
 static void
-pop_call(void)
+pop_call(Conn *conn)
 {
-	DbCall *call = db.first;
+	DbCall *call = conn->first;
 
-	db.first = call->next;
-	if (db.first == NULL)
-		db.last = &db.first;
+	conn->first = call->next;
+	if (conn->first == NULL)
+		conn->last = &conn->first;
 	free(call);
 }
 
@@ -322,12 +342,12 @@ note_failure(const DbCall *call, const PGresult *result)
 
 /* In a pipeline each statement gives a result, then NULL, then its sync point's. */
 static bool
-read_work(Conn *conn)
+read_calls(Conn *conn)
 {
 	while (!PQisBusy(conn->pg))
 	{
 		PGresult *result = PQgetResult(conn->pg);
-		DbCall *call = db.first;
+		DbCall *call = conn->first;
 
 		if (result == NULL)
 		{
@@ -344,7 +364,7 @@ read_work(Conn *conn)
 		if (PQresultStatus(result) == PGRES_PIPELINE_SYNC)
 		{
 			PQclear(result);
-			pop_call();
+			pop_call(conn);
 			continue;
 		}
 		if (call->prepares && PQresultStatus(result) == PGRES_COMMAND_OK)
@@ -386,7 +406,7 @@ conn_io(Conn *conn, int64_t now)
 	else if (conn->state == CONN_BEGINNING)
 		ok = read_begin(conn);
 	else
-		ok = read_work(conn);
+		ok = read_calls(conn);
 	if (!ok || PQstatus(conn->pg) == CONNECTION_BAD)
 		conn_lost(conn, now);
 }
@@ -394,11 +414,11 @@ conn_io(Conn *conn, int64_t now)
 void
 db_work(int64_t now_ms)
 {
-	Conn *conns[] = {&db.work, &db.events, &db.listen};
-
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < DB_FDS; i++)
 	{
-		if (conns[i]->state == CONN_DOWN && now_ms >= conns[i]->due)
+		bool waits = conns[i] == &db.work && db.say.state != CONN_UP;
+
+		if (conns[i]->state == CONN_DOWN && now_ms >= conns[i]->due && !waits)
 			conn_open(conns[i], now_ms);
 		if (conns[i]->state == CONN_CONNECTING)
 			conn_connect(conns[i], now_ms);
@@ -410,10 +430,9 @@ db_work(int64_t now_ms)
 int
 db_poll_fds(struct pollfd fds[DB_FDS])
 {
-	Conn *conns[] = {&db.work, &db.events, &db.listen};
 	int n = 0;
 
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < DB_FDS; i++)
 	{
 		short events = POLLIN;
 
@@ -431,49 +450,46 @@ db_poll_fds(struct pollfd fds[DB_FDS])
 bool
 db_is_up(void)
 {
-	return db.work.state == CONN_UP;
+	return db.up;
 }
 
 /* NULL where there is no room. */
 static Statement *
-find_statement(const char *sql)
+find_statement(Conn *conn, const char *sql)
 {
-	for (int i = 0; i < db.n_statements; i++)
-		if (db.statements[i].sql == sql)
-			return &db.statements[i];
-	if (db.n_statements == MAX_STATEMENTS)
+	for (int i = 0; i < conn->n_statements; i++)
+		if (conn->statements[i].sql == sql)
+			return &conn->statements[i];
+	if (conn->n_statements == MAX_STATEMENTS)
 		return NULL;
-	db.statements[db.n_statements] = (Statement){sql, 0};
-	return &db.statements[db.n_statements++];
+	conn->statements[conn->n_statements] = (Statement){sql, 0};
+	return &conn->statements[conn->n_statements++];
 }
 
 static bool
-send_call(DbCall *call, const char *sql, int n, const char *const *params)
+send_call(Conn *conn, DbCall *call, const char *sql, int n, const char *const *params)
 {
-	Statement *statement = call->statement = find_statement(sql);
+	Statement *statement = call->statement = find_statement(conn, sql);
 	char name[16];
 
 	if (statement == NULL)
-		return PQsendQueryParams(db.work.pg, sql, n, NULL, params, NULL, NULL, 0);
+		return PQsendQueryParams(conn->pg, sql, n, NULL, params, NULL, NULL, 0);
 	call->prepares = statement->name == 0;
 	if (call->prepares)
-		statement->name = ++db.names;
+		statement->name = ++conn->names;
 	snprintf(name, sizeof(name), "s%u", statement->name);
-	return (!call->prepares || PQsendPrepare(db.work.pg, name, sql, n, NULL)) &&
-		   PQsendQueryPrepared(db.work.pg, name, n, params, NULL, NULL, 0);
+	return (!call->prepares || PQsendPrepare(conn->pg, name, sql, n, NULL)) &&
+		   PQsendQueryPrepared(conn->pg, name, n, params, NULL, NULL, 0);
 }
 
-DbCall *
-db_call(const char *sql, int n, const char *const *params, DbDone done, void *arg)
+static DbCall *
+call_on(Conn *conn, const char *sql, int n, const char *const *params, DbDone done, void *arg)
 {
-	DbCall *call;
+	DbCall *call = db.up ? calloc(1, sizeof(*call)) : NULL;
 
-	if (!db_is_up())
-		return NULL;
-	call = calloc(1, sizeof(*call));
 	if (call == NULL)
 		return NULL;
-	if (!send_call(call, sql, n, params) || !PQpipelineSync(db.work.pg))
+	if (!send_call(conn, call, sql, n, params) || !PQpipelineSync(conn->pg))
 	{
 		/* The connection is broken: db_work will see it. */
 		free(call);
@@ -481,10 +497,22 @@ db_call(const char *sql, int n, const char *const *params, DbDone done, void *ar
 	}
 	call->done = done;
 	call->arg = arg;
-	*db.last = call;
-	db.last = &call->next;
-	db.work.flush = PQflush(db.work.pg) > 0;
+	*conn->last = call;
+	conn->last = &call->next;
+	conn->flush = PQflush(conn->pg) > 0;
 	return call;
+}
+
+DbCall *
+db_call(const char *sql, int n, const char *const *params, DbDone done, void *arg)
+{
+	return call_on(&db.work, sql, n, params, done, arg);
+}
+
+bool
+db_say(const char *sql, const char *param, DbDone done)
+{
+	return call_on(&db.say, sql, 1, &param, done, NULL) != NULL;
 }
 
 void
@@ -495,12 +523,24 @@ db_forget(DbCall *call)
 }
 
 void
-db_start(const char *conninfo, const char *begin, const DbHooks *hooks)
+db_start(const char *conninfo, const char *lock, const char *begin, const DbHooks *hooks)
 {
 	db.conninfo = strdup(conninfo);
-	db.begin = strdup(begin);
+	db.say.begin = lock;
+	db.work.begin = begin;
 	db.hooks = *hooks;
-	db.last = &db.first;
+	db.say.last = &db.say.first;
+	db.work.last = &db.work.first;
+}
+
+/* Does what can be done with the statements of one, within some time. */
+static void
+drain_some(Conn *conn)
+{
+	struct pollfd fd = {PQsocket(conn->pg), (short) (POLLIN | (conn->flush ? POLLOUT : 0)), 0};
+
+	poll(&fd, 1, 50);
+	conn_io(conn, clock_ms());
 }
 
 bool
@@ -508,27 +548,29 @@ db_drain(int64_t timeout_ms)
 {
 	int64_t end = clock_ms() + timeout_ms;
 
-	while (db.first != NULL && db_is_up() && clock_ms() < end)
-	{
-		struct pollfd fd = {PQsocket(db.work.pg), (short) (POLLIN | (db.work.flush ? POLLOUT : 0)), 0};
+	while (db.up && (db.say.first != NULL || db.work.first != NULL) && clock_ms() < end)
+		drain_some(db.say.first != NULL ? &db.say : &db.work);
+	return db.say.first == NULL && db.work.first == NULL;
+}
 
-		poll(&fd, 1, 50);
-		conn_io(&db.work, clock_ms());
-	}
-	return db.first == NULL;
+bool
+db_drain_say(int64_t timeout_ms)
+{
+	int64_t end = clock_ms() + timeout_ms;
+
+	while (db.up && db.say.first != NULL && clock_ms() < end)
+		drain_some(&db.say);
+	return db.say.first == NULL;
 }
 
 void
 db_stop(void)
 {
-	Conn *conns[] = {&db.work, &db.events, &db.listen};
-
-	for (int i = 0; i < 3; i++)
+	for (int i = DB_FDS - 1; i >= 0; i--)
 	{
 		PQfinish(conns[i]->pg);
 		conns[i]->pg = NULL;
 		conns[i]->state = CONN_DOWN;
 	}
 	free(db.conninfo);
-	free(db.begin);
 }

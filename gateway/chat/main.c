@@ -392,7 +392,8 @@ int
 chat_main(int argc, char **argv)
 {
 	const char *conninfo;
-	char begin[256];
+	static char lock[96];
+	static char begin[96];
 	DbHooks hooks = {on_up, on_down, on_event, on_events_lost, on_notified, on_deaf, NULL};
 	struct sigaction action = {.sa_handler = on_signal};
 
@@ -411,10 +412,9 @@ chat_main(int argc, char **argv)
 	if (turn_env.multi == NULL)
 		return 1;
 	/* The lock says that this worker lives: it ends with the connection.  What it had before it broke is to be run again. */
-	snprintf(begin, sizeof(begin),
-			 "SELECT coder.hold_lock('coder.chat_worker:%s'); SELECT coder.chat_release('%s')", turn_env.worker,
-			 turn_env.worker);
-	db_start(conninfo, begin, &hooks);
+	snprintf(lock, sizeof(lock), "SELECT coder.hold_lock('coder.chat_worker:%s')", turn_env.worker);
+	snprintf(begin, sizeof(begin), "SELECT coder.chat_release('%s')", turn_env.worker);
+	db_start(conninfo, lock, begin, &hooks);
 	run();
 	turn_hand_over();
 	title_drop_all();

@@ -18,6 +18,8 @@
 #include "push.h"
 #include "turnstate.h"
 
+#define HAND_OVER_MS 2000
+
 TurnEnv turn_env;
 Turn *turns;
 
@@ -56,6 +58,8 @@ turn_end(Turn *t)
 	json_decref(t->history);
 	json_decref(t->tools);
 	turn_hush(t);
+	free(t->step);
+	free(t->error);
 	debug_free(&t->debug);
 	debug_free(&t->summing);
 	free(t);
@@ -97,23 +101,32 @@ on_finished(void *arg, PGresult *result)
 		push_send(PQgetvalue(result, 0, 0));
 }
 
+static void
+send_end(Turn *t)
+{
+	const char *const params[] = {turn_env.worker, t->id, t->end, t->error, turn_lease(t)};
+
+	turn_call_db(t, "SELECT coder.chat_end($1, $2, $3::coder.chat_status, $4, $5)", 5, params, on_finished);
+}
+
 void
 turn_finish(Turn *t, const char *status, const char *error)
 {
-	const char *const params[] = {turn_env.worker, t->id, status, error, turn_lease(t)};
-
 	t->state = TURN_FINISHING;
 	grant_cancel(t->grant_wait);
 	config_cancel(t->wait);
 	t->wait = NULL;
 	db_forget(t->call);
+	t->call = NULL;
 	close_context(t);
 	turn_close_tools(t);
 	exchange_free(&t->exchange);
 	debug_end(&t->summing, "interrupted");
 	debug_end(&t->debug, error != NULL ? "error" : "completed");
-	turn_say_now(t);
-	turn_call_db(t, "SELECT coder.chat_end($1, $2, $3::coder.chat_status, $4, $5)", 5, params, on_finished);
+	t->end = status;
+	free(t->error);
+	t->error = error != NULL ? strdup(error) : NULL;
+	turn_when_said(t, send_end);
 }
 
 /* The turn has failed: the user is told by an event, and by the chat's last_error. */
@@ -317,13 +330,16 @@ turn_drop_all(void)
 void
 turn_hand_over(void)
 {
+	/* Who goes on with a chat hears nothing of this runner any more. */
+	db_drain_say(HAND_OVER_MS);
 	while (turns != NULL)
 	{
 		Turn *t = turns;
 		const char *const params[] = {turn_env.worker, t->id, turn_lease(t)};
+		bool has_ended = t->state == TURN_FINISHING && t->when_said == NULL;
 
 		turn_hush(t);
-		if (t->state != TURN_FINISHING)
+		if (!has_ended)
 			db_call("SELECT coder.chat_finish($1, $2, 'pending', NULL, $3)", 3, params, NULL, NULL);
 		turn_end(t);
 	}

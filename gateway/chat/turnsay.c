@@ -1,7 +1,8 @@
 /*
  * turnsay.c -- what a turn tells those who watch, while it runs.
  *
- * What is said is gathered for some milliseconds, so that one statement has the words of many chats.
+ * What is said is gathered for some milliseconds, so that one statement has the words of many chats.  It has a connection of its
+ * own, so that words do not wait for the disk behind others' steps; a step is stored when its words are committed.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -13,6 +14,9 @@
 #define SAY_MS 4 /* from one statement with parts to the next, at least */
 
 static Turn *speakers; /* who has something to say, the last first */
+static Turn *waiters;  /* who goes on when their words are committed */
+static uint64_t n_sent; /* statements */
+static uint64_t n_answered;
 static int64_t last_said;
 static int64_t say_at; /* where there are any */
 
@@ -31,32 +35,64 @@ take_said(Turn *t)
 	return said;
 }
 
+/* What it waits for is done by somebody; NULL where it does not wait. */
+static void (*take_waiter(Turn *t))(Turn *t)
+{
+	void (*then)(Turn *t) = t->when_said;
+
+	if (then == NULL)
+		return NULL;
+	t->when_said = NULL;
+	*t->waiter_link = t->next_waiter;
+	if (t->next_waiter != NULL)
+		t->next_waiter->waiter_link = t->waiter_link;
+	return then;
+}
+
 void
 turn_hush(Turn *t)
 {
 	json_decref(take_said(t));
+	take_waiter(t);
+}
+
+/* A statement is committed, or has failed: its words are not said once more.  Who waits for it goes on. */
+static void
+on_said(void *arg, PGresult *result)
+{
+	Turn *next;
+
+	(void) arg;
+	n_answered++;
+	/* Where the connection is lost, all turns end. */
+	for (Turn *t = result != NULL ? waiters : NULL; t != NULL; t = next)
+	{
+		next = t->next_waiter;
+		if (t->said_in <= n_answered)
+			take_waiter(t)(t);
+	}
 }
 
 static void
 add_said(json_t *all, Turn *t)
 {
 	json_array_append_new(all, json_pack("{s:s, s:o}", "chat", t->id, "events", take_said(t)));
+	t->said_in = n_sent + 1;
 }
 
 static void
 send_said(json_t *all)
 {
 	char *text = json_dumps(all, JSON_COMPACT);
-	const char *const params[] = {text};
 
-	if (text != NULL)
-		db_call("SELECT coder.chat_say($1::jsonb)", 1, params, NULL, NULL);
+	if (text != NULL && db_say("SELECT coder.chat_say($1::jsonb)", text, on_said))
+		n_sent++;
 	free(text);
 	json_decref(all);
 }
 
-void
-turn_say_now(Turn *t)
+static void
+say_now(Turn *t)
 {
 	json_t *all;
 
@@ -65,6 +101,25 @@ turn_say_now(Turn *t)
 	all = json_array();
 	add_said(all, t);
 	send_said(all);
+}
+
+void
+turn_when_said(Turn *t, void (*then)(Turn *t))
+{
+	say_now(t);
+	take_waiter(t);
+	/* What could not be sent is not waited for. */
+	if (t->said_in <= n_answered || t->said_in > n_sent)
+	{
+		then(t);
+		return;
+	}
+	t->when_said = then;
+	t->next_waiter = waiters;
+	t->waiter_link = &waiters;
+	if (waiters != NULL)
+		waiters->waiter_link = &t->next_waiter;
+	waiters = t;
 }
 
 /* When what comes now is to be sent: at once, unless the last has only just been. */

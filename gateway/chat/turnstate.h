@@ -79,6 +79,14 @@ struct Turn
 	json_t *said; /* events that wait to be sent; NULL: none, then it is not in the list of those who speak */
 	Turn *next_speaker;
 	Turn **speaker_link;
+	uint64_t said_in;			/* the last statement with its words */
+	void (*when_said)(Turn *t); /* NULL: it does not wait for that, then it is not in the list of those who do */
+	Turn *next_waiter;
+	Turn **waiter_link;
+	char *step; /* messages that wait to be stored */
+	DbDone stored;
+	const char *end; /* the status that it waits to end with, static */
+	char *error;
 };
 
 /* All of them. */
@@ -158,10 +166,10 @@ void turn_sum_up(Turn *t, bool ends);
 void turn_say(Turn *t, json_t *event);
 void turn_say_part(Turn *t, const char *role, json_t *part);
 
-/* Sends what this turn has to say at once. */
-void turn_say_now(Turn *t);
+/* Sends what this turn has to say at once, and goes on where all of it is committed; at once where it is. */
+void turn_when_said(Turn *t, void (*then)(Turn *t));
 
-/* What it has to say is dropped. */
+/* What it has to say is dropped, and it does not go on. */
 void turn_hush(Turn *t);
 
 /* Sends what is due; ms until something will be, at most most. */

@@ -52,16 +52,26 @@ turn_step_messages(Turn *t)
 }
 
 /* Stores messages; done decides how it goes on. */
+static void
+send_step(Turn *t)
+{
+	const char *const params[] = {turn_env.worker, t->id, json_string_value(json_object_get(t->grant.model, "id")), t->step, turn_lease(t)};
+
+	if (turn_call_db(t, "SELECT coder.chat_step($1, $2, $3, $4::jsonb, $5)", 5, params, t->stored))
+	{
+		free(t->step);
+		t->step = NULL;
+	}
+}
+
 void
 turn_store(Turn *t, const json_t *messages, DbDone done)
 {
-	char *text = json_dumps(messages, JSON_COMPACT);
-	const char *const params[] = {turn_env.worker, t->id, json_string_value(json_object_get(t->grant.model, "id")), text, turn_lease(t)};
-
 	t->state = TURN_STORING;
-	turn_say_now(t);
-	turn_call_db(t, "SELECT coder.chat_step($1, $2, $3, $4::jsonb, $5)", 5, params, done);
-	free(text);
+	free(t->step);
+	t->step = json_dumps(messages, JSON_COMPACT);
+	t->stored = done;
+	turn_when_said(t, send_step);
 }
 
 /* Has the step given the chat a workspace? */

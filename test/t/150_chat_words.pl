@@ -6,6 +6,7 @@ use Coder::Model;
 use Coder::Processes;
 use Coder::WebSocket;
 use JSON::PP ();
+use POSIX ();
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -64,6 +65,30 @@ for my $stream (@streams)
 undef @streams;
 # What is counted is told by backends late, if at all: words that had asked would be 160.
 cmp_ok($server->sql("SELECT coalesce(sum(calls), 0) FROM pg_stat_user_functions WHERE funcname = 'chat_stream'"), "<", 60, "few of them asked");
+
+# a statement of the runner that waits in the database holds up no word
+{
+	my $stream = stream($chat);
+	$stream->message;
+	$owner->post("$chats/$chat/messages", text('slow:50 ' . join ' ', map { "x$_" } 1 .. 80));
+	$server->wait_for(10, sub { $server->sql("SELECT count(*) FROM coder.chat_stream_events WHERE chat_id = '$chat' AND event->>'type' = 'message_part'") > 2 });
+	my $holder = fork // die "fork: $!";
+	if (!$holder) { $server->sql('BEGIN; LOCK TABLE coder.chats IN SHARE MODE; SELECT pg_sleep(2.8); COMMIT'); POSIX::_exit(0) }
+	ok($server->wait_for(10, sub { $server->sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'coder chat runner' AND query LIKE '%chat_take%' AND wait_event_type = 'Lock'") }), 'to take chats waits');
+	my ($last, $gap) = (time, 0);
+	my $end = $last + 1.5;
+	while (time < $end)
+	{
+		$stream->frame(0.02) or next;
+		$gap = time - $last if time - $last > $gap;
+		$last = time;
+	}
+	$gap = $end - $last if $end - $last > $gap;
+	cmp_ok($gap, '<', 1, 'words do not');
+	waitpid $holder, 0;
+	$owner->post("$chats/$chat/interrupt");
+	ok($server->wait_for(10, sub { $owner->get("$chats/$chat")->{status} eq 'waiting' }), 'it ends');
+}
 
 # a stream that is opened in the middle has all so far, and goes on from there
 $said = 'slow:25 ' . join ' ', map { "v$_" } 1 .. 70;
