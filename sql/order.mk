@@ -108,6 +108,7 @@ SQL_API = \
 	api/chatrun.sql \
 	api/chattool.sql \
 	api/chatcontext.sql \
+	api/githost.sql \
 	api/chatgit.sql \
 	api/mcpserver.sql \
 	api/mcpauth.sql \

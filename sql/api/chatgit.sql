@@ -3,7 +3,7 @@
 --
 -- A chat's branch and its remote are told by the agent when git asks for a password (GET /workspaceagents/me/external-auth).
 -- A runner of chats keeps the rows of coder.chat_diff_statuses fresh: it takes what is due (coder.chat_git_claim) and has a gateway
--- ask the git server for it, as the chat's owner (POST /chat-git, with a ticket).  GitHub and GitLab are known.
+-- ask the git server for it, as the chat's owner (POST /chat-git, with a ticket).  What the servers are asked: githost.sql.
 
 -- The agent of a chat's workspace for a stream; ZC400 in the words of the API.
 CREATE OR REPLACE FUNCTION coder.chat_stream_agent(c coder.chats, missing text, gone text, state text)
@@ -93,160 +93,12 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	m CONSTANT text[] := regexp_match(regexp_replace(origin, '(\.git)?/*$', ''),
-		'^(?:https?://(?:[^/@]*@)?|ssh://(?:[^/@]*@)?|[A-Za-z0-9._-]+@)([A-Za-z0-9.-]+(?::[0-9]+(?=/))?)[:/]/?([A-Za-z0-9._~-]+(?:/[A-Za-z0-9._~-]+)+)$');
+		'^(?:https?://(?:[^/@]*@)?|ssh://(?:[^/@]*@)?|[A-Za-z0-9._-]+@)([A-Za-z0-9.-]+(?::[0-9]+(?=/))?)[:/]/?((?:[A-Za-z0-9._~-]|%20)+(?:/(?:[A-Za-z0-9._~-]|%20)+)+)$');
 BEGIN
 	IF m IS NULL OR m[2] ~ '(^|/)\.\.?(/|$)' THEN
 		RETURN NULL;
 	END IF;
 	RETURN jsonb_build_object('host', m[1], 'path', m[2]);
-END
-$$;
-
--- The provider of external authentication that knows a remote, with "repository" (coder.git_repository); NULL where there is none
--- whose API is known.
-CREATE OR REPLACE FUNCTION coder.git_provider(origin text)
-RETURNS jsonb LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	repository CONSTANT jsonb := coder.git_repository(origin);
-	c jsonb;
-BEGIN
-	IF repository IS NULL THEN
-		RETURN NULL;
-	END IF;
-	SELECT x.c INTO c FROM coder.external_auth_configs() WITH ORDINALITY x (c, n)
-	 WHERE x.c->>'type' IN ('github', 'gitlab') AND x.c->>'api_base_url' <> ''
-	   AND coder.external_auth_matches(x.c, format('https://%s/%s', repository->>'host', repository->>'path')) ORDER BY x.n DESC LIMIT 1;
-	RETURN c || jsonb_build_object('repository', repository);
-END
-$$;
-
--- A request to the API of a git server; accept: the form of the answer.
-CREATE OR REPLACE FUNCTION coder.git_get(c jsonb, token text, path text, accept text DEFAULT 'application/json', max_size int4 DEFAULT 1048576)
-RETURNS jsonb LANGUAGE plpgsql IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	RETURN coder.fetch_get(rtrim(c->>'api_base_url', '/') || CASE c->>'type' WHEN 'gitlab' THEN '/projects/' || coder.url_encode(c->'repository'->>'path')
-			ELSE '/repos/' || (c->'repository'->>'path') END || path,
-		jsonb_build_object('Authorization', 'Bearer ' || token, 'Accept', accept), max_size);
-END
-$$;
-
--- Which pull requests does a branch have?  The newest first.
-CREATE OR REPLACE FUNCTION coder.git_list_request(c jsonb, token text, branch text)
-RETURNS jsonb LANGUAGE plpgsql IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	RETURN coder.git_get(c, token, CASE c->>'type'
-		WHEN 'gitlab' THEN '/merge_requests?state=all&order_by=updated_at&sort=desc&per_page=20&source_branch=' || coder.url_encode(branch)
-		ELSE format('/pulls?state=all&sort=updated&direction=desc&per_page=20&head=%s',
-			coder.url_encode(split_part(c->'repository'->>'path', '/', 1) || ':' || branch)) END);
-END
-$$;
-
--- The number of the one that counts: an open one, else the newest; NULL where there is none.  raises ZC500 where the answer is none,
--- ZC429 where the server wants fewer requests.
-CREATE OR REPLACE FUNCTION coder.git_listed(result jsonb)
-RETURNS int4 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	list jsonb;
-BEGIN
-	PERFORM coder.git_check(result);
-	list := coder.try_json(result->>'body');
-	IF jsonb_typeof(list) IS DISTINCT FROM 'array' THEN
-		PERFORM coder.raise(500, 'The git server gave no list.');
-	END IF;
-	RETURN (SELECT coalesce(p.v->>'iid', p.v->>'number')::int4 FROM jsonb_array_elements(list) WITH ORDINALITY p (v, n)
-		WHERE coalesce(p.v->>'iid', p.v->>'number') ~ '^[0-9]{1,9}$' ORDER BY p.v->>'state' IN ('open', 'opened') DESC, p.n LIMIT 1);
-END
-$$;
-
--- Raises ZC429 or ZC500 unless a git server has answered.
-CREATE OR REPLACE FUNCTION coder.git_check(result jsonb)
-RETURNS void LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	status CONSTANT int4 := (result->>'status')::int4;
-BEGIN
-	IF status = 429 OR status = 403 AND coalesce(result->'headers'->>'x-ratelimit-remaining', '') = '0' THEN
-		PERFORM coder.raise(429, 'The git server wants fewer requests.');
-	ELSIF status NOT BETWEEN 200 AND 299 THEN
-		PERFORM coder.raise(500, 'The git server did not answer.', coder.fetched_error(result));
-	END IF;
-END
-$$;
-
--- What is asked about one pull request: itself, and who has reviewed it.
-CREATE OR REPLACE FUNCTION coder.git_detail_requests(c jsonb, token text, number int4)
-RETURNS jsonb[] LANGUAGE plpgsql IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	IF c->>'type' = 'gitlab' THEN
-		RETURN ARRAY[coder.git_get(c, token, '/merge_requests/' || number), coder.git_get(c, token, format('/merge_requests/%s/approvals', number))];
-	END IF;
-	RETURN ARRAY[coder.git_get(c, token, '/pulls/' || number), coder.git_get(c, token, format('/pulls/%s/reviews?per_page=100', number))];
-END
-$$;
-
--- A page of a git server as an address that a browser may be sent to; NULL where it is none.
-CREATE OR REPLACE FUNCTION coder.git_web_url(value text)
-RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	RETURN CASE WHEN value ~ '^https?://[^[:space:][:cntrl:]<>"]+$' AND length(value) <= 2048 THEN value END;
-END
-$$;
-
--- Both answers as columns of coder.chat_diff_statuses.
-CREATE OR REPLACE FUNCTION coder.git_details(c jsonb, results jsonb)
-RETURNS jsonb LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	p jsonb;
-	reviews CONSTANT jsonb := coder.try_json(results->1->>'body');
-	lab CONSTANT bool := c->>'type' = 'gitlab';
-	last_words jsonb;
-BEGIN
-	PERFORM coder.git_check(results->0);
-	p := coder.fetched_object(results->0);
-	-- The last word of each reviewer counts.
-	SELECT coalesce(jsonb_object_agg(r.who, r.state), '{}') INTO last_words FROM (SELECT DISTINCT ON (v->'user'->>'login') v->'user'->>'login' AS who, v->>'state' AS state
-		FROM jsonb_array_elements(CASE WHEN jsonb_typeof(reviews) = 'array' THEN reviews ELSE '[]' END) WITH ORDINALITY e (v, n)
-		WHERE v->>'state' IN ('APPROVED', 'CHANGES_REQUESTED', 'DISMISSED') AND v->'user'->>'login' IS NOT NULL ORDER BY v->'user'->>'login', n DESC) r;
-	RETURN jsonb_build_object(
-		'url', coder.git_web_url(CASE WHEN lab THEN p->>'web_url' ELSE p->>'html_url' END),
-		'pr_number', coder.git_number(CASE WHEN lab THEN p->>'iid' ELSE p->>'number' END),
-		'pull_request_state', CASE WHEN p->>'merged' = 'true' OR p->>'state' = 'merged' THEN 'merged' WHEN p->>'state' IN ('open', 'opened') THEN 'open' ELSE 'closed' END,
-		'pull_request_title', left(coalesce(p->>'title', ''), 1000), 'pull_request_draft', coalesce(p->>'draft' = 'true', false),
-		'changes_requested', last_words @? '$.* ? (@ == "CHANGES_REQUESTED")' OR coalesce(p->>'detailed_merge_status' = 'requested_changes', false),
-		'additions', coalesce(coder.git_number(p->>'additions'), 0), 'deletions', coalesce(coder.git_number(p->>'deletions'), 0),
-		'changed_files', coalesce(coder.git_number(coalesce(p->>'changed_files', p->>'changes_count')), 0), 'commits', coder.git_number(p->>'commits'),
-		'author_login', left(coalesce(p->'user'->>'login', p->'author'->>'username'), 255),
-		'author_avatar_url', coder.git_web_url(coalesce(p->'user'->>'avatar_url', p->'author'->>'avatar_url')),
-		'base_branch', left(coalesce(p->'base'->>'ref', p->>'target_branch'), 255), 'head_branch', left(coalesce(p->'head'->>'ref', p->>'source_branch'), 255),
-		'approved', CASE WHEN lab THEN coalesce(reviews->>'approved' = 'true', false)
-			ELSE last_words @? '$.* ? (@ == "APPROVED")' AND NOT last_words @? '$.* ? (@ == "CHANGES_REQUESTED")' END,
-		'reviewer_count', CASE WHEN lab THEN jsonb_array_length(CASE WHEN jsonb_typeof(reviews->'approved_by') = 'array' THEN reviews->'approved_by' ELSE '[]' END)
-			ELSE (SELECT count(*) FROM jsonb_object_keys(last_words)) END);
-END
-$$;
-
--- A count as a git server writes it ("1000+" too); NULL where it is none.
-CREATE OR REPLACE FUNCTION coder.git_number(value text)
-RETURNS int4 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	RETURN substring(value FROM '^[0-9]{1,9}')::int4;
 END
 $$;
 
@@ -434,13 +286,13 @@ DECLARE
 	j CONSTANT coder.chat_git_jobs := coder.chat_git_job(req);
 	c CONSTANT jsonb := coder.git_provider(j.git_remote_origin);
 	checks CONSTANT jsonb := (coder.fetched(req)).state;
-	number int4;
+	pull jsonb;
 BEGIN
-	number := coder.git_listed((coder.fetched(req)).results->0);
-	IF number IS NULL THEN
+	pull := coder.git_listed(c, j.git_branch, (coder.fetched(req)).results->0);
+	IF pull IS NULL THEN
 		RETURN coder.chat_git_store(j, '{}', interval '2 minutes');
 	END IF;
-	RETURN coder.fetch('chat_git_detailed', 'null', VARIADIC coder.git_detail_requests(c, coder.git_token(c, j.owner_id, checks), number));
+	RETURN coder.fetch('chat_git_detailed', 'null', VARIADIC coder.git_detail_requests(c, coder.git_token(c, j.owner_id, checks), pull));
 EXCEPTION WHEN SQLSTATE 'ZC429' THEN
 	RETURN coder.chat_git_store(j, NULL, interval '10 minutes');
 WHEN SQLSTATE 'ZC500' THEN
@@ -523,7 +375,7 @@ BEGIN
 	IF token IS NULL THEN
 		RETURN coder.chat_diff_reply(c, d.provider->>'type');
 	END IF;
-	RETURN coder.fetch('chat_diff_listed', checks, coder.git_list_request(d.provider, token, d.branch), coder.git_get(d.provider, token, ''));
+	RETURN coder.fetch('chat_diff_listed', checks, coder.git_list_request(d.provider, token, d.branch), coder.git_default_request(d.provider, token));
 END
 $$;
 
@@ -537,23 +389,23 @@ DECLARE
 	d CONSTANT record := coder.chat_diff_provider(c);
 	token CONSTANT text := coder.git_token(d.provider, c.owner_id, (coder.fetched(req)).state);
 	results CONSTANT jsonb := (coder.fetched(req)).results;
-	base CONSTANT text := coder.fetched_object(results->1)->>'default_branch';
-	lab CONSTANT bool := d.provider->>'type' = 'gitlab';
-	pr jsonb;
+	base CONSTANT text := coder.git_default_branch(coder.fetched_object(results->1));
+	pull jsonb;
+	request jsonb;
+	url text;
 BEGIN
-	PERFORM coder.git_check(results->0);
-	SELECT p INTO pr FROM jsonb_array_elements(CASE WHEN jsonb_typeof(coder.try_json(results->0->>'body')) = 'array' THEN coder.try_json(results->0->>'body') ELSE '[]' END) p
-	 WHERE p->>'state' IN ('open', 'opened') AND coalesce(p->>'iid', p->>'number') ~ '^[0-9]{1,9}$' LIMIT 1;
-	IF pr IS NULL AND (base IS NULL OR base = d.branch) THEN
-		RETURN coder.chat_diff_reply(c, d.provider->>'type');
+	pull := coder.git_listed(d.provider, d.branch, results->0);
+	IF pull->>'state' IS DISTINCT FROM 'open' THEN
+		pull := NULL;
 	END IF;
-	RETURN coder.fetch('chat_diff_came', jsonb_build_object('url', coder.git_web_url(coalesce(pr->>'web_url', pr->>'html_url')), 'branch', pr IS NULL),
-		coder.git_get(d.provider, token, CASE
-			WHEN lab AND pr IS NOT NULL THEN format('/merge_requests/%s/raw_diffs', pr->>'iid')
-			WHEN lab THEN format('/repository/compare?from=%s&to=%s', coder.url_encode(base), coder.url_encode(d.branch))
-			WHEN pr IS NOT NULL THEN '/pulls/' || (pr->>'number')
-			ELSE format('/compare/%s...%s', coder.url_encode(base), coder.url_encode(d.branch)) END,
-			CASE WHEN lab THEN '*/*' ELSE 'application/vnd.github.diff' END, 4194304));
+	url := coder.git_web_url(pull->>'url');
+	IF pull IS NOT NULL OR base <> d.branch THEN
+		request := coder.git_diff_request(d.provider, token, pull, d.branch, base);
+	END IF;
+	IF request IS NULL THEN
+		RETURN coder.chat_diff_reply(c, d.provider->>'type', url);
+	END IF;
+	RETURN coder.fetch('chat_diff_came', jsonb_build_object('url', url, 'branch', pull IS NULL), request);
 EXCEPTION WHEN SQLSTATE 'ZC500' OR SQLSTATE 'ZC429' THEN
 	PERFORM coder.raise(500, 'Failed to get chat diff.', sqlerrm);
 END

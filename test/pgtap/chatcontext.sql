@@ -73,22 +73,44 @@ SELECT is(coder.git_clean_origin(o), w, 'clean remote: ' || coalesce(w, 'none'))
 SELECT is(coder.git_repository(o), w::jsonb, 'repository of ' || o) FROM (VALUES
 	('https://github.com/a/b.git', '{"host": "github.com", "path": "a/b"}'), ('https://github.com/a/b', '{"host": "github.com", "path": "a/b"}'), ('https://github.com/a/b/', '{"host": "github.com", "path": "a/b"}'),
 	('git@github.com:a/b.git', '{"host": "github.com", "path": "a/b"}'), ('ssh://git@h:22/a/b', '{"host": "h:22", "path": "a/b"}'), ('https://lab.example:8443/a/b/c.git', '{"host": "lab.example:8443", "path": "a/b/c"}'),
-	('https://github.com/a', NULL), ('https://github.com/a/../b', NULL), ('https://github.com/a/b?x=1', NULL), ('file:///a/b', NULL), ('/a/b', NULL), ('javascript:a/b', NULL), ('https://evil/a/b%0d', NULL)) x (o, w);
+	('https://github.com/a', NULL), ('https://github.com/a/../b', NULL), ('https://github.com/a/b?x=1', NULL), ('file:///a/b', NULL), ('/a/b', NULL), ('javascript:a/b', NULL), ('https://evil/a/b%0d', NULL), ('https://me@dev.azure.com/o/p%20q/_git/r', '{"host": "dev.azure.com", "path": "o/p%20q/_git/r"}'), ('https://h/~me/b', '{"host": "h", "path": "~me/b"}')) x (o, w);
 INSERT INTO coder.settings VALUES ('external_auth_0_type', 'gitlab'), ('external_auth_0_id', 'lab'), ('external_auth_0_client_id', 'x'), ('external_auth_0_auth_url', 'https://lab.example/oauth/authorize')
 ON CONFLICT (name) DO UPDATE SET value = excluded.value;
 SELECT is(coder.git_provider('git@lab.example:g/s/r.git')->>'id', 'lab', 'a remote''s provider');
 SELECT is(coder.git_provider('https://other.example/g/r'), NULL, 'of another server none');
 SELECT is(coder.git_list_request(coder.git_provider('git@lab.example:g/s/r.git'), 't', 'a b&c')->>'url',
 	'https://lab.example/api/v4/projects/g%2Fs%2Fr/merge_requests?state=all&order_by=updated_at&sort=desc&per_page=20&source_branch=a%20b%26c', 'what is asked of GitLab');
-SELECT is(coder.git_listed('{"status": 200, "body": "[{\"iid\": 3, \"state\": \"merged\"}, {\"iid\": 2, \"state\": \"opened\"}]"}'), 2, 'an open one counts');
-SELECT is(coder.git_listed('{"status": 200, "body": "[]"}'), NULL, 'none');
-SELECT throws_ok(format('SELECT coder.git_listed(%L)', r), w, NULL, 'a git server that answers ' || r) FROM (VALUES ('{"status": 200, "body": "no"}', 'ZC500'), ('{"status": 500, "body": ""}', 'ZC500'),
-	('{"status": 0, "error": "timeout"}', 'ZC500'), ('{"status": 429, "body": ""}', 'ZC429'), ('{"status": 403, "headers": {"x-ratelimit-remaining": "0"}, "body": ""}', 'ZC429'), ('{"status": 403, "body": ""}', 'ZC500')) x (r, w);
+SELECT is(coder.git_listed('{"type": "gitlab"}', 'b', '{"status": 200, "body": "[{\"iid\": 3, \"state\": \"merged\"}, {\"iid\": 2, \"state\": \"opened\"}]"}')->>'number', '2', 'an open one counts');
+SELECT is(coder.git_listed('{"type": "gitlab"}', 'b', '{"status": 200, "body": "[]"}'), NULL, 'none');
+SELECT is(coder.git_listed('{"type": "gitea"}', 'b', '{"status": 200, "body": "[{\"number\": 9, \"state\": \"open\", \"head\": {\"ref\": \"c\"}}, {\"number\": 4, \"state\": \"closed\", \"head\": {\"ref\": \"b\"}}]"}')->>'number', '4', 'of this branch only');
+SELECT is(coder.git_listed('{"type": "bitbucket-cloud"}', 'b', '{"status": 200, "body": "{\"values\": [{\"id\": 5, \"state\": \"DECLINED\"}, 7, null, \"x\"]}"}')->>'state', 'closed', 'a list within an object');
+SELECT throws_ok(format('SELECT coder.git_listed(''{"type": "github"}'', ''b'', %L)', r), w, NULL, 'a git server that answers ' || r) FROM (VALUES ('{"status": 200, "body": "no"}', 'ZC500'), ('{"status": 500, "body": ""}', 'ZC500'),
+	('{"status": 0, "error": "timeout"}', 'ZC500'), ('{"status": 429, "body": ""}', 'ZC429'), ('{"status": 403, "headers": {"x-ratelimit-remaining": "0"}, "body": ""}', 'ZC429'), ('{"status": 403, "body": ""}', 'ZC500'), ('{"status": 203, "body": "<html>sign in"}', 'ZC500'), ('{"status": 200, "body": "{}"}', 'ZC500')) x (r, w);
 SELECT is(coder.git_details(coder.git_provider('git@lab.example:g/r'), jsonb_build_array(jsonb_build_object('status', 200, 'body', '{"iid": 2, "state": "opened", "title": "T", "draft": true, "web_url": "https://lab.example/g/r/-/merge_requests/2",
 	"changes_count": "1000+", "author": {"username": "d", "avatar_url": "javascript:x"}, "target_branch": "main", "source_branch": "f"}'), jsonb_build_object('status', 200, 'body', '{"approved": true, "approved_by": [{}, {}]}'))),
 	'{"url": "https://lab.example/g/r/-/merge_requests/2", "pr_number": 2, "pull_request_state": "open", "pull_request_title": "T", "pull_request_draft": true, "changes_requested": false, "additions": 0, "deletions": 0,
 	"changed_files": 1000, "commits": null, "author_login": "d", "author_avatar_url": null, "base_branch": "main", "head_branch": "f", "approved": true, "reviewer_count": 2}', 'a merge request');
 SELECT lives_ok(format('SELECT coder.git_details(coder.git_provider(''git@lab.example:g/r''), jsonb_build_array(jsonb_build_object(''status'', 200, ''body'', %L), jsonb_build_object(''status'', 200, ''body'', %L)))', a, b),
 	'one that makes no sense: ' || a) FROM (VALUES ('{}', '[]'), ('[]', '{}'), ('no', 'no'), ('{"title": {"x": 1}, "additions": "many", "user": "x", "iid": 99999999999999}', '{"approved_by": 7}')) x (a, b);
+-- other git servers: where their APIs are, what they are asked
+CREATE FUNCTION pg_temp.at_host(kind text, origin text) RETURNS jsonb LANGUAGE sql AS
+$$SELECT jsonb_build_object('type', kind, 'api_base_url', '', 'auth_url', 'https://git.example/x', 'repository', coder.git_repository(origin))$$;
+SELECT is(coder.git_get(pg_temp.at_host(k, o), 't', '/x')->>'url', w, k || ' has ' || o) FROM (VALUES
+	('bitbucket-cloud', 'git@bitbucket.org:w/r.git', 'https://api.bitbucket.org/2.0/repositories/w/r/x'),
+	('bitbucket-server', 'https://git.example/scm/P/r.git', 'https://git.example/rest/api/latest/projects/P/repos/r/x'),
+	('bitbucket-server', 'https://git.example/scm/~me/r', 'https://git.example/rest/api/latest/projects/~me/repos/r/x'),
+	('bitbucket-server', 'https://git.example/a/b/c/d', 'https://git.example/rest/api/latest/projects/none/repos/none/x'),
+	('azure-devops', 'https://o@dev.azure.com/o/p%20q/_git/r', 'https://dev.azure.com/o/p%20q/_apis/git/repositories/r/x?api-version=7.1'),
+	('azure-devops-entra', 'https://dev.azure.com/o/_git/r', 'https://dev.azure.com/o/r/_apis/git/repositories/r/x?api-version=7.1'),
+	('azure-devops', 'https://dev.azure.com/o/r', 'https://dev.azure.com/none/none/_apis/git/repositories/none/x?api-version=7.1')) x (k, o, w);
+SELECT is(coder.git_list_request(pg_temp.at_host(k, o), 't', 'a/b"')->>'url', w, 'what is asked of ' || k) FROM (VALUES
+	('bitbucket-cloud', 'git@bitbucket.org:w/r.git', 'https://api.bitbucket.org/2.0/repositories/w/r/pullrequests?state=OPEN&state=MERGED&state=DECLINED&state=SUPERSEDED&sort=-updated_on&pagelen=20&q=source.branch.name%20%3D%20%22a%2Fb%5C%22%22'),
+	('bitbucket-server', 'https://git.example/scm/P/r', 'https://git.example/rest/api/latest/projects/P/repos/r/pull-requests?state=ALL&direction=OUTGOING&order=NEWEST&limit=25&at=refs%2Fheads%2Fa%2Fb%22'),
+	('azure-devops', 'https://dev.azure.com/o/p/_git/r', 'https://dev.azure.com/o/p/_apis/git/repositories/r/pullrequests?searchCriteria.status=all&$top=20&searchCriteria.sourceRefName=refs%2Fheads%2Fa%2Fb%22&api-version=7.1')) x (k, o, w);
+SELECT lives_ok(format('SELECT coder.git_details(pg_temp.at_host(%L, ''https://git.example/a/b''), jsonb_build_array(jsonb_build_object(''status'', 200, ''body'', %L), jsonb_build_object(''status'', 200, ''body'', %L)))', k, a, b),
+	k || ' that makes no sense: ' || a) FROM unnest('{github,gitea,bitbucket-cloud,bitbucket-server,azure-devops}'::text[]) k, (VALUES ('{}', '[]'), ('[]', '{"values": 5, "value": "x"}'), ('no', 'no'),
+	('{"title": {"x": 1}, "id": "x", "author": 7, "reviewers": [1, null, {"user": 3}], "participants": "x", "links": {"self": {}}}', '[1, {"user": []}, {"state": {}}]')) x (a, b);
+SELECT is(coder.git_web_url(coder.git_pull(pg_temp.at_host('bitbucket-cloud', 'https://git.example/a/b'), '{"id": 1, "links": {"html": {"href": "javascript:x"}}}')->>'url'), NULL, 'an address that is none');
+SELECT is(coder.git_diff_request(pg_temp.at_host(k, 'https://git.example/a/b'), 't', NULL, 'f', 'm'), NULL, k || ' has no diff of a branch') FROM unnest('{gitea,bitbucket-server,azure-devops}'::text[]) k;
 SELECT * FROM finish();
 ROLLBACK;
