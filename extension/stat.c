@@ -73,9 +73,14 @@ static const char *const stat_names[STAT_COUNT] = {
 	[STAT_REQUEST] = "request",
 	[STAT_EVENT] = "event",
 	[STAT_EVENT_BYTES] = "event_bytes",
+	[STAT_CHAT_HIT] = "chat_hit",
+	[STAT_CHAT_MISS] = "chat_miss",
+	[STAT_CHAT_INVALIDATION] = "chat_invalidation",
+	[STAT_CHAT_EMPTIED] = "chat_emptied",
 };
 
 PG_FUNCTION_INFO_V1(coder_stat_counters);
+PG_FUNCTION_INFO_V1(coder_stat_count);
 PG_FUNCTION_INFO_V1(coder_stat_timers);
 PG_FUNCTION_INFO_V1(coder_stat_took);
 
@@ -217,6 +222,28 @@ coder_stat_took(PG_FUNCTION_ARGS)
 
 	coder_stat_time(text_to_cstring(PG_GETARG_TEXT_PP(0)), Max(seconds, 0), items, false);
 	PG_RETURN_INT64(items);
+}
+
+/*
+ * coder.stat_count(name text, n bigint) RETURNS bigint
+ *
+ * Adds what another process has counted; n.
+ */
+Datum
+coder_stat_count(PG_FUNCTION_ARGS)
+{
+	const char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	int64 n = PG_GETARG_INT64(1);
+
+	if (n < 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a counter cannot fall")));
+	for (int i = 0; i < STAT_COUNT; i++)
+		if (strcmp(stat_names[i], name) == 0)
+		{
+			pg_atomic_fetch_add_u64(&stats()->counts[i], n);
+			PG_RETURN_INT64(n);
+		}
+	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("there is no counter \"%s\"", name)));
 }
 
 /* coder.stat_counters() RETURNS TABLE (name text, count bigint, since timestamptz) */

@@ -24,6 +24,10 @@ typedef enum CoderStat
 	STAT_REQUEST,		/* calls of handle */
 	STAT_EVENT,			/* calls of emit, some of whose transactions may have failed */
 	STAT_EVENT_BYTES,
+	STAT_CHAT_HIT,		/* of the cache of configuration in runners of chats (coder.stat_count) */
+	STAT_CHAT_MISS,
+	STAT_CHAT_INVALIDATION,
+	STAT_CHAT_EMPTIED,
 	STAT_COUNT
 } CoderStat;
 

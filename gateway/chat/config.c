@@ -257,6 +257,7 @@ config_get(ConfigCache *cache, ConfigKind kind, const char *key, int64_t now_ms,
 		json_decref(value);
 		return NULL;
 	}
+	cache->stats.misses++;
 	fill = find_fill(cache, kind, key);
 	if (fill == NULL)
 	{
@@ -384,10 +385,14 @@ config_invalidate_mcp_servers(ConfigCache *cache)
 void
 config_invalidate_all(ConfigCache *cache)
 {
+	int64_t changes = cache->stats.invalidations;
+
 	cache->confirmed = 0;
 	config_invalidate_mcp_servers(cache);
 	config_invalidate_providers(cache);
 	config_invalidate_prompts(cache);
+	cache->stats.invalidations = changes;
+	cache->stats.emptied++;
 }
 
 /* Has the database told a change of this number before? */

@@ -50,8 +50,10 @@ typedef void (*ConfigDone)(void *arg, const json_t *value, const char *error);
 typedef struct ConfigStats
 {
 	int64_t hits;
+	int64_t misses; /* who asks waits for a fill */
 	int64_t loads;
-	int64_t invalidations;
+	int64_t invalidations; /* changes that dropped entries */
+	int64_t emptied; /* all were dropped */
 	int64_t dropped; /* fills that were not kept */
 } ConfigStats;
 

@@ -34,6 +34,8 @@
 #include "turn.h"
 
 #define HEARTBEAT_MS 30000
+#define COUNTS_MS 2000
+#define N_COUNTS 4
 #define ACQUIRE_MS 1000
 #define PAUSES 8 /* as long as it took to take some */
 #define MOST_PAUSE_MS 250
@@ -53,6 +55,8 @@ static struct
 	int64_t acquire_after; /* not sooner, where many chats wait */
 	int64_t heartbeat_at;
 	bool beating;
+	int64_t counts_at;
+	ConfigStats counted; /* what the database has been told of the cache */
 	char position[24]; /* up to where changes of configuration are known; "" at the beginning */
 } runner;
 
@@ -168,6 +172,30 @@ heartbeat(void)
 	if (ids != NULL && !runner.beating)
 		runner.beating = db_call("SELECT coder.chat_heartbeat($1, $2)", 2, params, on_heartbeat, NULL) != NULL;
 	free(ids);
+}
+
+/* Tells the database what the cache has counted since; what is lost with a connection is not told again. */
+static void
+tell_counts(void)
+{
+	const ConfigStats *now = config_stats(turn_env.config);
+	const int64_t more[N_COUNTS] = {now->hits - runner.counted.hits, now->misses - runner.counted.misses,
+							now->invalidations - runner.counted.invalidations, now->emptied - runner.counted.emptied};
+	char texts[N_COUNTS][24];
+	const char *params[N_COUNTS];
+	bool any = false;
+
+	for (int i = 0; i < N_COUNTS; i++)
+	{
+		snprintf(texts[i], sizeof(texts[i]), "%lld", (long long) more[i]);
+		params[i] = texts[i];
+		any |= more[i] > 0;
+	}
+	runner.counts_at = now_ms() + COUNTS_MS;
+	if (any && db_call("SELECT coder.stat_count('chat_hit', $1::bigint), coder.stat_count('chat_miss', $2::bigint),"
+					   " coder.stat_count('chat_invalidation', $3::bigint), coder.stat_count('chat_emptied', $4::bigint)",
+					   N_COUNTS, params, NULL, NULL) != NULL)
+		runner.counted = *now;
 }
 
 /* Configuration --------------------------------------------------------------- */
@@ -383,6 +411,8 @@ run(void)
 			wait = runner.acquire_at - now;
 		if (db_is_up() && now >= runner.heartbeat_at)
 			heartbeat();
+		if (db_is_up() && now >= runner.counts_at)
+			tell_counts();
 		transfers_wait(fds, db_poll_fds(fds), wait);
 		db_work(now_ms());
 	}
@@ -424,6 +454,8 @@ chat_main(int argc, char **argv)
 	errand_drop_all();
 	tool_free_types();
 	gitsync_drop_all();
+	if (db_is_up())
+		tell_counts();
 	db_drain(DRAIN_MS);
 	db_stop();
 	config_free(turn_env.config);

@@ -108,10 +108,12 @@ BEGIN
 		format('SELECT t.seconds, coder.stat_rebucket(t.bounds, t.buckets, %L) FROM coder.stat_timers() t WHERE t.name = ''authorize prepare''', v_decision), at, v_decision);
 	RETURN NEXT coder.metric('coder_authz_decisions_total', 'counter', 'Decisions about rights.',
 		'SELECT CASE c.name WHEN ''allowed'' THEN ''true'' ELSE ''false'' END AS allowed, c.count FROM coder.stat_counters() c WHERE c.name IN (''allowed'', ''denied'')', at);
-	RETURN NEXT coder.metric('coder_cache_lookups_total', 'counter', 'Lookups in what backends keep: subjects by token, answers of lists.',
+	RETURN NEXT coder.metric('coder_cache_lookups_total', 'counter', 'Lookups in what is kept: subjects by token and answers of lists in backends, configuration in runners of chats.',
 		'SELECT split_part(c.name, ''_'', 1) AS cache, split_part(c.name, ''_'', 2) AS result, c.count FROM coder.stat_counters() c WHERE c.name ~ ''_(hit|miss)$''', at);
-	RETURN NEXT coder.metric('coder_cache_invalidations_total', 'counter', 'Messages to backends that rights changed.',
-		'SELECT c.count FROM coder.stat_counters() c WHERE c.name = ''invalidation''', at);
+	RETURN NEXT coder.metric('coder_cache_invalidations_total', 'counter', 'Messages that what is kept has changed.',
+		'SELECT CASE c.name WHEN ''invalidation'' THEN ''subject'' ELSE ''chat'' END AS cache, c.count FROM coder.stat_counters() c WHERE c.name IN (''invalidation'', ''chat_invalidation'')', at);
+	RETURN NEXT coder.metric('coder_cache_emptied_total', 'counter', 'How often all was dropped, as changes may have been missed: at the beginning, and when a listener was lost.',
+		'SELECT ''chat'' AS cache, c.count FROM coder.stat_counters() c WHERE c.name = ''chat_emptied''', at);
 	RETURN NEXT coder.metric('coder_pubsub_publishes_total', 'counter', 'Events that were sent; those of transactions that failed are among them.',
 		'SELECT ''true'' AS success, c.count FROM coder.stat_counters() c WHERE c.name = ''event''', at);
 	RETURN NEXT coder.metric('coder_pubsub_published_bytes_total', 'counter', 'Bytes of events that were sent.',

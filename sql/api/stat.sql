@@ -10,6 +10,12 @@ LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION coder.stat_took(text, timestamptz, bigint) IS
 	'Notes that something periodic, which began then, is done, with so many items; answers these. See coder.stat_tick.';
 
+CREATE OR REPLACE FUNCTION coder.stat_count(name text, n bigint) RETURNS bigint
+AS 'MODULE_PATHNAME', 'coder_stat_count'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION coder.stat_count(text, bigint) IS
+	'Adds what another process has counted to one of coder.stat_counters(); answers n. 22023 where n is negative, 42704 where there is no such counter.';
+
 CREATE OR REPLACE FUNCTION coder.stat_counters() RETURNS TABLE (name text, count bigint, since timestamptz)
 AS 'MODULE_PATHNAME', 'coder_stat_counters'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
@@ -54,9 +60,9 @@ CREATE OR REPLACE VIEW coder.stat_cache AS
 SELECT x.cache, x.hits, x.misses, x.hits::float8 / nullif(x.hits + x.misses, 0) AS hit_ratio, x.since
   FROM (SELECT c.cache, max(n.count) FILTER (WHERE n.name = c.cache || '_hit') AS hits, max(n.count) FILTER (WHERE n.name = c.cache || '_miss') AS misses,
 			   min(n.since) AS since
-		  FROM (VALUES ('subject'), ('answer')) c (cache), coder.stat_counters() n GROUP BY 1) x;
+		  FROM (VALUES ('subject'), ('answer'), ('chat')) c (cache), coder.stat_counters() n GROUP BY 1) x;
 COMMENT ON VIEW coder.stat_cache IS
-	'What backends keep: subjects by token, and answers of lists of workspaces; how often it was there and was true.';
+	'What backends keep: subjects by token, and answers of lists of workspaces; what runners of chats keep: configuration; how often it was there and was true.';
 
 CREATE OR REPLACE FUNCTION coder.gateway_report(id uuid, started_at timestamptz, stats jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$

@@ -30,7 +30,7 @@ SELECT ok(pg_temp.counted('allowed') > :allowed, 'decisions too');
 
 SET LOCAL ROLE coder_auditor;
 SELECT ok((SELECT count(*) FROM coder.stat_tick) > 0, 'an auditor sees stat_tick');
-SELECT ok((SELECT count(*) FROM coder.stat_cache) = 2, 'and stat_cache');
+SELECT ok((SELECT count(*) FROM coder.stat_cache) = 3, 'and stat_cache');
 SELECT throws_ok('SELECT coder.stat_took(''x'', now())', '42501', NULL, 'and writes nothing');
 SELECT throws_ok('SELECT coder.metrics()', '42501', NULL, 'metrics name everybody: not for them');
 SET LOCAL ROLE coder_user;
@@ -111,5 +111,9 @@ UPDATE coder.workspace_agents SET last_connected_at = now() - interval '8 days' 
 SET LOCAL session_replication_role = origin;
 SELECT is(coder.purge_agent_logs(now() - interval '7 days'), 6, 'lines of the agent that is gone for long');
 SELECT results_eq('SELECT agent_id FROM coder.workspace_agent_logs GROUP BY 1 ORDER BY 1', 'SELECT pg_temp.id(''agent'', a) FROM generate_series(1, 2) a ORDER BY 1', 'only those');
+SELECT is(coder.stat_count('chat_hit', 5), 5::bigint, 'what another process counted');
+SELECT cmp_ok((SELECT count FROM coder.stat_counters() WHERE name = 'chat_hit'), '>=', 5::bigint, 'is added');
+SELECT throws_ok($$SELECT coder.stat_count('chat_hit', -1)$$, '22023', NULL, 'a counter does not fall');
+SELECT throws_ok($$SELECT coder.stat_count('nothing', 1)$$, '42704', NULL, 'nor is there any other');
 SELECT * FROM finish();
 ROLLBACK;

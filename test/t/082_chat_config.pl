@@ -76,6 +76,15 @@ my $spent = settled_reads() - $before;
 cmp_ok($spent, '<=', 10, "$ran turns over 11 s cost $spent reads of configuration");
 cmp_ok($ran, '>=', 100, 'enough turns');
 
+# what the cache counts is told to the database
+sub counted { return $server->sql("SELECT count FROM coder.stat_counters() WHERE name = 'chat_$_[0]'") }
+ok($server->wait_for(10, sub { counted('hit') >= 2 * $ran }), 'lookups that found what they wanted') or diag counted('hit');
+cmp_ok(counted('miss'), '>=', 1, 'and some that did not');
+cmp_ok(counted('miss'), '<', counted('hit') / 10, 'which are few');
+cmp_ok($server->sql(q{SELECT hit_ratio FROM coder.stat_cache WHERE cache = 'chat'}), '>', 0.9, 'as coder.stat_cache says');
+my ($invalidations, $emptied) = (counted('invalidation'), counted('emptied'));
+cmp_ok($emptied, '>=', 1, 'it was empty at the beginning');
+
 # the notification cannot come: the backend that would send it stands still
 my $listener = $server->sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'coder chat runner' AND query LIKE 'LISTEN%'");
 like($listener, qr/^\d+$/, 'one connection of the runner listens');
@@ -89,6 +98,12 @@ my ($unheard) = grep { $_->{said} eq 'unheard' } @{ $model->requests };
 is($unheard->{authorization}, 'Bearer key-unheard', 'a turn that began before the notification came has the new key');
 is($unheard->{body}{max_tokens}, 1001, 'and the new model');
 like(JSON::PP::encode_json($unheard->{body}{messages}), qr/prompt-unheard/, 'and the new prompt');
+
+ok($server->wait_for(10, sub { counted('invalidation') >= $invalidations + 3 }), 'three changes dropped entries');
+is(counted('emptied'), $emptied, 'and not all of them');
+$server->sql("SELECT pg_terminate_backend($listener)");
+ok($server->wait_for(10, sub { counted('emptied') > $emptied }), 'a listener that is lost empties it');
+like(join("\n", $server->sql('SELECT coder.metrics_work()')), qr/^coder_cache_lookups_total\{cache="chat",result="hit"\} [1-9].*^coder_cache_invalidations_total\{cache="chat"\} [1-9].*^coder_cache_emptied_total\{cache="chat"\} [1-9]/ms, 'all of it as metrics');
 
 # a thousand changes under load.  What is committed is in a file before the next change begins.
 my $committed = File::Temp->new;
