@@ -1041,7 +1041,8 @@ worker_main(Worker *w)
 		return 0;
 	while (!prov_stopping && !register_worker(w))
 		poll(NULL, 0, 500);
-	end_leftovers(w);
+	if (!prov_stopping) /* else it has no name yet */
+		end_leftovers(w);
 	while (!prov_stopping)
 		if (!next_job(w))
 			wait_for_work(w);

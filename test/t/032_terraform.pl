@@ -97,7 +97,7 @@ like($gateway->sql("SELECT convert_from(provisioner_state, 'UTF8') FROM coder.wo
 is($p->build($ws, 'delete')->{status}, 'succeeded', 'and can be deleted');
 
 # A build that hangs, and is cancelled.
-$template = $p->template('hanging', $p->import('hanging', source('echo waiting; sleep 600')));
+$template = $p->template('hanging', $p->import('hanging', source("echo waiting; sleep 600.$$")));
 my (undef, $hanging) = $p->{client}->post('/api/v2/users/me/workspaces', { template_id => $template->{id}, name => 'hanging' });
 my $id = $hanging->{latest_build}{id};
 sub wait_for_line
@@ -121,7 +121,7 @@ my ($status) = $p->{client}->patch("/api/v2/workspacebuilds/$id/cancel");
 is($status, 200, 'a running build is cancelled');
 $build = $p->finish_build($id);
 like($build->{status}, qr/^(failed|canceled)$/, 'and ends');
-is(`pgrep -f '[s]leep 600' | wc -l` + 0, 0, 'with all its processes');
+is(`pgrep -f '[s]leep 600\\.$$' | wc -l` + 0, 0, 'with all its processes');
 
 # A build whose worker is killed.
 $id = $p->post_build($hanging, 'start');

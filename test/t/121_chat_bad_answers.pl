@@ -3,6 +3,7 @@
 use strict;
 use warnings FATAL => 'all';
 use Coder::Gateway;
+use Coder::Json;
 use Coder::Model;
 use JSON::PP ();
 use Test::More;
@@ -72,13 +73,19 @@ ok($server->wait_for(90, sub { $server->sql("SELECT count(*) FROM coder.chats WH
 	or diag $server->sql("SELECT string_agg(id || ' ' || status, ', ') FROM coder.chats WHERE id IN ($open) AND status NOT IN ('waiting', 'error')");
 
 my @requests = @{ $model->heads };
+# What each chat has in the end, by one question.
+my %end = map { $_->{id} => $_ } @{ Coder::Json::decode($server->sql("SELECT jsonb_agg(jsonb_build_object('id', c.id,
+	'text', coalesce((SELECT string_agg(p->>'text', '' ORDER BY m.id) FROM coder.chat_messages m, jsonb_array_elements(m.content) p
+		WHERE m.chat_id = c.id AND m.role = 'assistant' AND NOT m.deleted AND p->>'type' = 'text'), ''),
+	'retries', coalesce((SELECT string_agg(DISTINCT e.event->'retry'->>'kind', ' ') FROM coder.chat_stream_events e WHERE e.chat_id = c.id AND e.event->>'type' = 'retry'), ''),
+	'tools', (SELECT string_agg((p->>'is_error') || ' ' || (p->'result'->>'error'), '; ') FROM coder.chat_messages m, jsonb_array_elements(m.content) p
+		WHERE m.chat_id = c.id AND m.role = 'tool'))) FROM coder.chats c WHERE c.id IN ($open)")) };
 for my $run (@running)
 {
 	my ($provider, $name, $base, $display) = @{ $run->{format} };
 	my ($said, $status, $answer, $times, $kind) = @{ $run->{case} };
 	my $chat = $owner->get("$chats/$run->{id}");
-	my $text = $server->sql("SELECT coalesce(string_agg(p->>'text', '' ORDER BY m.id), '') FROM coder.chat_messages m, jsonb_array_elements(m.content) p WHERE m.chat_id = '$run->{id}' AND m.role = 'assistant' AND NOT m.deleted AND p->>'type' = 'text'");
-	my $retries = $server->sql("SELECT string_agg(DISTINCT event->'retry'->>'kind', ' ') FROM coder.chat_stream_events WHERE chat_id = '$run->{id}' AND event->>'type' = 'retry'") // '';
+	my ($text, $retries) = @{ $end{ $run->{id} } }{qw(text retries)};
 	my @asked = grep { $_->{chat} eq $run->{id} } @requests;
 	my $got = join '|', $chat->{status}, ($status eq 'error' ? $chat->{last_error} : length $text > 60 ? length $text : $text), scalar @asked, $retries;
 	my $wanted = join '|', $status, ($status eq 'error' ? $answer =~ s{%s}{$display}r : ref $answer ? $text =~ $answer ? length $text > 60 ? length $text : $text : 'some text' : length $answer > 60 ? length $answer : $answer), $times, ref $kind ? $retries =~ $kind ? $retries : 'a retry' : $kind // '';
@@ -87,8 +94,7 @@ for my $run (@running)
 	cmp_ok($asked[1]{at} - $asked[0]{at}, '>=', 2.9, "$provider: $said: it waits as long as it is asked to") if $said =~ /after:3/;
 	if ($said =~ /^(?:tool:nosuch|badargs)/)
 	{
-		my $result = $server->sql("SELECT string_agg((p->>'is_error') || ' ' || (p->'result'->>'error'), '; ') FROM coder.chat_messages m, jsonb_array_elements(m.content) p WHERE m.chat_id = '$run->{id}' AND m.role = 'tool'");
-		is($result, $said eq 'badargs' ? 'true The arguments are no JSON object.' : 'true Tool not found: nosuch', "$provider: $said: what the model is told");
+		is($end{ $run->{id} }{tools}, $said eq 'badargs' ? 'true The arguments are no JSON object.' : 'true Tool not found: nosuch', "$provider: $said: what the model is told");
 	}
 }
 

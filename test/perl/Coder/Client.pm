@@ -5,8 +5,8 @@ package Coder::Client;
 
 use strict;
 use warnings FATAL => 'all';
+use Coder::Json;
 use HTTP::Tiny;
-use JSON::PP ();
 
 # Coder::Client->new(url => ..., token => ...)
 sub new
@@ -25,10 +25,10 @@ sub request
 	my %options = (headers => {%headers});
 
 	$options{headers}{'Coder-Session-Token'} = $self->{token} if defined $self->{token};
-	$options{content} = ref $body ? JSON::PP->new->utf8->canonical->encode($body) : $body if defined $body;
+	$options{content} = ref $body ? Coder::Json::encode($body) : $body if defined $body;
 	my $answer = $self->{http}->request($method, $self->{url} . $path, \%options);
 	my $content = $answer->{content};
-	$content = eval { JSON::PP->new->utf8->allow_nonref->decode($content) } // $content
+	$content = eval { Coder::Json::decode($content) } // $content
 	  if ($answer->{headers}{'content-type'} // '') =~ /json/;
 	return wantarray ? ($answer->{status}, $content, $answer->{headers}) : $content;
 }

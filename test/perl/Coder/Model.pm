@@ -21,9 +21,10 @@ package Coder::Model;
 
 use strict;
 use warnings FATAL => 'all';
-use File::Temp ();
+use Coder::Json;
 use Compress::Zlib ();
 use Digest::SHA ();
+use File::Temp ();
 use IO::Socket::INET;
 use JSON::PP ();
 use MIME::Base64 ();
@@ -63,7 +64,7 @@ sub all_requests
 {
 	my ($self) = @_;
 	open my $in, '<', $self->{log}->filename or die;
-	return [map { my ($head, $body) = split /\t/; +{ %{ JSON::PP::decode_json($head) }, body => JSON::PP::decode_json($body) } } <$in>];
+	return [map { my ($head, $body) = split /\t/; +{ %{ Coder::Json::decode($head) }, body => Coder::Json::decode($body) } } <$in>];
 }
 
 # The same without bodies, which take their time.
@@ -71,7 +72,7 @@ sub heads
 {
 	my ($self) = @_;
 	open my $in, '<', $self->{log}->filename or die;
-	return [grep { !$_->{title} } map { JSON::PP::decode_json((split /\t/)[0]) } <$in>];
+	return [grep { !$_->{title} } map { Coder::Json::decode((split /\t/)[0]) } <$in>];
 }
 
 sub wants_title
@@ -94,7 +95,7 @@ sub last_said
 	$parts = [{ text => $parts }] unless ref $parts;
 	$parts = [grep { !$_->{cachePoint} } @$parts];
 	my $tool = ($last->{role} // 'tool') eq 'tool' || grep { ($_->{type} // '') eq 'tool_result' || $_->{functionResponse} || $_->{toolResult} } @$parts;
-	return ($tool ? 'tool' : $last->{role}, join ' ', map { $_->{text} // (ref $_->{content} ? join ' ', map { $_->{text} // '' } @{ $_->{content} } : $_->{content}) // $_->{toolResult}{content}[0]{text} // ($_->{functionResponse} ? JSON::PP::encode_json($_->{functionResponse}{response}) : '') } @$parts);
+	return ($tool ? 'tool' : $last->{role}, join ' ', map { $_->{text} // (ref $_->{content} ? join ' ', map { $_->{text} // '' } @{ $_->{content} } : $_->{content}) // $_->{toolResult}{content}[0]{text} // ($_->{functionResponse} ? Coder::Json::encode($_->{functionResponse}{response}) : '') } @$parts);
 }
 
 # How each format says a piece of text, a call with its arguments as text, and the end with the usage.
@@ -102,13 +103,13 @@ sub format_of
 {
 	my ($path, $print) = @_;
 	$path =~ s/\?.*//s;
-	my $event = sub { $print->('data: ' . JSON::PP::encode_json($_[0]) . "\n\n") };
+	my $event = sub { $print->('data: ' . Coder::Json::encode($_[0]) . "\n\n") };
 	my $begun;
 	my $bedrock = $path =~ m{/invoke-with-response-stream$};
 	if ($bedrock || $path =~ m{/messages$})
 	{
 		my $named = $bedrock
-			? sub { $print->(frame([':message-type', 'event', ':event-type', 'chunk'], JSON::PP::encode_json({ bytes => MIME::Base64::encode_base64(JSON::PP::encode_json($_[0]), ''), p => 'abc' }))) }
+			? sub { $print->(frame([':message-type', 'event', ':event-type', 'chunk'], Coder::Json::encode({ bytes => MIME::Base64::encode_base64(Coder::Json::encode($_[0]), ''), p => 'abc' }))) }
 			: sub { $print->("event: $_[0]{type}\n"); $event->($_[0]) };
 		my $n = 0;
 		my $block = sub {
@@ -135,7 +136,7 @@ sub format_of
 	}
 	if ($path =~ m{/converse-stream$})
 	{
-		my $named = sub { $print->(frame([':message-type', 'event', ':event-type', $_[0], ':content-type', 'application/json'], JSON::PP::encode_json({ %{ $_[1] }, p => 'abc' }))) };
+		my $named = sub { $print->(frame([':message-type', 'event', ':event-type', $_[0], ':content-type', 'application/json'], Coder::Json::encode({ %{ $_[1] }, p => 'abc' }))) };
 		my $n = 0;
 		my $block = sub {
 			my ($start, @delta) = @_;
@@ -186,7 +187,7 @@ sub format_of
 			search => sub { $event->({ candidates => [{ content => { parts => [] }, groundingMetadata => { groundingChunks => [{ web => { uri => 'https://found.example/', title => 'Found' } }] } }] }) },
 			think => sub { $parts->({ text => 'hm', thought => JSON::PP::true }) },
 			text => sub { $parts->({ text => $_[0] }) },
-			call => sub { $parts->({ functionCall => { name => $_[0], args => JSON::PP->new->allow_nonref->decode($_[1] =~ /^\{.*\}$/ ? $_[1] : '"none"') }, thoughtSignature => 'signed' }) },
+			call => sub { $parts->({ functionCall => { name => $_[0], args => Coder::Json::decode($_[1] =~ /^\{.*\}$/ ? $_[1] : '"none"') }, thoughtSignature => 'signed' }) },
 			end => sub { $event->({ candidates => [{ finishReason => 'STOP' }], usageMetadata => { promptTokenCount => 10, cachedContentTokenCount => 3, candidatesTokenCount => 5, totalTokenCount => 15 } }) } };
 	}
 	my $choice = sub { $event->({ choices => [{ index => 0, delta => $_[0], finish_reason => $_[1] }] }) };
@@ -237,13 +238,13 @@ sub note_request
 {
 	my ($file, $request, $body) = @_;
 	open my $out, '>>', $file or die;
-	syswrite $out, JSON::PP->new->utf8->canonical->encode($request) . "\t$body\n";
+	syswrite $out, Coder::Json::encode($request) . "\t$body\n";
 }
 
 sub send_json
 {
 	my ($client, $status, $value, $more) = @_;
-	my $text = JSON::PP::encode_json($value);
+	my $text = Coder::Json::encode($value);
 	print $client "HTTP/1.1 $status X\r\nContent-Type: application/json\r\n" . ($more // '') . "Content-Length: " . length($text) . "\r\nConnection: close\r\n\r\n$text";
 }
 
@@ -259,7 +260,7 @@ sub serve
 	my $body = '';
 	while (length $body < ($size // 0)) { sysread $client, $body, 65536, length $body or return }
 	my ($path) = $head =~ /^POST (\S+)/;
-	my $asked = JSON::PP::decode_json($body);
+	my $asked = Coder::Json::decode($body);
 	my ($role, $content) = last_said($asked);
 	my $chat = $head =~ /^x-coder-chat-id: (\S+)/mi ? $1 : '';
 	my $times = $content !~ /once|mid:|^cut/ ? 0 : wants_title($asked) ? 1 : grep { $_->{said} eq $content && $_->{chat} eq $chat } @{ heads({ log => bless [$file], 'Coder::Model::File' }) };
@@ -290,7 +291,7 @@ sub serve
 	my @call = $role eq 'user' && $content =~ /^tool:/ ? $content =~ /^tool:(\S+) (.*)$/mg : ();
 	@call = ('read_file', '{"path": ') if $role eq 'user' && $content =~ /^badargs/;
 	@call = ('read_file', '{"path":"of which nothing comes"}') if $role eq 'user' && !$times && $content =~ /^cutcall/;
-	@call = ('propose_title', JSON::PP::encode_json({ title => '"About ' . ($content =~ /(\S+)\s*$/)[0] . '."' })) if wants_title($asked);
+	@call = ('propose_title', Coder::Json::encode({ title => '"About ' . ($content =~ /(\S+)\s*$/)[0] . '."' })) if wants_title($asked);
 	if (wants_title($asked) && !$asked->{tools} && !$asked->{toolConfig})
 	{
 		$format->{text}->($call[1]);
