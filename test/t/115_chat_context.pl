@@ -155,8 +155,12 @@ my @refused = $owner->request('GET', "$chats/$lone->{id}/stream/git");
 is_deeply([$refused[0], $refused[1]{message}], [400, 'Chat has no workspace to watch.'], 'a chat without a workspace');
 @refused = $owner->request('GET', "$chats/$lone->{id}/stream/desktop");
 is_deeply([$refused[0], $refused[1]{message}], [400, 'Chat has no workspace.'], 'nor has it a desktop');
-@refused = $owner->request('GET', "$chats/$chat->{id}/stream/desktop");
-is_deeply([$refused[0], $refused[1]{message}], [501, 'There is no desktop in this workspace.'], 'an agent without one says so');
+SKIP:
+{
+	skip 'there is a desktop here', 1 if grep { -x "$_/Xtigervnc" || -x "$_/Xvnc" } split /:/, $ENV{PATH};
+	@refused = $owner->request('GET', "$chats/$chat->{id}/stream/desktop");
+	is_deeply([$refused[0], $refused[1]{message}], [501, 'There is no desktop in this workspace.'], 'an agent without one says so');
+}
 
 # added from within
 my $token = $server->sql("SELECT auth_token FROM coder.workspace_agents WHERE lifecycle_state = 'ready'");

@@ -55,6 +55,7 @@ sub prepared
 	return $folder if -d $folder;    # another test was first
 	remove_tree($_) for glob "$root/cluster-*";
 	my $server = __PACKAGE__->start(fresh => 1);
+	$server->sql('DELETE FROM coder.replicas');    # nobody shall look for this gateway
 	$server->stop;
 	rename "$server->{dir}/config/postgres", $folder or system('cp', '-a', "$server->{dir}/config/postgres", "$folder.new") == 0 && rename("$folder.new", $folder) or return;
 	return $folder;
