@@ -206,6 +206,19 @@ take_rest(Exchange *x, CURLcode code)
 		sse_end(&x->sse);
 }
 
+/* Did the answer break off, or not begin, for what may go well another time? */
+static bool
+is_cut(CURLcode code)
+{
+	static const CURLcode codes[] = {CURLE_OK, CURLE_PARTIAL_FILE, CURLE_RECV_ERROR, CURLE_SEND_ERROR, CURLE_GOT_NOTHING, CURLE_HTTP2,
+									 CURLE_HTTP2_STREAM, CURLE_SSL_CONNECT_ERROR, CURLE_BAD_CONTENT_ENCODING};
+
+	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++)
+		if (code == codes[i])
+			return true;
+	return false;
+}
+
 static Failure
 transfer_failure(Exchange *x, CURLcode code, long status)
 {
@@ -239,7 +252,7 @@ transfer_failure(Exchange *x, CURLcode code, long status)
 		return failure_of(0, "timeout");
 	if (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST)
 		return failure_of(0, "connection refused");
-	if (code == CURLE_OK || code == CURLE_PARTIAL_FILE || code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR || code == CURLE_GOT_NOTHING)
+	if (is_cut(code))
 		return failure_of(0, "eof");
 	return failure_of(0, curl_easy_strerror(code));
 }

@@ -132,19 +132,27 @@ say_time(void)
 	return next > now ? next : now;
 }
 
-/* Two deltas of one kind in a row are one. */
+static bool
+is_same(const json_t *a, const json_t *b, const char *key)
+{
+	const json_t *x = json_object_get(a, key);
+	const json_t *y = json_object_get(b, key);
+
+	return x == y || json_equal(x, y);
+}
+
+/* Two deltas in a row of one text, of one thought, of one call's arguments are one. */
 static bool
 merge(json_t *said, const json_t *part)
 {
 	json_t *last = json_object_get(json_object_get(json_array_get(said, json_array_size(said) - 1), "message_part"), "part");
-	const char *type = json_string_value(json_object_get(part, "type"));
-	const char *last_type = json_string_value(json_object_get(last, "type"));
-	const json_t *a = json_object_get(last, "text");
-	const json_t *b = json_object_get(part, "text");
+	const char *key = json_object_get(part, "args_delta") != NULL ? "args_delta" : "text";
+	const json_t *a = json_object_get(last, key);
+	const json_t *b = json_object_get(part, key);
 
-	if (type == NULL || last_type == NULL || strcmp(type, last_type) != 0 || !json_is_string(a) || !json_is_string(b))
+	if (!json_is_string(a) || !json_is_string(b) || !is_same(last, part, "type") || !is_same(last, part, "tool_call_id"))
 		return false;
-	json_object_set_new(last, "text", json_sprintf("%s%s", json_string_value(a), json_string_value(b)));
+	json_object_set_new(last, key, json_sprintf("%s%s", json_string_value(a), json_string_value(b)));
 	return true;
 }
 
