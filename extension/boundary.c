@@ -35,6 +35,7 @@
 
 #include "error.h"
 #include "json.h"
+#include "jsonbvalue.h"
 
 /* lock.c */
 extern Datum coder_lock_shared(PG_FUNCTION_ARGS);
@@ -250,12 +251,6 @@ refuse(Report *report, int code, const char *error)
 	report->error = error;
 }
 
-static JsonbValue *
-member(JsonbContainer *object, const char *name, JsonbValue *value)
-{
-	return JsonContainerIsObject(object) ? getKeyJsonValueFromContainer(object, name, (int) strlen(name), value) : NULL;
-}
-
 static bool
 is_object(const JsonbValue *value)
 {
@@ -292,17 +287,17 @@ count_entry(Report *report, JsonbContainer *entry, const char *early, const char
 	JsonbValue	value;
 	const JsonbValue *at;
 
-	if (!is_object(member(entry, "http_request", &value)))
+	if (!is_object(jsonb_member(entry, "http_request", &value)))
 	{
 		report->ignored++;
 		return;
 	}
-	at = member(entry, "allowed", &value);
+	at = jsonb_member(entry, "allowed", &value);
 	if (at != NULL && at->type == jbvBool && at->val.boolean)
 		report->allowed++;
 	else
 		report->denied++;
-	at = member(entry, "time", &value);
+	at = jsonb_member(entry, "time", &value);
 	if (at != NULL && at->type == jbvString && at->val.string.len >= SECONDS_LEN &&
 		(strncmp(at->val.string.val, early, SECONDS_LEN) < 0 || strncmp(at->val.string.val, late, SECONDS_LEN) > 0))
 		report->skewed++;
@@ -322,7 +317,7 @@ static int64
 read_dropped(JsonbContainer *request)
 {
 	JsonbValue	value;
-	const JsonbValue *n = member(request, "dropped", &value);
+	const JsonbValue *n = jsonb_member(request, "dropped", &value);
 	int64		dropped = 0;
 
 	/* The mapping to JSON writes 64 bits as a text. */
@@ -337,7 +332,7 @@ static void
 read_request(Report *report, JsonbContainer *request, const char *early, const char *late)
 {
 	JsonbValue	value;
-	const JsonbValue *logs = member(request, "logs", &value);
+	const JsonbValue *logs = jsonb_member(request, "logs", &value);
 	JsonbValue	batch;
 
 	if (logs != NULL && logs->type == jbvBinary && JsonContainerIsArray(logs->val.binary.data))
@@ -363,7 +358,7 @@ read_request(Report *report, JsonbContainer *request, const char *early, const c
 	}
 	else if (logs != NULL && logs->type != jbvNull)
 		refuse(report, ERRCODE_CODER_BAD_REQUEST, "logs is no list");
-	if (member(request, "batch_id", &batch) != NULL && batch.type == jbvString && batch.val.string.len > 0)
+	if (jsonb_member(request, "batch_id", &batch) != NULL && batch.type == jbvString && batch.val.string.len > 0)
 	{
 		report->has_batch = true;
 		if (!read_uuid(&batch, &report->batch))
@@ -689,8 +684,8 @@ coder_boundary_reports(PG_FUNCTION_ARGS)
 		JsonbValue *one = getIthJsonbValueFromContainer(list, (uint32) i);
 		JsonbValue	agent, request;
 
-		if (!is_object(one) || !read_uuid(member(one->val.binary.data, "agent", &agent), &reports[i].agent) ||
-			!is_object(member(one->val.binary.data, "request", &request)))
+		if (!is_object(one) || !read_uuid(jsonb_member(one->val.binary.data, "agent", &agent), &reports[i].agent) ||
+			!is_object(jsonb_member(one->val.binary.data, "request", &request)))
 			refuse(&reports[i], ERRCODE_CODER_BAD_REQUEST, "a report has an agent and a request");
 		else
 			read_request(&reports[i], request.val.binary.data, early, late);

@@ -37,6 +37,7 @@
 #include "coder.h"
 #include "compat.h"
 #include "json.h"
+#include "jsonbvalue.h"
 
 #define TITLE_WORDS 6
 #define TITLE_LEN 80 /* characters */
@@ -419,15 +420,7 @@ coder_chat_prompt_known(PG_FUNCTION_ARGS)
 static bool
 member(JsonbContainer *object, const char *name, JsonbValue *value)
 {
-	return getKeyJsonValueFromContainer(object, name, (int) strlen(name), value) != NULL &&
-		   value->type != jbvNull;
-}
-
-static bool
-is_text(const JsonbValue *value, const char *wanted)
-{
-	return value->type == jbvString && value->val.string.len == (int) strlen(wanted) &&
-		   memcmp(value->val.string.val, wanted, value->val.string.len) == 0;
+	return jsonb_member(object, name, value) != NULL && value->type != jbvNull;
 }
 
 /* 8-4-4-4-12 hexadecimal digits; other ways to write one are left to the server's own parser. */
@@ -460,17 +453,6 @@ read_uuid(const JsonbValue *value, pg_uuid_t *id)
 	return memcmp(id, &none, UUID_LEN) != 0;
 }
 
-static void
-push_string(JsonbParseState **state, JsonbIteratorToken token, const char *s, int len)
-{
-	JsonbValue v;
-
-	v.type = jbvString;
-	v.val.string.val = unconstify(char *, s);
-	v.val.string.len = len;
-	pushJsonbValue(state, token, &v);
-}
-
 /* One part: text that is not blank, trimmed as it is stored; false: something else. */
 static bool
 read_part(JsonbValue *part, JsonbParseState **state, StringInfo said)
@@ -481,7 +463,7 @@ read_part(JsonbValue *part, JsonbParseState **state, StringInfo said)
 	int len;
 
 	if (part->type != jbvBinary || !JsonContainerIsObject(part->val.binary.data) ||
-		!member(part->val.binary.data, "type", &type) || !is_text(&type, "text") ||
+		!member(part->val.binary.data, "type", &type) || !jsonb_is_text(&type, "text") ||
 		!member(part->val.binary.data, "text", &words) || words.type != jbvString)
 		return false;
 	s = words.val.string.val;
@@ -493,10 +475,10 @@ read_part(JsonbValue *part, JsonbParseState **state, StringInfo said)
 	if (len == 0)
 		return false;
 	pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
-	push_string(state, WJB_KEY, "type", 4);
-	push_string(state, WJB_VALUE, "text", 4);
-	push_string(state, WJB_KEY, "text", 4);
-	push_string(state, WJB_VALUE, s, len);
+	jsonb_push_text(state, WJB_KEY, "type", 4);
+	jsonb_push_text(state, WJB_VALUE, "text", 4);
+	jsonb_push_text(state, WJB_KEY, "text", 4);
+	jsonb_push_text(state, WJB_VALUE, s, len);
 	pushJsonbValue(state, WJB_END_OBJECT, NULL);
 	if (said->len > 0)
 		appendStringInfoChar(said, ' ');
@@ -543,7 +525,7 @@ has_rare_member(JsonbContainer *body)
 	JsonbValue value;
 
 	for (int i = 0; i < (int) lengthof(rare); i++)
-		if (member(body, rare[i], &value) && !is_text(&value, "") &&
+		if (member(body, rare[i], &value) && !jsonb_is_text(&value, "") &&
 			!(value.type == jbvBinary && i == 2 && JsonContainerIsArray(value.val.binary.data) &&
 			  JsonContainerSize(value.val.binary.data) == 0))
 			return true;

@@ -31,6 +31,7 @@
 
 #include "coder.h"
 #include "json.h"
+#include "jsonbvalue.h"
 
 #define MAX_FRAME 6000 /* bytes; who watches reads longer ones from the table */
 #define MAX_EVENTS 256 /* of a frame */
@@ -69,19 +70,6 @@ static CoderPlan retry_plan = {
 	retry_args,
 	NULL};
 
-static JsonbValue *
-member(JsonbContainer *object, const char *name, JsonbValue *value)
-{
-	return getKeyJsonValueFromContainer(object, name, (int) strlen(name), value);
-}
-
-static bool
-is_text(const JsonbValue *value, const char *text)
-{
-	return value->type == jbvString && value->val.string.len == (int) strlen(text) &&
-		   memcmp(value->val.string.val, text, strlen(text)) == 0;
-}
-
 static bool
 is_container(const JsonbValue *value)
 {
@@ -104,11 +92,11 @@ static void
 read_said(JsonbContainer *object, Said *said, ArrayBuildState **chats, ArrayBuildState **events)
 {
 	JsonbValue value;
-	JsonbValue *chat = member(object, "chat", &value);
+	JsonbValue *chat = jsonb_member(object, "chat", &value);
 	JsonbValue list;
 	uint32 n;
 
-	if (chat == NULL || chat->type != jbvString || !is_container(member(object, "events", &list)))
+	if (chat == NULL || chat->type != jbvString || !is_container(jsonb_member(object, "events", &list)))
 		elog(ERROR, "what is said has a chat and events");
 	said->chat = DirectFunctionCall1(uuid_in, CStringGetDatum(pnstrdup(chat->val.string.val, chat->val.string.len)));
 	said->chat_text = DatumGetCString(DirectFunctionCall1(uuid_out, said->chat));
@@ -121,9 +109,9 @@ read_said(JsonbContainer *object, Said *said, ArrayBuildState **chats, ArrayBuil
 		Jsonb *row;
 
 		if (!is_container(event) || !JsonContainerIsObject(event->val.binary.data) ||
-			member(event->val.binary.data, "type", &type) == NULL)
+			jsonb_member(event->val.binary.data, "type", &type) == NULL)
 			elog(ERROR, "an event has a type");
-		said->retries |= is_text(&type, "retry");
+		said->retries |= jsonb_is_text(&type, "retry");
 		row = JsonbValueToJsonb(event);
 		add_to_frame(said, row);
 		said->n++;

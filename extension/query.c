@@ -7,17 +7,7 @@
 
 #include <string.h>
 
-static int
-hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
+#include "../agent/wire/hex.h"
 
 int
 query_decode(const char *text, int len, char *out)
@@ -30,10 +20,10 @@ query_decode(const char *text, int len, char *out)
 
 		if (c == '+')
 			c = ' ';
-		else if (c == '%' && i + 2 < len && hex_value(text[i + 1]) >= 0 &&
-				 hex_value(text[i + 2]) >= 0)
+		else if (c == '%' && i + 2 < len && wire_hex_value(text[i + 1]) >= 0 &&
+				 wire_hex_value(text[i + 2]) >= 0)
 		{
-			c = (char) (hex_value(text[i + 1]) << 4 | hex_value(text[i + 2]));
+			c = (char) (wire_hex_value(text[i + 1]) << 4 | wire_hex_value(text[i + 2]));
 			i += 2;
 		}
 		if (c == '\0')

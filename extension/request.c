@@ -16,6 +16,7 @@
 
 #include "compat.h"
 #include "error.h"
+#include "jsonbvalue.h"
 #include "query.h"
 #include "request.h"
 
@@ -30,17 +31,6 @@ typedef struct Pair
 	int next; /* the following value of the same key, -1: none */
 	bool first;
 } Pair;
-
-static void
-push_string(JsonbParseState **state, JsonbIteratorToken token, const char *s, int len)
-{
-	JsonbValue v;
-
-	v.type = jbvString;
-	v.val.string.val = unconstify(char *, s);
-	v.val.string.len = len;
-	pushJsonbValue(state, token, &v);
-}
 
 /* One part of a query, decoded; it must be text. */
 static char *
@@ -140,15 +130,15 @@ query_jsonb(text *query)
 
 		if (!pairs[i].first)
 			continue;
-		push_string(&state, WJB_KEY, pairs[i].key, (int) strlen(pairs[i].key));
-		push_string(&state, WJB_VALUE, pairs[i].value, (int) strlen(pairs[i].value));
+		jsonb_push_text(&state, WJB_KEY, pairs[i].key, (int) strlen(pairs[i].key));
+		jsonb_push_text(&state, WJB_VALUE, pairs[i].value, (int) strlen(pairs[i].value));
 		if (pairs[i].next < 0)
 			continue;
 		list = psprintf("%s[]", pairs[i].key);
-		push_string(&state, WJB_KEY, list, (int) strlen(list));
+		jsonb_push_text(&state, WJB_KEY, list, (int) strlen(list));
 		pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
 		for (int j = i; j >= 0; j = pairs[j].next)
-			push_string(&state, WJB_ELEM, pairs[j].value, (int) strlen(pairs[j].value));
+			jsonb_push_text(&state, WJB_ELEM, pairs[j].value, (int) strlen(pairs[j].value));
 		pushJsonbValue(&state, WJB_END_ARRAY, NULL);
 	}
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
@@ -162,9 +152,9 @@ params_jsonb(const CoderRequest *request)
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	for (int i = 0; i < request->nparams; i++)
 	{
-		push_string(
+		jsonb_push_text(
 			&state, WJB_KEY, request->param_names[i], (int) strlen(request->param_names[i]));
-		push_string(&state, WJB_VALUE, request->params[i], (int) strlen(request->params[i]));
+		jsonb_push_text(&state, WJB_VALUE, request->params[i], (int) strlen(request->params[i]));
 	}
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
@@ -181,8 +171,8 @@ headers_jsonb(text *headers)
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	while (query_next_header(&s, end, &line))
 	{
-		push_string(&state, WJB_KEY, line.name, line.name_len);
-		push_string(&state, WJB_VALUE, line.value, line.value_len);
+		jsonb_push_text(&state, WJB_KEY, line.name, line.name_len);
+		jsonb_push_text(&state, WJB_VALUE, line.value, line.value_len);
 	}
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "route.h"
+#include "wire/hex.h"
 
 typedef struct Node Node;
 
@@ -327,18 +328,6 @@ gw_path_collapse(char *dst, const char *path, size_t len)
 	return n;
 }
 
-static int
-hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
 bool
 gw_percent_decode(char *dst, size_t *dst_len, const char *src, size_t len, bool plus)
 {
@@ -350,8 +339,8 @@ gw_percent_decode(char *dst, size_t *dst_len, const char *src, size_t len, bool 
 
 		if (c == '%')
 		{
-			int high = i + 2 < len ? hex_value(src[i + 1]) : -1;
-			int low = i + 2 < len ? hex_value(src[i + 2]) : -1;
+			int high = i + 2 < len ? wire_hex_value(src[i + 1]) : -1;
+			int low = i + 2 < len ? wire_hex_value(src[i + 2]) : -1;
 
 			if (high < 0 || low < 0)
 				return false;

@@ -16,6 +16,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "wire/hex.h"
+
 typedef struct Context
 {
 	char *error;
@@ -294,18 +296,6 @@ fail(Context *context, const char *name, const char *what)
 	return false;
 }
 
-static int
-hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
 static bool
 set_bytes(Context *context, const char *name, ProtobufCBinaryData *bytes, const char *text)
 {
@@ -318,7 +308,7 @@ set_bytes(Context *context, const char *name, ProtobufCBinaryData *bytes, const 
 		return fail(context, name, "out of memory");
 	for (const char *p = text; *p != '\0'; p++)
 	{
-		int digit = hex_digit(*p);
+		int digit = wire_hex_value(*p);
 
 		if (*p == '-')
 			continue;
