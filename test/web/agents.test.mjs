@@ -92,9 +92,10 @@ test("what models are asked is read beside the chat, once it is written down", a
   assert.doesNotMatch(await panel().innerText(), /sk-very-secret/, "the key is not told");
   assert.match(await panel().innerText(), /\*\*\*/, "but blotted out");
   await picture("chat-debug");
-  await tab("Debug").press("ArrowLeft");
-  assert.equal(await tab("Terminal").getAttribute("aria-selected"), "true", "arrows go from tab to tab");
-  assert.equal(await tab("Terminal").evaluate((e) => e === document.activeElement), true);
+  await tab("Debug").press("Home");
+  await tab("Changes").press("ArrowRight");
+  assert.equal(await tab("Context").getAttribute("aria-selected"), "true", "keys go from tab to tab");
+  assert.equal(await tab("Context").evaluate((e) => e === document.activeElement), true);
   await button("Close the panel").click();
 });
 
@@ -164,17 +165,65 @@ test("a sound tells once that a chat which nobody sees has ended its turn", asyn
   await other.getByLabel("A sound when").and(other.locator(":checked")).waitFor();
   await start("slow:150 this is seen by somebody who looks");
   await page().waitForFunction(() => JSON.parse(localStorage.getItem("chat-chimed") ?? "[]").length >= 1);
-  await page().waitForTimeout(300);
   assert.equal(await sounds(), 1, "who looks on hears nothing");
   await page().goto(`${base}/agents`);
   await page().locator(`a.chat-link[href="/agents/${quiet}"]`).waitFor();
   await call("POST", `${CHATS}/${quiet}/messages`, { content: [{ type: "text", text: "slow:250 and on and on" }] });
   await page().waitForFunction(() => Number(localStorage.getItem("sounds")) >= 4);
-  await page().waitForTimeout(300);
+  await other.waitForFunction(() => JSON.parse(localStorage.getItem("chat-chimed")).length >= 2);
   assert.equal(await sounds(), 2, "two windows, one sound");
   await other.close();
   await page().goto(`${base}/agents/settings/behavior`);
   await page().getByLabel("A sound when").uncheck();
+});
+
+test("a subagent is led to and back; a summary leaves its mark", async () => {
+  await start('tool:spawn_agent {"prompt":"look <b>there</b>","title":"Looker"}');
+  const card = page().locator('.tool[data-tool="spawn_agent"]');
+  await card.locator("summary").click();
+  await card.getByText("look <b>there</b>").waitFor();
+  await card.locator('.status[data-status="waiting"]').waitFor();
+  await card.getByRole("link").click();
+  await answer("<b>there</b> look").waitFor();
+  await page().locator(".chat-head").getByRole("link", { name: "Parent" }).click();
+  await card.waitFor();
+  const small = await call("POST", `${CHATS}/model-configs`, { provider: "openai-compat", model: "small", context_limit: 12, compression_threshold: 80 });
+  const [{ id: org }] = await call("GET", "/organizations");
+  const chat = await call("POST", CHATS, { organization_id: org, content: [{ type: "text", text: "much to remember" }], model_config_id: small.id });
+  await page().goto(`${base}/agents/${chat.id}`);
+  const mark = page().locator('.tool[data-tool="chat_summarized"]').first();
+  await mark.locator("summary").filter({ hasText: "The chat was summarized" }).click();
+  await mark.getByText(/^83 % of the context was full \(10 of 12 tokens\); it is summarized at 80 %/).waitFor();
+  await picture("chat-summary");
+});
+
+test("the list: pinned chats are moved, older ones come by themselves, it folds away", async () => {
+  const ids = [await start("pin one"), await start("pin two"), await start("pin three")];
+  for (const id of ids) await call("PATCH", `${CHATS}/${id}`, { pin_order: 1 });
+  sql(`INSERT INTO coder.chats (owner_id, organization_id, last_model_config_id, title, updated_at)
+    SELECT c.owner_id, c.organization_id, c.last_model_config_id, 'old ' || n, now() - n * interval '1 day' FROM coder.chats c, generate_series(1, 70) n WHERE c.id = '${ids[0]}'`);
+  await page().reload();
+  const list = page().getByRole("complementary", { name: "Chats" });
+  const section = list.locator("section").filter({ has: page().getByRole("heading", { name: "Pinned" }) });
+  const order = (wanted) => page().waitForFunction((ids) => JSON.stringify([...document.querySelectorAll(".sidebar section:first-child a.chat-link")].map((a) => a.href.split("/").pop())) === JSON.stringify(ids), wanted);
+  const row = (id) => section.locator(".chat-row").filter({ has: page().locator(`a[href="/agents/${id}"]`) });
+  const [one, two, three] = ids;
+  await order([one, two, three]);
+  await row(three).hover();
+  await row(three).getByRole("button").click();
+  await page().getByRole("menuitem", { name: "Move up" }).click();
+  await order([one, three, two]);
+  await row(two).dragTo(row(one));
+  await order([two, one, three]);
+  await list.getByRole("link", { name: /old 70/ }).waitFor({ state: "detached" });
+  await list.getByRole("button", { name: "More chats" }).scrollIntoViewIfNeeded();
+  await list.getByRole("link", { name: /old 70/ }).waitFor();
+  await list.getByRole("heading", { name: "Older" }).waitFor();
+  await button("Hide the list of chats").click();
+  await list.getByRole("link", { name: /old 70/ }).waitFor({ state: "detached" });
+  await page().reload();
+  await button("Show the list of chats").click();
+  await list.getByRole("heading", { name: "Pinned" }).waitFor();
 });
 
 test("a message is spoken, and the pages may be installed", async () => {

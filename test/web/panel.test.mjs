@@ -154,6 +154,7 @@ test("tools tell what they do: templates, processes, a workspace as it is built"
 
 test("what the workspace told the model is named in the transcript and the panel", async () => {
   await page().locator("details.from-workspace summary").filter({ hasText: "1 instruction file, 1 skill" }).waitFor();
+  await page().getByRole("img", { name: /^Context: .*; with AGENTS\.md, skill deploy$/ }).waitFor();
   await tab("Context").click();
   await panel().getByText(`${home}/.coder/AGENTS.md`).waitFor();
   await panel().getByText("Puts it there").waitFor();

@@ -160,11 +160,15 @@ export function Table({ head, numbers = [], children }: { head: string[]; number
     <table>
       <thead>
         <tr>
-          {head.map((text, i) => (
-            <th key={i} class={numbers.includes(i) ? "number" : undefined}>
-              {text}
-            </th>
-          ))}
+          {head.map((text, i) =>
+            text ? (
+              <th key={i} class={numbers.includes(i) ? "number" : undefined}>
+                {text}
+              </th>
+            ) : (
+              <td key={i} />
+            ),
+          )}
         </tr>
       </thead>
       <tbody>{children}</tbody>

@@ -7,9 +7,10 @@ import type { ChatList } from "./list";
 import { preference } from "./prefs";
 import type { Chat, ChatStatus } from "./types";
 
-/** Time for the window in which the chat is seen to say so. */
-const SEEN_MS = 200;
 const TOLD = "chat-chimed";
+const IN_SIGHT = "chat-in-sight";
+/** How often a window says which chat is seen in it; after three times as long it is believed to be gone. */
+const SIGHT_MS = 2000;
 
 /** Does a turn end with this change? A run that waits for its turn again has ended one. */
 export const endsTurn = (before: ChatStatus | undefined, now: ChatStatus) => (before === "running" && (now === "waiting" || now === "pending")) || (before === "pending" && now === "waiting");
@@ -43,26 +44,58 @@ async function claim(what: string): Promise<boolean> {
   return navigator.locks ? navigator.locks.request(TOLD, take) : take();
 }
 
+const inSight = (id: string) => {
+  const [seen, at] = (local.getItem(IN_SIGHT) ?? "").split(" ");
+  return seen === id && Date.now() - Number(at) < 3 * SIGHT_MS;
+};
+
+/** Says to all windows which chat is seen in this one. */
+function useSight(open: string | undefined) {
+  useEffect(() => {
+    if (!open) return;
+    const say = () => {
+      if (document.visibilityState === "visible" && document.hasFocus()) local.setItem(IN_SIGHT, `${open} ${Date.now()}`);
+      else unsay();
+    };
+    const unsay = () => {
+      if (inSight(open)) local.removeItem(IN_SIGHT);
+    };
+    say();
+    const timer = setInterval(say, SIGHT_MS);
+    window.addEventListener("focus", say);
+    window.addEventListener("blur", unsay);
+    window.addEventListener("pagehide", unsay);
+    document.addEventListener("visibilitychange", say);
+    return () => {
+      clearInterval(timer);
+      window.removeEventListener("focus", say);
+      window.removeEventListener("blur", unsay);
+      window.removeEventListener("pagehide", unsay);
+      document.removeEventListener("visibilitychange", say);
+      unsay();
+    };
+  }, [open]);
+}
+
 export function useChime(list: ChatList, open: string | undefined) {
+  useSight(open);
   const known = useRef(new Map<string, ChatStatus>());
-  const now = useRef({ open, chats: list.chats });
-  now.current = { open, chats: list.chats };
+  const now = useRef(list.chats);
+  now.current = list.chats;
   const { follow } = list;
   useEffect(
     () =>
       follow(({ kind, chat }) => {
         if (kind !== "status_change") return;
-        const before = known.current.get(chat.id) ?? now.current.chats?.find((c) => c.id === chat.id)?.status;
+        const before = known.current.get(chat.id) ?? now.current?.find((c) => c.id === chat.id)?.status;
         known.current.set(chat.id, chat.status);
-        if (!chat.parent_chat_id && endsTurn(before, chat.status) && preference("chime")) tell(chat, now.current.open);
+        if (!chat.parent_chat_id && endsTurn(before, chat.status) && preference("chime")) void tell(chat);
       }),
     [follow],
   );
 }
 
-function tell(chat: Chat, open: string | undefined) {
-  const what = `${chat.id} ${chat.updated_at}`;
-  const seen = open === chat.id && document.visibilityState === "visible" && document.hasFocus();
-  if (seen) void claim(what);
-  else setTimeout(() => void claim(what).then((first) => first && chime()), SEEN_MS);
+async function tell(chat: Chat) {
+  const seen = inSight(chat.id);
+  if ((await claim(`${chat.id} ${chat.updated_at}`)) && !seen) chime();
 }

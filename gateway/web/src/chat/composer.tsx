@@ -11,7 +11,7 @@ import { FileChip, isLong, useFiles } from "./attachments";
 import { CommentChips, type Comments, linesOf, partsOf } from "./comments";
 import { InvisibleNotice } from "./invisible";
 import { VoiceButton } from "./voice";
-import { CHATS, type Catalogue, type InputPart, type LimitStatus, type ModelConfig, type Usage, dollars, modelName } from "./types";
+import { CHATS, type Catalogue, type InputPart, type LimitStatus, type ModelConfig, type Part, type Usage, dollars, modelName } from "./types";
 
 export interface Models {
   models: ModelConfig[];
@@ -60,14 +60,15 @@ export function ModelPicker({ models, value, onChange }: { models: Models; value
 }
 
 /** How much of what the model can read is used. */
-export function ContextRing({ usage, limit, threshold }: { usage?: Usage; limit?: number; threshold?: number }) {
+export function ContextRing({ usage, limit, threshold, told = [] }: { usage?: Usage; limit?: number; threshold?: number; told?: Part[] }) {
   const most = usage?.context_limit || limit || 0;
   const used = (usage?.input_tokens ?? 0) + (usage?.cache_read_tokens ?? 0) + (usage?.cache_creation_tokens ?? 0) + (usage?.output_tokens ?? 0);
   if (!most || !used) return null;
   const part = Math.min(1, used / most);
   const percent = Math.round(part * 100);
+  const names = told.map((p) => (p.type === "skill" ? `skill ${p.skill_name}` : p.context_file_path?.split("/").pop())).filter(Boolean);
   const around = 2 * Math.PI * 8;
-  const text = `${used.toLocaleString("en")} of ${most.toLocaleString("en")} tokens (${percent} %)${threshold && threshold < 100 ? `; summarized at ${threshold} %` : ""}`;
+  const text = `${used.toLocaleString("en")} of ${most.toLocaleString("en")} tokens (${percent} %)${threshold && threshold < 100 ? `; summarized at ${threshold} %` : ""}${names.length > 0 ? `; with ${names.join(", ")}` : ""}`;
   return (
     <svg class={`ring ${percent >= 95 ? "bad" : percent >= 85 ? "busy" : ""}`} viewBox="0 0 20 20" role="img" aria-label={`Context: ${text}`}>
       <title>{text}</title>
@@ -86,6 +87,7 @@ export function LimitNotice({ status }: { status?: LimitStatus }) {
   return (
     <div class={over ? "notice bad" : "limit quiet"} role={over ? "alert" : undefined}>
       <progress max={status.spend_limit_micros} value={status.current_spend} aria-label="Spent" /> {dollars(status.current_spend)} of {dollars(status.spend_limit_micros)} this {status.period}
+      {!over && <span title={new Date(status.period_end).toLocaleString()}>, anew on {new Date(status.period_end).toLocaleDateString()}</span>}
       {over && `: the limit is reached until ${new Date(status.period_end).toLocaleString()}`}
     </div>
   );

@@ -157,7 +157,7 @@ function Step({ step, open }: { step: DebugStep; open: boolean }) {
       </summary>
       {used.length > 0 && <p class="help">Tokens: {used.join(", ")}.</p>}
       <Attempts attempts={step.attempts} />
-      <h4>Asked</h4>
+      <h2>Asked</h2>
       {messages.length > 3 && <Earlier messages={messages.slice(0, -3)} />}
       {messages.slice(-3).map((m, i) => (
         <Message key={m.id ?? i} message={m} />
@@ -166,9 +166,9 @@ function Step({ step, open }: { step: DebugStep; open: boolean }) {
       {options !== undefined && options !== null && <Folded title="Options" value={options} />}
       {step.normalized_response && (
         <>
-          <h4>
+          <h2>
             Answered {step.normalized_response.finish_reason && <span class="tag">{step.normalized_response.finish_reason.replace(/_/g, " ")}</span>}
-          </h4>
+          </h2>
           {(step.normalized_response.content ?? []).map((part, i) => (
             <PartOf key={i} part={part} />
           ))}

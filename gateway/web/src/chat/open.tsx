@@ -199,7 +199,7 @@ export function OpenChat({ id }: { id: string }) {
               <Composer key={`${id}-${refills}`} draft={id} organization={chat.organization_id} placeholder={busy ? "This will wait in the queue" : "Say something"} submit={busy ? "Queue" : "Send"} onSend={send} onStop={busy || status === "requires_action" ? stop : undefined} comments={comments}>
                 {models.models.length > 0 && <ModelPicker models={models} value={model} onChange={setPicked} />}
                 <McpPicker servers={servers} value={chosen} onChange={setTools} />
-                <ContextRing usage={usage} limit={config?.context_limit} threshold={config?.compression_threshold} />
+                <ContextRing usage={usage} limit={config?.context_limit} threshold={config?.compression_threshold} told={chat.last_injected_context} />
                 {!config && <span class="quiet">{modelName(config)}</span>}
               </Composer>
             )}
