@@ -385,13 +385,12 @@ count_agents(Walk *walk)
 {
 	const Fleet *fleet = walk->fleet;
 
-	for (int i = 0; i < fleet->nagents; i++)
+	for (int i = 0; i < fleet->nfirsts; i++)
 	{
-		const FleetAgent *agent = &fleet->agents[i];
+		const FleetFirst *first = &fleet->firsts[i];
+		const FleetWorkspace *workspace = &fleet->workspaces[fleet->builds[first->build].workspace];
 
-		if (agent->times.has_first)
-			observe(SERIES(walk, F_FIRST, workspace_of_agent(fleet, agent)->template->name, agent->name), F_FIRST, agent->times.created_at,
-					agent->times.first_connected_at);
+		observe(SERIES(walk, F_FIRST, workspace->template->name, first->agent), F_FIRST, first->created_at, first->connected_at);
 	}
 	for (int i = 0; i < fleet->napps; i++)
 	{

@@ -635,6 +635,16 @@ add_agent(Fleet *fleet, const AgentBatch *batch, int i, int at)
 
 	if (batch->root[i])
 		count_root_agent(build, batch->agents[i].lifecycle, batch->ready_at[i]);
+	if (batch->agents[i].times.has_first)
+	{
+		ROOM(fleet->firsts, fleet->nfirsts);
+		fleet->firsts[fleet->nfirsts++] = (FleetFirst) {
+			.agent = batch->agents[i].name,
+			.build = at,
+			.created_at = batch->agents[i].times.created_at,
+			.connected_at = batch->agents[i].times.first_connected_at,
+		};
+	}
 	if (workspace->deleted || workspace->latest != at || batch->deleted[i])
 		return;
 	ROOM(fleet->agents, fleet->nagents);

@@ -86,6 +86,15 @@ typedef struct FleetAgent
 	CoderAgentTimes times;
 } FleetAgent;
 
+/* The first connection of an agent of any build. */
+typedef struct FleetFirst
+{
+	const FleetName *agent;
+	int			build;
+	TimestampTz created_at;
+	TimestampTz connected_at;
+} FleetFirst;
+
 typedef struct FleetLatency
 {
 	int			agent;
@@ -123,6 +132,8 @@ typedef struct Fleet
 	int			nbuilds;
 	FleetAgent *agents;
 	int			nagents;
+	FleetFirst *firsts;
+	int			nfirsts;
 	FleetLatency *latencies;
 	int			nlatencies;
 	FleetApp   *apps;

@@ -72,8 +72,9 @@ BEGIN
 	RETURN NEXT coder.metric('coder_db_deadlocks_total', 'counter', 'Deadlocks that were resolved.',
 		'SELECT d.deadlocks FROM pg_stat_database d WHERE d.datname = current_database()', at);
 	RETURN NEXT coder.metric('coder_db_size_bytes', 'gauge', 'Size of the database.', 'SELECT pg_database_size(current_database())', at);
-	RETURN NEXT coder.metric('coder_events_backlog', 'gauge', 'Events that are kept for watchers, as PostgreSQL estimates.',
-		'SELECT s.n_live_tup FROM pg_stat_all_tables s WHERE s.relid = ''coder.events''::regclass', at);
+	RETURN NEXT coder.metric('coder_events_backlog', 'gauge', 'Events that are kept for watchers, for ten minutes; above 50,000 as PostgreSQL estimates.',
+		'SELECT CASE WHEN e.n > 50000 THEN greatest(e.n, s.n_live_tup) ELSE e.n END FROM (SELECT count(*) AS n FROM (SELECT FROM coder.events LIMIT 50001) x) e, pg_stat_all_tables s
+		  WHERE s.relid = ''coder.events''::regclass', at);
 	RETURN NEXT coder.metric('coder_notify_queue_usage_ratio', 'gauge', 'How full the queue of NOTIFY is.', 'SELECT pg_notification_queue_usage()', at);
 	RETURN NEXT coder.metric('coder_tick_seconds', 'gauge', 'How long the last sampled coder.tick() took.',
 		'SELECT s.seconds FROM coder.tick_state s WHERE s.name = ''tick''', at);

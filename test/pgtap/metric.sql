@@ -149,6 +149,14 @@ SELECT is((SELECT string_agg(l, E'\n' ORDER BY l) FROM pg_temp.lines(now(), 'cod
 	'coderd_template_workspace_build_duration_seconds_sum{template_name="template-0",organization_name="coder",transition="start",status="success",is_prebuild="false"} 40\n'
 	'coderd_template_workspace_build_duration_seconds_sum{template_name="template-1",organization_name="coder",transition="start",status="success",is_prebuild="false"} 40',
 	'builds with all root agents in an end, by the worst of them');
+-- A histogram does not fall when a new build has its agent anew, or a workspace goes.
+CREATE TEMP TABLE firsts AS SELECT count(*) AS n FROM coder.workspace_agents WHERE first_connected_at IS NOT NULL;
+UPDATE coder.workspaces SET deleted = true WHERE id = pg_temp.id('workspace', 7);
+UPDATE coder.workspaces SET latest_build_id = pg_temp.id('build', 6) WHERE id = pg_temp.id('workspace', 8);
+SELECT is((SELECT sum(substring(l FROM '[0-9]+$')::int) FROM pg_temp.lines(now(), 'coderd_agents_first_connection_seconds_count') l), n::bigint, 'first connections of all builds') FROM firsts;
+UPDATE coder.workspaces SET deleted = false WHERE id = pg_temp.id('workspace', 7);
+UPDATE coder.workspaces SET latest_build_id = pg_temp.id('build', 8) WHERE id = pg_temp.id('workspace', 8);
+SELECT is((SELECT substring(l FROM '[0-9]+$')::bigint FROM pg_temp.lines(now(), 'coder_events_backlog ') l), (SELECT count(*) FROM coder.events), 'events that are kept, by the row');
 UPDATE coder.workspace_builds SET initiator_id = 'c42fdf75-3097-471c-8c33-fb52454d81c0' WHERE id = pg_temp.id('build', 5);
 SELECT is((SELECT sum(substring(l FROM '[0-9]+$')::int) FROM pg_temp.lines(now(), 'coderd_workspace_creation_total') l), 7::bigint, 'M4: what the user of prebuilds made does not count');
 UPDATE coder.templates SET deleted = true WHERE name = 'template-1';
