@@ -378,6 +378,28 @@ child(int fd, const JailOptions *options, pid_t parent)
 	run(fd, options->argv);
 }
 
+/* In the network of all. */
+static _Noreturn void
+confined_child(int fd, const JailOptions *options, uint16_t port, pid_t parent)
+{
+	Ready ready = {.kind = 'R'};
+	const char *problem;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
+	problem = jail_confine(port);
+	if (problem != NULL)
+	{
+		ready.kind = 'E';
+		snprintf(ready.error, sizeof(ready.error), "%s", problem);
+		send_ready(fd, &ready, NULL, 0);
+		_exit(1);
+	}
+	send_ready(fd, &ready, NULL, 0);
+	run(fd, options->argv);
+}
+
 static bool
 follow(Jail *jail, char *error, size_t error_size)
 {
@@ -422,7 +444,18 @@ jail_start(Jail *jail, const JailOptions *options, char *error, size_t error_siz
 	int pair[2];
 	pid_t self = getpid();
 
-	*jail = (Jail) {.dns = {-1, -1}};
+	*jail = (Jail) {.dns = {-1, -1}, .proxy_port = options->proxy_port};
+	if (options->landlock)
+	{
+		jail->listeners[0] = bind_socket(AF_INET, SOCK_STREAM, true, options->proxy_named ? options->proxy_port : 0);
+		if (jail->listeners[0] < 0)
+		{
+			snprintf(error, error_size, "could not listen at 127.0.0.1:%d: %s", options->proxy_port, strerror(errno));
+			return false;
+		}
+		jail->nlisteners = 1;
+		jail->proxy_port = port_of(jail->listeners[0]);
+	}
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0 || (jail->pid = fork()) < 0)
 	{
 		snprintf(error, error_size, "%s", strerror(errno));
@@ -431,6 +464,8 @@ jail_start(Jail *jail, const JailOptions *options, char *error, size_t error_siz
 	if (jail->pid == 0)
 	{
 		close(pair[0]);
+		if (options->landlock)
+			confined_child(pair[1], options, (uint16_t) jail->proxy_port, self);
 		child(pair[1], options, self);
 	}
 	close(pair[1]);

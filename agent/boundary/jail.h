@@ -21,6 +21,7 @@
 
 typedef struct JailOptions
 {
+	bool landlock; /* no network of its own: see jail_confine */
 	bool no_user_namespace;
 	int proxy_port; /* of a listener on loopback, for programs that name a proxy */
 	bool proxy_named; /* even where all is led here anyway */
@@ -34,6 +35,7 @@ typedef struct Jail
 	int listeners[JAIL_LISTENERS];
 	int nlisteners;
 	int dns[2]; /* UDP, port 53; -1: none */
+	int proxy_port; /* of the listener that a program may name as its proxy */
 	bool redirected; /* every port leads here; else the listeners' ports only */
 } Jail;
 
@@ -45,6 +47,9 @@ void jail_go(Jail *jail, char *const *env);
 
 /* Where a connection was meant to go before it was led here. */
 bool jail_destination(int fd, struct sockaddr_storage *address);
+
+/* confine.c: this process and those it starts connect to this port only, for ever.  NULL, or why not. */
+const char *jail_confine(uint16_t port);
 
 /* netlink.c: loopback up and every address local; TCP to these ports of it.  0 or an errno. */
 int jail_make_routes(bool *ipv6);

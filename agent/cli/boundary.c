@@ -106,8 +106,9 @@ read_settings(const Cli *cli, Settings *settings)
 	if (!audit_level(&settings->level, level))
 		cli_fail("log level \"%s\": expected error, warn, info or debug", level);
 	jail = setting(cli, "jail-type", settings->file.jail_type, "nsjail");
-	if (strcmp(jail, "nsjail") != 0)
-		cli_fail("jail type \"%s\" is not there: only nsjail (a network namespace), which needs no rights on most machines", jail);
+	settings->jail.landlock = strcmp(jail, "landjail") == 0;
+	if (!settings->jail.landlock && strcmp(jail, "nsjail") != 0)
+		cli_fail("jail type \"%s\": expected nsjail (a network of its own) or landjail (Landlock)", jail);
 	port = setting(cli, "proxy-port", settings->file.proxy_port, NULL);
 	settings->jail.proxy_named = port != NULL;
 	settings->jail.proxy_port = port != NULL ? (int) strtol(port, &end, 10) : PROXY_PORT;
@@ -213,9 +214,11 @@ run(Settings *settings, const char *folder, const char *certificate)
 		kill(jail.pid, SIGKILL);
 		return 1;
 	}
-	if (!jail.redirected)
+	if (settings->jail.landlock)
+		audit_log(AUDIT_INFO, "the command may connect to port %d only, of any host; names are resolved here", jail.proxy_port);
+	else if (!jail.redirected)
 		audit_log(AUDIT_WARN, "the kernel has no rules for redirection: only ports 80, 443 and 8443, and programs that use a proxy, can connect");
-	jail_go(&jail, make_environment(certificate, folder, &jail, settings->jail.proxy_port));
+	jail_go(&jail, make_environment(certificate, folder, &jail, jail.proxy_port));
 	status = proxy_run(&config);
 	audit_stop();
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -255,7 +258,7 @@ static const CliFlag boundary_flags[] = {
 	{"log-level", 0, "level", "BOUNDARY_LOG_LEVEL", "error, warn (what is denied; the default), info (what is allowed too), debug."},
 	{"log-dir", 0, "dir", "BOUNDARY_LOG_DIR", "Writes boundary.log there instead of standard error."},
 	{"proxy-port", 0, "port", "PROXY_PORT", "A port of the command's loopback that is a proxy too."},
-	{"jail-type", 0, "type", "BOUNDARY_JAIL_TYPE", "nsjail."},
+	{"jail-type", 0, "type", "BOUNDARY_JAIL_TYPE", "nsjail, or landjail: programs must use the proxy that their variables name."},
 	{"use-real-dns", 0, NULL, "BOUNDARY_USE_REAL_DNS", "Resolves names outside (questions for names can then carry data out)."},
 	{"no-user-namespace", 0, NULL, "BOUNDARY_NO_USER_NAMESPACE", "Makes no user namespace; needs root."},
 	{"disable-audit-logs", 0, NULL, "DISABLE_AUDIT_LOGS", "Does not tell the workspace's agent."},

@@ -240,7 +240,7 @@ is(scalar(() = glob "$dir/coder-boundary-*"), 0, 'nothing is left behind');
 # Settings.
 like((run($coder, 'boundary', '--help'))[1], qr/--allow rule.*--log-level.*BOUNDARY_ALLOW|--allow/s, '--help');
 for my $case ([['--allow', 'github.com'], qr/rule "github.com": expected key=value/], [['--log-level', 'loud'], qr/log level "loud"/], [['--proxy-port', '0'], qr/is no port/],
-	[['--config', "$dir/none"], qr/could not read/], [['--jail-type', 'landjail'], qr/only nsjail/])
+	[['--config', "$dir/none"], qr/could not read/], [['--jail-type', 'chroot'], qr/expected nsjail/])
 {
 	($status, $out, $err) = run($coder, 'boundary', @{ $case->[0] }, '--', 'true');
 	is($status, 1, "@{ $case->[0] } is refused");
@@ -292,5 +292,31 @@ SKIP:
 	is($out, "65534\nhello\n403", 'a user without rights has the same') or diag $err;
 	($status, $out, $err) = run($coder, 'boundary', '--no-user-namespace', '--disable-audit-logs', '--', 'sh', '-c', "nsenter --net=/proc/$$/ns/net true");
 	isnt($status, 0, 'root without a user namespace cannot leave either');
+}
+
+# Landlock instead of a network of its own.
+SKIP:
+{
+	@flags = ('--jail-type', 'landjail', '--allow', 'method=GET,POST,HEAD domain=allowed.test', '--disable-audit-logs');
+	($status, $out, $err) = inside('true');
+	skip 'no Landlock for connections here', 14 if $err =~ /Landlock/;
+	is($status, 0, 'landjail: a command') or diag $err;
+	$before = asked();
+	is_inside("curl -sS -o /dev/null -w '%{http_code} ' http://other.test:$port/x http://10.9.9.1:$port/x -o /dev/null", '403 403 ', 'landjail: what no rule allows is denied');
+	is(asked(), $before, 'landjail: and its server hears nothing');
+	is_inside("curl -sS $at/x", "hello\n", 'landjail: what a rule allows');
+	is_inside("curl -sS $https/x", "secret\n", 'landjail: HTTPS, through CONNECT');
+	is_inside("curl -sS -o /dev/null -w '%{http_code}' https://other.test:$tls{allowed}/x", '403', 'landjail: not to another host');
+	$before = asked();
+	isnt((inside("curl -sS --noproxy '*' --resolve allowed.test:$port:10.9.9.1 $at/x"))[0], 0, 'landjail: without the proxy there is no way');
+	is(asked(), $before, 'landjail: the server hears nothing of it');
+	my $try = sub { my ($what, $domain, $type, $protocol) = @_;
+		return (inside("perl -MSocket -e 'socket(my \$s, $domain, $type, $protocol) or print \"no socket\" and exit; connect(\$s, sockaddr_in($port, inet_aton(\"10.9.9.1\"))) and print \"connected\" or print \"refused\"'"))[1] };
+	is($try->('a stream', 'AF_INET', 'SOCK_STREAM', 0), 'refused', 'landjail: a connection');
+	is($try->('datagrams', 'AF_INET', 'SOCK_DGRAM', 0), 'no socket', 'landjail: datagrams');
+	is($try->('MPTCP', 'AF_INET', 'SOCK_STREAM', 262), 'no socket', 'landjail: MPTCP, which Landlock does not look at');
+	is($try->('raw', 'AF_INET', 'SOCK_RAW', 1), 'no socket', 'landjail: raw packets');
+	is((inside('exit 7'))[0], 7, 'landjail: the status of the command');
+	is((inside('kill -TERM $$'))[0], 143, 'landjail: killed by a signal');
 }
 done_testing();
