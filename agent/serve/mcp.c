@@ -28,7 +28,7 @@
 #define MAX_FILE ((size_t) 262144)
 #define MAX_CALLS 64 /* a server */
 #define MAX_ENV 100
-#define POLL_MS 200
+#define RETRY_NS (INT64_C(30) * 1000000000) /* until one that could not be started is tried again */
 
 typedef struct Server Server;
 
@@ -57,7 +57,11 @@ struct Server
 	size_t line_room;
 	json_t *tools;
 	bool settled; /* its tools are known, or it is dead */
+	bool late;	  /* somebody has waited for it as long as one waits: nobody does again */
+	bool ready;	  /* its tools were known once */
 	bool dead;
+	int64_t died; /* ns, of the loop */
+	Loop *loop;
 };
 
 static Server *servers;
@@ -115,7 +119,7 @@ static bool
 all_settled(void)
 {
 	for (const Server *server = servers; server != NULL; server = server->next)
-		if (!server->settled)
+		if (!server->settled && !server->late)
 			return false;
 	return true;
 }
@@ -138,10 +142,14 @@ on_wait_over(void *arg)
 {
 	Wait *wait = arg;
 
-	if (wait->server == NULL)
-		answer_wait(wait, 200, all_tools(), NULL);
-	else
+	if (wait->server != NULL)
+	{
 		answer_wait(wait, 502, NULL, "The MCP server did not answer in time.");
+		return;
+	}
+	for (Server *server = servers; server != NULL; server = server->next)
+		server->late = server->late || !server->settled;
+	answer_wait(wait, 200, all_tools(), NULL);
 }
 
 static Wait *
@@ -186,6 +194,7 @@ server_die(Server *server)
 	if (server->dead)
 		return;
 	server->dead = true;
+	server->died = loop_now(server->loop);
 	server->settled = true;
 	close_fd(&server->process.in, &server->in_watch);
 	close_fd(&server->process.out, &server->out_watch);
@@ -459,6 +468,8 @@ on_tools(Server *server, const json_t *result)
 		return;
 	}
 	server->settled = true;
+	server->ready = true;
+	server->late = false;
 	tell_tools();
 }
 
@@ -588,6 +599,7 @@ add_server(Agent *agent, json_t *config)
 		return;
 	snprintf(server->name, sizeof(server->name), "%s", json_string_value(json_object_get(config, "name")));
 	server->config = json_incref(config);
+	server->loop = agent->loop;
 	server->tools = json_array();
 	server->process = (Process){.pid = 0, .pidfd = -1, .in = -1, .out = -1, .err = -1};
 	server->next = servers;
@@ -597,6 +609,13 @@ add_server(Agent *agent, json_t *config)
 	else
 		send_message(server, json_pack("{s:s, s:i, s:s, s:{s:s, s:{}, s:{s:s, s:s}}}", "jsonrpc", "2.0", "id", HELLO_ID, "method", "initialize", "params",
 									   "protocolVersion", "2025-06-18", "capabilities", "clientInfo", "name", "coder", "version", CODER_VERSION));
+}
+
+/* One that has died is started again; one that could not be started at all not at once. */
+static bool
+is_kept(const Server *server)
+{
+	return !server->dead || (!server->ready && loop_now(server->loop) - server->died < RETRY_NS);
 }
 
 /* Starts what the files name now and does not run yet, and ends what they do not name any more. */
@@ -614,7 +633,7 @@ load_servers(Agent *agent, bool refresh)
 	{
 		Server *server = *link;
 
-		if (same && !server->dead)
+		if (same && is_kept(server))
 		{
 			link = &server->next;
 			continue;

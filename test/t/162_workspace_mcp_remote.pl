@@ -7,6 +7,7 @@ use Coder::Model;
 use Coder::Provisioning ();
 use JSON::PP ();
 use Test::More;
+use Time::HiRes ();
 
 Coder::Provisioning::need_agent();
 
@@ -94,6 +95,15 @@ $all->{old}{url} .= '?again';
 configure($all);
 is((tool('old__echo', { text => 'x' }))[0]{error}, 'Tool not found: old__echo', 'messages go to the server that was named only');
 is(scalar(grep { ($_->{headers}{'x-old'} // '') ne '' } $near->requests), 0, 'no header of its goes elsewhere');
+
+# one that says nothing is waited for once
+$old->mode(hang => '/mcp');
+configure({ near => $all->{near} // { url => $near->url . '/mcp', headers => { 'X-Word' => "for $home" } }, hangs => { url => $old->url . '/mcp' } });
+$near->mode(tools => ['echo']);
+my @took = map { my $began = Time::HiRes::time(); tool('near__echo', { text => 'x' }); Time::HiRes::time() - $began } 1 .. 3;
+cmp_ok($took[0], '>', 4, 'a server that says nothing is waited for');
+cmp_ok($took[2], '<', 3, 'but not again');
+is_deeply([offered()], ['near__echo'], 'the others are there') or diag explain \@took;
 
 configure({});
 tool('near__echo', { text => 'x' });
