@@ -33,7 +33,7 @@
 #include "transfer.h"
 #include "turn.h"
 
-#define HEARTBEAT_MS 30000
+#define HEARTBEAT_MS 1000 /* from a look for turns that want one to the next */
 #define COUNTS_MS 2000
 #define N_COUNTS 4
 #define ACQUIRE_MS 1000
@@ -153,6 +153,8 @@ acquire(void)
 	runner.acquire_at = now_ms() + ACQUIRE_MS;
 }
 
+static void heartbeat(void);
+
 static void
 on_heartbeat(void *arg, PGresult *result)
 {
@@ -160,16 +162,18 @@ on_heartbeat(void *arg, PGresult *result)
 	runner.beating = false;
 	if (result != NULL && PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
 		turn_keep_only(PQgetvalue(result, 0, 0));
+	if (result != NULL)
+		heartbeat();
 }
 
 static void
 heartbeat(void)
 {
-	char *ids = turn_ids();
+	char *ids = runner.beating ? NULL : turn_ids();
 	const char *const params[] = {turn_env.worker, ids};
 
 	runner.heartbeat_at = now_ms() + HEARTBEAT_MS;
-	if (ids != NULL && !runner.beating)
+	if (ids != NULL)
 		runner.beating = db_call("SELECT coder.chat_heartbeat($1, $2)", 2, params, on_heartbeat, NULL) != NULL;
 	free(ids);
 }
@@ -308,6 +312,7 @@ static void
 on_events_lost(void *arg)
 {
 	(void) arg;
+	turn_beat_all();
 	heartbeat();
 	acquire();
 	title_claim();

@@ -19,6 +19,8 @@
 #include "turnstate.h"
 
 #define HAND_OVER_MS 2000
+#define BEAT_MS 30000
+#define BEAT_MOST 100 /* turns of one heartbeat */
 
 TurnEnv turn_env;
 Turn *turns;
@@ -205,6 +207,7 @@ turn_start(json_t *taken)
 	if (turns != NULL)
 		turns->link = &t->next;
 	turns = t;
+	t->beat_at = turn_env.now_ms() + BEAT_MS;
 	n_turns++;
 	turn_prepare(t);
 	/* The configuration may have been at hand, and the turn may have failed already. */
@@ -282,7 +285,7 @@ turn_keep_only(const char *ids)
 	for (Turn *t = turns; t != NULL; t = next)
 	{
 		next = t->next;
-		if (strstr(ids, t->id) == NULL && t->beaten && t->state != TURN_FINISHING)
+		if (t->beaten && strstr(ids, t->id) == NULL && t->state != TURN_FINISHING)
 			interrupt(t);
 	}
 }
@@ -290,19 +293,33 @@ turn_keep_only(const char *ids)
 char *
 turn_ids(void)
 {
-	char *text = turns != NULL ? malloc((size_t) n_turns * 37 + 3) : NULL;
+	char *text = malloc(BEAT_MOST * 37 + 3);
+	int64_t now = turn_env.now_ms();
 	char *p = text;
+	int n = 0;
 
-	if (text == NULL)
-		return NULL;
-	*p++ = '{';
-	for (Turn *t = turns; t != NULL; t = t->next)
+	for (Turn *t = turns; t != NULL && text != NULL; t = t->next)
 	{
-		p += sprintf(p, "%s%s", t == turns ? "" : ",", t->id);
-		t->beaten = true;
+		t->beaten = t->beat_at <= now && n < BEAT_MOST;
+		if (!t->beaten)
+			continue;
+		p += sprintf(p, "%c%s", n++ == 0 ? '{' : ',', t->id);
+		t->beat_at = now + BEAT_MS;
+	}
+	if (n == 0)
+	{
+		free(text);
+		return NULL;
 	}
 	strcpy(p, "}");
 	return text;
+}
+
+void
+turn_beat_all(void)
+{
+	for (Turn *t = turns; t != NULL; t = t->next)
+		t->beat_at = 0;
 }
 
 int

@@ -37,11 +37,17 @@ void turn_start(json_t *taken);
 /* An event of the chat: its status is now this one. */
 void turn_status(const char *chat, const char *status);
 
-/* Chats that the heartbeat did not confirm are others' by now: turns that are not in this "{uuid,...}" end. */
+/* The heartbeat's answer, "{uuid,...}": turns that it asked for and that are not there are others' by now, and end. */
 void turn_keep_only(const char *ids);
 
-/* "{uuid,...}" of all turns; malloc'ed, NULL where there are none. */
+/*
+ * For a heartbeat: "{uuid,...}" of turns whose last is half a minute ago, some of them where there are many, so that no
+ * statement takes long; malloc'ed, NULL where there are none.
+ */
 char *turn_ids(void);
+
+/* The next heartbeats are for all turns. */
+void turn_beat_all(void);
 
 int turn_count(void);
 

@@ -50,7 +50,8 @@ struct Turn
 	const char *id;		 /* of chat */
 	const char *owner;	 /* of chat */
 	bool armed;			 /* our own "running" was seen */
-	bool beaten;		 /* it was in the last heartbeat */
+	bool beaten;		 /* it is in the heartbeat that is under way */
+	int64_t beat_at;	 /* when it is to be in the next */
 	bool interrupted;	 /* while a step is being stored */
 	Grant grant;
 	GrantWait *grant_wait;

@@ -85,6 +85,8 @@ AS $$
 DECLARE
 	alive uuid[];
 BEGIN
+	-- A crash ends the worker's lease as well, so it waits for no disk: other transactions' events would wait with it.
+	PERFORM set_config('synchronous_commit', 'off', true);
 	WITH mine AS (UPDATE coder.chats c SET heartbeat_at = clock_timestamp()
 		WHERE c.id = ANY (ids) AND c.status = 'running' AND c.worker_id = worker RETURNING c.id, c.workspace_id)
 	SELECT coalesce(array_agg(m.id), '{}') INTO alive FROM mine m;
