@@ -435,9 +435,8 @@ on_upgraded(void *arg, h2o_socket_t *sock, size_t reqsize)
 	take_input(ws);
 }
 
-/* A browser sends Origin; a page of another site must not use this one's cookie. */
-static bool
-origin_ok(h2o_req_t *req)
+bool
+gw_ws_origin_ok(h2o_req_t *req)
 {
 	h2o_iovec_t origin = gw_header(req, "origin");
 	const char *url = gw_server.options.access_url;
@@ -486,7 +485,7 @@ gw_ws_upgrade(h2o_req_t *req, const GwWsOptions *options, const GwWsHandlers *ha
 		gw_reply_error(req, 400, "The WebSocket handshake is malformed.", "Sec-WebSocket-Key must have 24 characters and Sec-WebSocket-Version must be 13.");
 		return NULL;
 	}
-	if (!origin_ok(req))
+	if (!gw_ws_origin_ok(req))
 	{
 		gw_reply_error(req, 403, "WebSocket connections of other origins are not accepted.", NULL);
 		return NULL;

@@ -33,6 +33,9 @@ typedef struct GwWsOptions
 	const char *protocol; /* Sec-WebSocket-Protocol of the answer, or NULL */
 } GwWsOptions;
 
+/* A browser sends Origin: a page of another site must not use this one's cookie. */
+bool gw_ws_origin_ok(h2o_req_t *req);
+
 /*
  * Upgrades the request, or answers it (400, 426) and returns NULL: then nothing
  * will be called back.  After success req must not be touched any more.

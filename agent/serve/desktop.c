@@ -88,6 +88,7 @@ static struct
 {
 	Agent *agent;
 	DesktopState state;
+	bool again; /* it begins when the one before has ended */
 	Child server;
 	Child manager;
 	char folder[64];
@@ -322,6 +323,7 @@ static void
 go_down(const char *message, const char *why)
 {
 	desk.state = DOWN;
+	desk.again = false;
 	loop_timer_stop(&desk.timer);
 	loop_timer_stop(&desk.step_timer);
 	close_connection();
@@ -335,12 +337,20 @@ go_down(const char *message, const char *why)
 	tell_waiters(why);
 }
 
+static void start(Agent *agent);
+
 static void
 on_server_ended(Child *child, int status)
 {
 	char words[256];
 	char why[400];
 
+	if (desk.again)
+	{
+		desk.again = false;
+		start(desk.agent);
+		return;
+	}
 	if (desk.state == DOWN)
 		return;
 	child_last_words(child, words, sizeof(words));
@@ -516,7 +526,10 @@ start(Agent *agent)
 	}
 	if (desk.server.running)
 	{
-		go_down("Failed to start desktop session.", "the X server that ran before has not ended yet");
+		/* The one that ran before is about to end. */
+		desk.again = true;
+		command_kill(&desk.server.process, SIGKILL);
+		loop_timer_start(&desk.timer, START_MS);
 		return;
 	}
 	desk.server.said = on_server_said;

@@ -213,7 +213,7 @@ on_ended(Child *child, int status)
 static void
 stop(Recording *r)
 {
-	if (r->stopping || !r->child.running)
+	if (r == NULL || r->stopping || !r->child.running)
 		return;
 	r->stopping = true;
 	command_kill(&r->child.process, SIGINT);
@@ -282,12 +282,26 @@ tidy(void)
 	for (Recording *r = recordings; r != NULL; r = next)
 	{
 		next = r->next;
-		if (r->child.running)
+		if (r->child.running && !r->stopping)
 			running++;
+		else if (r->child.running)
+			continue;
 		else if (++kept > MAX_KEPT)
 			forget(r);
 	}
 	return running;
+}
+
+/* One that nobody has stopped: who waited for it may be gone. */
+static Recording *
+oldest_running(void)
+{
+	Recording *oldest = NULL;
+
+	for (Recording *r = recordings; r != NULL; r = r->next)
+		if (r->child.running && !r->stopping)
+			oldest = r;
+	return oldest;
 }
 
 /* ffmpeg, interrupted, ends the film; the shell lives on and has a picture made of its end. */
@@ -333,10 +347,12 @@ begin_film(Beginning *b, const char *ffmpeg)
 	}
 	if (r != NULL)
 		forget(r);
-	r = tidy() < MAX_RUNNING ? calloc(1, sizeof(*r)) : NULL;
+	if (tidy() >= MAX_RUNNING)
+		stop(oldest_running());
+	r = calloc(1, sizeof(*r));
 	if (r == NULL)
 	{
-		http_reply_error(b->request, 500, "Failed to start recording.", "too many recordings run already");
+		http_reply_error(b->request, 500, "Failed to start recording.", error);
 		return;
 	}
 	snprintf(r->id, sizeof(r->id), "%s", b->id);

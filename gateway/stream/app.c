@@ -830,6 +830,8 @@ gw_stream_app(h2o_req_t *req, json_t *plan)
 	else if (!stream_parse_uuid(agent, id) || port < 1 || port > 65535 || !is_path(text_of(plan, "path")) ||
 			 !is_path(text_of(plan, "target")))
 		reply_page(req, 400, "Invalid Application URL", "The app's URL is not one that this server can open.");
+	else if (*text_of(plan, "target") != '\0' && req->upgrade.base != NULL && !gw_ws_origin_ok(req))
+		gw_reply_error(req, 403, "WebSocket connections of other origins are not accepted.", NULL);
 	else if (*text_of(plan, "target") != '\0' || !correct_path(req, plan))
 		open_app(req, plan, agent, (uint16_t) port);
 }

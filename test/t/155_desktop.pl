@@ -238,8 +238,13 @@ isnt(run('pgrep Xtigervnc') =~ /(\d+)/ ? $1 : $pid, $pid, 'it is another one');
 my @parallel = map { my $n = $_; my $child = open(my $from, '-|') // die; if (!$child) { my ($s, $r) = act('mouse_move', coordinate => [100 + $n, 100 + $n]); print $s; exec 'true' } $from } 1 .. 8;
 is_deeply([map { my $from = $_; my $s = <$from>; close $from; $s } @parallel], [(200) x 8], 'eight at once are done one after the other');
 
-# a workspace without it
-run('mkdir -p none');
+# who may not
+my $cookie = { Cookie => "coder_session_token=$owner->{token}" };
+ok(!Coder::WebSocket->open($server->url, "$chats/$chat->{id}/stream/desktop", headers => { %$cookie, Origin => 'https://elsewhere.example' }), 'another site\'s page does not see it');
+like($@, qr{^HTTP/1.1 403}, 'it is told so');
+ok(Coder::WebSocket->open($server->url, "$chats/$chat->{id}/stream/desktop", headers => { %$cookie, Origin => $server->url }), 'our own does');
+my (undef, $made) = $owner->post('/api/v2/users', { email => 'o@example.com', username => 'other', password => 'SomeSecurePassword!', organization_ids => [$p->{organization}] });
+is(($server->client($server->login('o@example.com', 'SomeSecurePassword!')->{token})->request('GET', "$chats/$chat->{id}/stream/desktop"))[0], 404, 'nor does another user');
 is((($server->client->request('GET', "$chats/$chat->{id}/stream/desktop"))[0]), 401, 'who is nobody sees nothing');
 
 # no leftovers
