@@ -293,6 +293,11 @@ test("an editor frames a chat and signs it in", async () => {
     await say("coder:set-theme", { theme: "light" });
     await inside.locator('html[data-theme="light"]').waitFor();
     await say("coder:set-theme", { theme: "x' onload='" });
+    await inside.getByLabel("Message").fill("slow:100 one two three four five six seven eight");
+    await inside.getByRole("button", { name: "Send" }).click();
+    const stop = await inside.getByRole("button", { name: "Stop" }).boundingBox();
+    const queue = await inside.getByRole("button", { name: "Queue" }).boundingBox();
+    assert.ok(queue.y === stop.y && queue.x > stop.x, "what sends is beside what stops, at this width too");
     await picture("chat-embed", frame);
     await inside.getByRole("button", { name: "Panel" }).click();
     await inside.getByRole("tab", { name: "Debug" }).click();

@@ -269,15 +269,16 @@ export function Composer(props: ComposerProps) {
         />
         <VoiceButton text={text} onText={write} />
         {props.children}
-        <span class="push" />
-        {props.onStop && (
-          <button type="button" class="danger" onClick={() => void props.onStop!().catch(setError)}>
-            Stop
+        <span class="send">
+          {props.onStop && (
+            <button type="button" class="danger" onClick={() => void props.onStop!().catch(setError)}>
+              Stop
+            </button>
+          )}
+          <button type="submit" class="primary" disabled={busy || props.disabled || !ready}>
+            {props.submit}
           </button>
-        )}
-        <button type="submit" class="primary" disabled={busy || props.disabled || !ready}>
-          {props.submit}
-        </button>
+        </span>
       </div>
     </form>
   );
