@@ -486,6 +486,8 @@ SELECT pg_extension_config_dump('coder.chat_messages', '');
 SELECT pg_extension_config_dump('coder.chat_messages_id_seq', '');
 SELECT pg_extension_config_dump('coder.chat_queued_messages', '');
 SELECT pg_extension_config_dump('coder.chat_queued_messages_id_seq', '');
+SELECT pg_extension_config_dump('coder.chat_tool_answers', '');
+SELECT pg_extension_config_dump('coder.chat_tool_answers_id_seq', '');
 SELECT pg_extension_config_dump('coder.chat_usage_limit_config', '');
 SELECT pg_extension_config_dump('coder.chat_files', '');
 SELECT pg_extension_config_dump('coder.chat_file_links', '');
