@@ -72,6 +72,7 @@ typedef struct Doing
 	DeskAction action;
 	size_t at; /* the next step */
 	bool begun, asked, drawing;
+	bool repeated; /* the desktop had died under it */
 } Doing;
 
 /* A picture that is being made, on a thread. */
@@ -108,6 +109,7 @@ static struct
 } desk = {.fd = -1};
 
 static void pump(void);
+static void act(void *arg, const char *why);
 
 /* Asking for it ------------------------------------------------------------------- */
 
@@ -284,9 +286,24 @@ doing_free(Doing *doing)
 	free(doing);
 }
 
-/* All that is to be done cannot be. */
+/* Has nothing of it been done, so that it can be done on another desktop? */
+static bool
+may_repeat(const Doing *doing)
+{
+	return !doing->repeated && doing->request != NULL && (!doing->begun || doing->action.is_screenshot || doing->action.is_position);
+}
+
 static void
-fail_doing(const char *message, const char *why)
+repeat(Doing *doing)
+{
+	doing->repeated = true;
+	doing->asked = false;
+	doing->at = 0;
+}
+
+/* All that is to be done cannot be, but for what may be done again. */
+static void
+fail_doing(const char *message, const char *why, bool again)
 {
 	Doing **link = &desk.doing;
 
@@ -294,6 +311,12 @@ fail_doing(const char *message, const char *why)
 	{
 		Doing *doing = *link;
 
+		if (again && !doing->drawing && may_repeat(doing))
+		{
+			repeat(doing);
+			link = &doing->next;
+			continue;
+		}
 		doing_reply(doing, 500, json_pack("{s:s, s:s}", "message", message, "detail", why));
 		if (doing->drawing)
 			link = &doing->next; /* its thread ends it */
@@ -322,6 +345,8 @@ close_connection(void)
 static void
 go_down(const char *message, const char *why)
 {
+	bool again = desk.state == UP && !desk.agent->stopping;
+
 	desk.state = DOWN;
 	desk.again = false;
 	loop_timer_stop(&desk.timer);
@@ -333,8 +358,10 @@ go_down(const char *message, const char *why)
 		command_kill(&desk.manager.process, SIGTERM);
 	agent_log(desk.agent, "the desktop is down: %s", why);
 	recording_desktop_ended();
-	fail_doing(message, why);
+	fail_doing(message, why, again);
 	tell_waiters(why);
+	if (again && desk.doing != NULL && !desk.doing->drawing)
+		desktop_want(desk.agent, act, NULL);
 }
 
 static void start(Agent *agent);
