@@ -683,6 +683,19 @@ is_scim_page(const GwRequest *request)
 		   !json_is_string(json_object_get(gw_server.options.settings, "scim_auth_hash"));
 }
 
+/* To clients a JSON body above its limit is one that cannot be read. */
+static void
+reply_too_large(h2o_req_t *req, const GwRoute *route)
+{
+	char detail[80];
+
+	snprintf(detail, sizeof(detail), "The body is too large: the limit is %zu bytes.", route->max_body);
+	if (route->raw_body)
+		gw_reply_error(req, 413, "The request body is too large.", detail);
+	else
+		gw_reply_error(req, 400, "Request body must be valid JSON.", detail);
+}
+
 /* match: none is answered too. */
 static void
 serve_route(GwRequest *request, const GwMatch *match)
@@ -706,10 +719,7 @@ serve_route(GwRequest *request, const GwMatch *match)
 	gw_metrics_begin(request);
 	if (match->route->max_body > 0 && req->entity.len > match->route->max_body)
 	{
-		char detail[80];
-
-		snprintf(detail, sizeof(detail), "The limit is %zu bytes.", match->route->max_body);
-		gw_reply_error(req, 413, "The request body is too large.", detail);
+		reply_too_large(req, match->route);
 		return;
 	}
 	if (!gw_limit_rate(request, (int) match->route->rate))
