@@ -31,7 +31,7 @@
 #include "compat.h"
 #include "metricfleet.h"
 
-#define MAX_COLUMNS 12
+#define MAX_COLUMNS 16
 #define PREBUILDS_USER "c42fdf75-3097-471c-8c33-fb52454d81c0"
 
 /* ---- ids ---- */
@@ -597,9 +597,9 @@ read_resources(Fleet *fleet)
 	reader_close(&reader);
 }
 
-/* How the root agents of a build came up. */
+/* How the root agents of a build came up; result: the state in which the start ended. */
 static void
-count_root_agent(FleetBuild *build, const FleetName *lifecycle, TimestampTz ready_at)
+count_root_agent(FleetBuild *build, const FleetName *result, TimestampTz ready_at)
 {
 	static const char error[] = "start_error";
 	static const char timeout[] = "start_timeout";
@@ -609,9 +609,9 @@ count_root_agent(FleetBuild *build, const FleetName *lifecycle, TimestampTz read
 		return;
 	build->agents_final++;
 	build->last_ready = Max(build->last_ready, ready_at);
-	if (lifecycle->len == sizeof(error) - 1 && memcmp(lifecycle->text, error, sizeof(error) - 1) == 0)
+	if (result->len == sizeof(error) - 1 && memcmp(result->text, error, sizeof(error) - 1) == 0)
 		build->worst = 2;
-	else if (lifecycle->len == sizeof(timeout) - 1 && memcmp(lifecycle->text, timeout, sizeof(timeout) - 1) == 0)
+	else if (result->len == sizeof(timeout) - 1 && memcmp(result->text, timeout, sizeof(timeout) - 1) == 0)
 		build->worst = Max(build->worst, 1);
 }
 
@@ -622,6 +622,7 @@ typedef struct AgentBatch
 	pg_uuid_t	ids[BATCH];
 	pg_uuid_t	resources[BATCH];
 	TimestampTz ready_at[BATCH];
+	const FleetName *results[BATCH];
 	bool		root[BATCH];
 	bool		deleted[BATCH];
 	FleetAgent	agents[BATCH];
@@ -634,7 +635,7 @@ add_agent(Fleet *fleet, const AgentBatch *batch, int i, int at)
 	FleetWorkspace *workspace = &fleet->workspaces[build->workspace];
 
 	if (batch->root[i])
-		count_root_agent(build, batch->agents[i].lifecycle, batch->ready_at[i]);
+		count_root_agent(build, batch->results[i], batch->ready_at[i]);
 	if (batch->agents[i].times.has_first)
 	{
 		ROOM(fleet->firsts, fleet->nfirsts);
@@ -680,7 +681,7 @@ read_agents(Fleet *fleet)
 
 	batch->n = 0;
 	OPEN(&reader, "workspace_agents", "id", "resource_id", "created_at", "first_connected_at", "last_connected_at", "disconnected_at",
-		 "connection_timeout_seconds", "lifecycle_state", "name", "ready_at", "parent_id", "deleted");
+		 "connection_timeout_seconds", "lifecycle_state", "name", "ready_at", "parent_id", "deleted", "start_result");
 	/* Most of them may be of builds of the past. */
 	fleet->ids->of[ID_AGENT] = ids_create(CurrentMemoryContext, (uint32) Max(fleet->nworkspaces, 64), NULL);
 	while (reader_next(&reader))
@@ -704,6 +705,7 @@ read_agents(Fleet *fleet)
 			.name = name_of(fleet, reader.values[8]),
 			.node = fleet->unknown,
 		};
+		batch->results[i] = reader.nulls[12] ? batch->agents[i].lifecycle : label_of(fleet, reader.values[12]);
 		if (batch->n == BATCH)
 			add_agents(fleet, batch);
 	}

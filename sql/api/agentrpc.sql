@@ -243,6 +243,9 @@ BEGIN
 		   ready_at = CASE WHEN v_state = 'starting' THEN NULL
 						   WHEN v_state IN ('ready', 'start_timeout', 'start_error') THEN v_at
 						   ELSE ready_at END,
+		   start_result = CASE WHEN v_state = 'starting' THEN NULL
+							   WHEN v_state IN ('ready', 'start_timeout', 'start_error') THEN v_state::coder.workspace_agent_lifecycle_state
+							   ELSE start_result END,
 		   updated_at = clock_timestamp()
 	 WHERE id = (c.agent).id;
 	PERFORM coder.agent_event(c, 'agt_lifecycle_update');

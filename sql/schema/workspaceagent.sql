@@ -57,6 +57,7 @@ CREATE TABLE coder.workspace_agents
 	parent_id			uuid REFERENCES coder.workspace_agents(id) ON DELETE CASCADE,
 	api_key_scope		coder.agent_key_scope_enum NOT NULL DEFAULT 'all',
 	deleted				boolean NOT NULL DEFAULT false,
+	start_result		coder.workspace_agent_lifecycle_state,
 	CONSTRAINT max_logs_length CHECK (logs_length <= 1048576),
 	CONSTRAINT subsystems_not_none CHECK (NOT ('none' = ANY (subsystems)))
 );
@@ -67,6 +68,8 @@ CREATE INDEX workspace_agents_resource_id_idx ON coder.workspace_agents (resourc
 CREATE INDEX workspace_agents_parent_id_idx ON coder.workspace_agents (parent_id) WHERE parent_id IS NOT NULL;
 COMMENT ON COLUMN coder.workspace_agents.timeout_told IS
 	'Watchers know that the agent took too long to connect.';
+COMMENT ON COLUMN coder.workspace_agents.start_result IS
+	'How its start ended: ready, start_timeout or start_error; stays when the lifecycle goes on.';
 COMMENT ON TABLE coder.workspace_agents IS
 	'Agents inside resources; sub-agents have a parent_id.';
 

@@ -149,6 +149,11 @@ SELECT is((SELECT string_agg(l, E'\n' ORDER BY l) FROM pg_temp.lines(now(), 'cod
 	'coderd_template_workspace_build_duration_seconds_sum{template_name="template-0",organization_name="coder",transition="start",status="success",is_prebuild="false"} 40\n'
 	'coderd_template_workspace_build_duration_seconds_sum{template_name="template-1",organization_name="coder",transition="start",status="success",is_prebuild="false"} 40',
 	'builds with all root agents in an end, by the worst of them');
+-- How a start ended stays when the agent is stopped.
+UPDATE coder.workspace_agents SET lifecycle_state = 'off', start_result = 'start_error' WHERE id = pg_temp.id('agent', 5);
+SELECT is((SELECT string_agg(l, E'\n') FROM pg_temp.lines(now(), 'coderd_template_workspace_build_duration_seconds_count') l WHERE l ~ 'status="error"'),
+	'coderd_template_workspace_build_duration_seconds_count{template_name="template-0",organization_name="coder",transition="start",status="error",is_prebuild="false"} 1',
+	'a start that failed has failed, though the agent is off now');
 -- A histogram does not fall when a new build has its agent anew, or a workspace goes.
 CREATE TEMP TABLE firsts AS SELECT count(*) AS n FROM coder.workspace_agents WHERE first_connected_at IS NOT NULL;
 UPDATE coder.workspaces SET deleted = true WHERE id = pg_temp.id('workspace', 7);

@@ -256,6 +256,10 @@ SELECT is((SELECT m #>> '{metadata,0,interval}' FROM manifest), '5', 'manifest: 
 SELECT is(coder.agent_rpc(pg_temp.agent(), 'UpdateLifecycle', '{"lifecycle": {"state": "READY", "changed_at": "2026-04-16T00:00:00Z"}}') #>> '{lifecycle,state}', NULL, 'lifecycle is echoed');
 SELECT is((SELECT js #>> '{health,healthy}' FROM pg_temp.http('admin', 'GET', pg_temp.ws(''))), 'true', 'and the workspace is healthy');
 SELECT throws_ok($$SELECT coder.agent_rpc(pg_temp.agent(), 'UpdateLifecycle', '{"lifecycle": {"state": "NOPE"}}')$$, 'ZC400', NULL, 'an unknown state');
+SELECT is((SELECT start_result::text FROM coder.workspace_agents WHERE id = pg_temp.agent()), 'ready', 'how its start ended');
+SELECT coder.agent_rpc(pg_temp.agent(), 'UpdateLifecycle', '{"lifecycle": {"state": "SHUTTING_DOWN"}}');
+SELECT is((SELECT lifecycle_state || ' ' || start_result FROM coder.workspace_agents WHERE id = pg_temp.agent()), 'shutting_down ready', 'stays when it goes on');
+SELECT coder.agent_rpc(pg_temp.agent(), 'UpdateLifecycle', '{"lifecycle": {"state": "READY", "changed_at": "2026-04-16T00:00:00Z"}}');
 SELECT throws_ok($$SELECT coder.agent_rpc(pg_temp.agent(), 'UpdateLifecycle', '{}')$$, 'ZC400', NULL, 'no state');
 SELECT lives_ok($$SELECT coder.agent_rpc(pg_temp.agent(), 'UpdateStartup', '{"startup": {"version": "v2.31.0", "expanded_directory": "/", "subsystems": []}}')$$, 'startup');
 SELECT throws_ok($$SELECT coder.agent_rpc(pg_temp.agent(), 'UpdateStartup', '{"startup": {"version": "2.31"}}')$$, 'ZC400', NULL, 'a version without v');
