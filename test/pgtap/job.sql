@@ -142,6 +142,28 @@ DELETE FROM coder.template_versions v USING b WHERE v.job_id = b.broken;
 SELECT is(coder.provisioner_acquire(one)->>'job_id', fine::text, 'a broken job is passed over') FROM d, b;
 SELECT is((SELECT job_status FROM coder.provisioner_jobs, b WHERE id = broken), 'failed'::coder.provisioner_job_status, 'and fails');
 
+-- one that waits for tokens of its owner: refreshed by one gateway, or not, where that dies
+CREATE TEMP TABLE h AS SELECT job('held', age => '1 minute') AS held, job('free') AS free, (SELECT u.id FROM coder.users u ORDER BY u.created_at LIMIT 1) AS uid;
+INSERT INTO coder.settings VALUES ('external_auth_0_type', 'gitlab'), ('external_auth_0_id', 'lab'), ('external_auth_0_client_id', 'x'), ('external_auth_0_auth_url', 'https://lab.example/oauth/authorize')
+ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+INSERT INTO coder.external_auth_links (provider_id, user_id, oauth_access_token, oauth_refresh_token, oauth_expiry) SELECT 'lab', uid, 'a', 'r', now() - interval '1 minute' FROM h;
+UPDATE coder.template_versions v SET external_auth_providers = '[{"id": "lab"}]' FROM h WHERE v.job_id = h.held;
+SELECT coder.build_hold(held, uid, (version_of(held)).id), coder.build_hold(free, uid, (version_of(free)).id) FROM h;
+SELECT is((SELECT array_agg(job_id) FROM coder.build_holds), ARRAY[held], 'a job whose owner''s token has expired waits') FROM h;
+SELECT is(coder.provisioner_acquire(one)->>'job_id', free::text, 'others go before it') FROM d, h;
+SELECT is(coder.provisioner_acquire(one), NULL, 'nobody takes it') FROM d;
+CREATE TEMP TABLE n AS SELECT coder.links_next() AS plan;
+SELECT is(plan->'requests'->0->>'url', 'https://lab.example/oauth/token', 'a gateway is to refresh the token') FROM n;
+SELECT is(coder.links_next(), NULL, 'one only');
+UPDATE coder.build_holds SET until = clock_timestamp() - interval '1 second';
+SELECT is(coder.provisioner_acquire(one)->>'job_id', held::text, 'where it does not come back the job is taken in the end') FROM d, h;
+SELECT is(coder.links_carried(E'fetched:links\n' || jsonb_build_object('state', plan->'state', 'results', jsonb_build_array(jsonb_build_object('status', 200, 'body', '{"access_token": "b", "expires_in": 60}')))::text), NULL,
+	'one that is late is taken too') FROM n;
+SELECT is((SELECT coder.unseal(l.oauth_access_token, l.oauth_access_token_key_id) || coder.unseal(l.oauth_refresh_token, l.oauth_refresh_token_key_id) FROM coder.external_auth_links l), 'br', 'and kept');
+SELECT is((SELECT count(*) FROM coder.build_holds), 0::bigint, 'nothing waits');
+SELECT coder.build_hold(held, uid, (version_of(held)).id) FROM h;
+SELECT is((SELECT count(*) FROM coder.build_holds), 0::bigint, 'nor has to, where the token is good');
+
 -- the built-in daemons serve every organization
 INSERT INTO coder.organizations (name, display_name) VALUES ('second', 'Second');
 CREATE TEMP TABLE o AS SELECT job('elsewhere') AS id;
