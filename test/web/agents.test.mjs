@@ -44,7 +44,7 @@ async function start(text) {
 
 test("a model with prices, and leave to debug", async () => {
   await fetch(`${base}/api/v2/users/first`, { method: "POST", body: JSON.stringify(OWNER) });
-  page().setDefaultTimeout(12_000);
+  page().setDefaultTimeout(20_000);
   await page().goto(`${base}/agents`);
   await page().getByLabel("Email").fill(OWNER.email);
   await page().getByLabel("Password").fill(OWNER.password);
@@ -269,7 +269,7 @@ test("an editor frames a chat and signs it in", async () => {
   const editor = createServer((_, answer) => answer.setHeader("Content-Type", "text/html").end(html));
   await new Promise((ready) => editor.listen(0, "127.0.0.1", ready));
   const frame = await context().newPage();
-  frame.setDefaultTimeout(12_000);
+  frame.setDefaultTimeout(20_000);
   try {
     await frame.goto(`http://localhost:${editor.address().port}/`);
     const inside = frame.frameLocator("iframe");

@@ -132,7 +132,7 @@ async function start(text) {
 
 test("an administrator sets up a provider and a model", async () => {
   await fetch(`${base}/api/v2/users/first`, { method: "POST", body: JSON.stringify(OWNER) });
-  page().setDefaultTimeout(10_000);
+  page().setDefaultTimeout(20_000);
   await page().goto(`${base}/agents`);
   await page().getByLabel("Email").fill(OWNER.email);
   await page().getByLabel("Password").fill(OWNER.password);
@@ -384,6 +384,15 @@ test("a picture and a long paste are attached as files", async () => {
   });
   await page().locator('.attachments li[data-ready="true"]', { hasText: "dropped.txt" }).waitFor();
   await button("Remove dropped.txt").click();
+  await message().evaluate((area) => {
+    const data = new DataTransfer();
+    for (let i = 1; i <= 21; i++) data.items.add(new File([`words ${i}`], `many-${i}.txt`, { type: "text/plain" }));
+    area.closest("form").dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+  });
+  await page().locator(".attachments li.problem", { hasText: "many-21.txt no more than 20 files" }).waitFor();
+  await page().waitForFunction(() => document.querySelectorAll('.attachments li[data-ready="true"]').length === 20);
+  assert.equal(await button("Send").isDisabled(), true, "not before the last is removed");
+  for (const remove of (await page().locator(".attachments button").all()).reverse()) await remove.click();
 });
 
 test("a chat is labelled, pinned, found, unread and archived", async () => {

@@ -49,7 +49,7 @@ test("a workspace with instructions and a skill, and a chat in it", async () => 
   await page().getByLabel("Password").fill(OWNER.password);
   await button("Sign in").click();
   await heading("What is to be done?");
-  page().setDefaultTimeout(15_000);
+  page().setDefaultTimeout(20_000);
   await call("POST", `${CHATS}/providers`, { provider: "openai-compat", api_key: "k", base_url: process.env.MODEL_URL });
   await call("POST", `${CHATS}/model-configs`, { provider: "openai-compat", model: "m", context_limit: 1000000 });
   const [{ id: org }] = await call("GET", "/organizations");

@@ -58,12 +58,19 @@ export function useFiles(draft: string, organization: string | undefined) {
     if (kept.length > 0) local.setItem(now.current, JSON.stringify(kept));
     else local.removeItem(now.current);
   }, [files]);
+  // Many may be dropped at once: they are counted before any of them is drawn.
+  const count = useRef(files.length);
+  count.current = Math.max(count.current, files.length);
+  useEffect(() => {
+    count.current = files.length;
+  }, [files]);
   const set = (key: number, change: Partial<Attachment>) => setFiles((old) => old.map((f) => (f.key === key ? { ...f, ...change } : f)));
   const add = async (file: File, text?: string) => {
     const type = typeOf(file);
     const key = nextKey++;
-    setFiles((old) => [...old, { key, name: file.name, type, text, error: old.length >= MOST_FILES ? `no more than ${MOST_FILES} files` : undefined }]);
-    if (files.length >= MOST_FILES) return;
+    const room = count.current++ < MOST_FILES;
+    setFiles((old) => [...old, { key, name: file.name, type, text }]);
+    if (!room) return set(key, { error: `no more than ${MOST_FILES} files` });
     if (!TYPES.includes(type)) return set(key, { error: "pictures and text only" });
     if (file.size > MOST_BYTES) return set(key, { error: "larger than 10 MB" });
     try {

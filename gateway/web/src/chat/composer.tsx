@@ -127,6 +127,7 @@ export function Composer(props: ComposerProps) {
   const storage = draftKey(props.draft);
   const [text, setText] = useState(() => props.editing?.text ?? local.getItem(storage) ?? "");
   const [busy, setBusy] = useState(false);
+  const [dropping, setDropping] = useState(false);
   const [error, setError] = useState<Error>();
   const { files, add, drop, clear } = useFiles(props.draft, props.organization);
   const [kept, setKept] = useState(props.editing?.files ?? []);
@@ -186,14 +187,19 @@ export function Composer(props: ComposerProps) {
   };
   return (
     <form
-      class="composer"
+      class={dropping ? "composer dropping" : "composer"}
       onSubmit={(e) => {
         e.preventDefault();
         void send();
       }}
-      onDragOver={(e) => e.preventDefault()}
+      onDragOver={(e) => {
+        e.preventDefault();
+        setDropping(true);
+      }}
+      onDragLeave={(e) => !e.currentTarget.contains(e.relatedTarget as Node) && setDropping(false)}
       onDrop={(e) => {
         e.preventDefault();
+        setDropping(false);
         addAll(e.dataTransfer?.files);
       }}
     >

@@ -120,7 +120,10 @@ export function RetryNotice({ retry }: { retry: Retry }) {
   }, [retry]);
   return (
     <div class="notice" role="status">
-      {retry.error} Attempt {retry.attempt + 1} {seconds > 0 ? `in ${seconds} s.` : "now …"}
+      {retry.error}{" "}
+      <span aria-hidden="true">
+        Attempt {retry.attempt + 1} {seconds > 0 ? `in ${seconds} s.` : "now …"}
+      </span>
     </div>
   );
 }
