@@ -356,6 +356,22 @@ merge_detail(json_t *last, const json_t *more)
 	return true;
 }
 
+/* Does a detail have room in the answer? */
+static bool
+has_room(Stream *stream, const json_t *detail)
+{
+	static const char *const texts[] = {"text", "summary", "data"};
+	size_t size = 0;
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		size += json_string_length(json_object_get(detail, texts[i]));
+	if (size >= STREAM_MAX_TEXT - stream->size)
+		stream->too_long = true;
+	else
+		stream->size += size;
+	return !stream->too_long;
+}
+
 /* Thoughts as OpenRouter wants them back. */
 static void
 take_details(Stream *stream, const json_t *details)
@@ -377,6 +393,8 @@ take_details(Stream *stream, const json_t *details)
 	{
 		json_t *last = json_array_get(kept, json_array_size(kept) - 1);
 
+		if (!has_room(stream, detail))
+			return;
 		if (json_is_object(detail) && json_array_size(kept) < MAX_DETAILS && (last == NULL || !merge_detail(last, detail)))
 			json_array_append_new(kept, json_deep_copy(detail));
 	}

@@ -5,7 +5,8 @@
 -- What a stream of a chat has sent: cursor, "message|status|queue|epoch" and the plan's tail, event.
 CREATE TYPE coder.chat_cursor AS (message bigint, status text, queue text, epoch int4, event bigint);
 
--- GET /chats/{chat}/stream?after_id=: each frame is an array of events.
+-- GET /chats/{chat}/stream?after_id=: each frame is an array of events, at most 256, and of at most a megabyte where it has
+-- more than one: clients read no frame of four.
 --
 -- All that follows is read in one snapshot.  The runner writes events of a turn in order, a message together with its
 -- mark, so that the parts of a step come before its message and the next step's after it.  Parts that follow what a stream
@@ -93,8 +94,9 @@ BEGIN
 		UPDATE coder.chats x SET last_read_message_id = last_assistant WHERE x.id = c.id;
 	END IF;
 	RETURN coder.reply(101, jsonb_build_object('format', 'wsjson', 'channels', jsonb_build_array('chat:stream:' || c.id),
-		'frames', coalesce((SELECT jsonb_agg(f.part ORDER BY f.n) FROM (SELECT (i - 1) / 256 AS n, jsonb_agg(ev ORDER BY i) AS part
-			FROM unnest(events) WITH ORDINALITY u (ev, i) GROUP BY 1) f), '[]'),
+		'frames', coalesce((SELECT jsonb_agg(f.part ORDER BY f.n) FROM (SELECT w.n, jsonb_agg(w.ev ORDER BY w.i) AS part
+			FROM (SELECT u.ev, u.i, (u.i - 1) / 256 + sum(pg_column_size(u.ev)) OVER (ORDER BY u.i) / 1048576 AS n
+				FROM unnest(events) WITH ORDINALITY u (ev, i)) w GROUP BY 1) f), '[]'),
 		'cursor', concat_ws('|', seen.message, c.status, queue, c.history_epoch), 'tail', seen.event));
 END
 $$;

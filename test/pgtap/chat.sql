@@ -280,6 +280,18 @@ SELECT is((SELECT string_agg(coalesce(e->'message'->'content'->0->>'text', e->>'
 	jsonb_array_elements(a.body_->'frames'->0) WITH ORDINALITY x (e, n)), 'one''s answer, two, message_part', 'the answer whose mark is gone, the next question, its first words');
 SELECT coder.chat_finish(:'worker', :'chat', 'waiting') \g /dev/null
 
+-- a long history comes in frames that clients can read
+SAVEPOINT frames;
+INSERT INTO coder.chat_messages (chat_id, role, content) SELECT :'chat', 'assistant', said(repeat(chr(97 + i), 300000)) FROM generate_series(1, 20) i;
+INSERT INTO coder.chat_messages (chat_id, role, content) SELECT :'chat', 'assistant', said('short ' || i) FROM generate_series(1, 600) i;
+CREATE TEMP TABLE frame AS SELECT f.v, f.n FROM api('GET', '/api/experimental/chats/' || :'chat' || '/stream', NULL, (SELECT t FROM token WHERE name = 'eve')) a,
+	jsonb_array_elements(a.body_->'frames') WITH ORDINALITY f (v, n);
+SELECT ok(max(octet_length(v::text)) < 2000000 AND max(jsonb_array_length(v)) <= 256, 'none is too large') FROM frame;
+SELECT ok(count(*) BETWEEN 6 AND 12, 'but they are few') FROM frame;
+SELECT is((SELECT string_agg(e->'message'->>'id', ' ' ORDER BY f.n, x.n) FROM frame f, jsonb_array_elements(f.v) WITH ORDINALITY x (e, n) WHERE e->>'type' = 'message'),
+	(SELECT string_agg(m.id::text, ' ' ORDER BY m.id) FROM coder.chat_messages m WHERE m.chat_id = :'chat' AND NOT m.deleted AND m.visibility IN ('user', 'both')), 'all messages are in them, in order');
+ROLLBACK TO SAVEPOINT frames;
+
 -- edit: what followed goes, streams send all again
 SELECT go('s', 'eve', 'GET', '/' || :'chat' || '/stream') \g /dev/null
 SELECT min(id) AS first_message FROM coder.chat_messages WHERE role = 'user' \gset

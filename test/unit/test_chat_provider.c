@@ -1130,6 +1130,19 @@ test_stream_limits(void **state)
 	stream_fail(&stream, 2, "second");
 	assert_string_equal(stream.error, "first");
 	stream_free(&stream);
+	stream_init(&stream, NULL, NULL);
+	for (int i = 0; i < 20; i++)
+	{
+		char *event = NULL;
+
+		assert_true(asprintf(&event, "{\"choices\":[{\"delta\":{\"reasoning_details\":[{\"type\":\"reasoning.text\",\"index\":0,\"text\":\"%.1048576s\"}]}}]}",
+							 block) > 0);
+		provider_chat_completions.event(&stream, "", event, strlen(event));
+		free(event);
+	}
+	assert_true(stream.too_long);
+	assert_true(stream.size < STREAM_MAX_TEXT);
+	stream_free(&stream);
 	free(block);
 }
 
