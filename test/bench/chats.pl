@@ -203,14 +203,15 @@ $server->sql('CREATE EXTENSION IF NOT EXISTS pg_stat_statements');
 $server->wait_for(20, sub { ($runner) = Coder::Processes::find($server->{pid}, qr/chat-runner/); $runner }) or die 'no runner';
 create(20, 4, 'warm');
 wait_until_done();
-sub backend { return $server->sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'coder chat runner' AND query NOT LIKE 'LISTEN%' AND query NOT LIKE '%events_after%' LIMIT 1") }
+sub backends { return split /\n/, $server->sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'coder chat runner' AND query NOT LIKE 'LISTEN%' AND query NOT LIKE '%events_after%'") }
+sub cpu_of_all { my $sum = 0; $sum += cpu($_) for @_; return $sum }
 my $turns = 'query LIKE \'SELECT coder.chat\_%\'';
 if ($part{turns})
 {
-	my $worker = backend();
+	my @workers = backends();
 	my $rest = rss($runner);
 	my $cpu = cpu($runner);
-	my $database = cpu($worker);
+	my $database = cpu_of_all(@workers);
 	$server->sql('SELECT pg_stat_statements_reset()');
 	create($streams, 32, 'slow');
 	my ($peak, $memory) = (0, 0);
@@ -230,7 +231,7 @@ if ($part{turns})
 	row('in error', $server->sql("SELECT count(*) FROM coder.chats WHERE status = 'error'"));
 	row('time in the database, a turn (pg_stat_statements)', $server->sql("SELECT round(sum(total_exec_time)::numeric / $n, 2) || ' ms: ' || string_agg(name || ' ' || round(each::numeric, 2), ', ' ORDER BY each DESC) FROM (
 		SELECT substring(query FROM 'coder[.](\\w+)') AS name, sum(total_exec_time) AS total_exec_time, sum(total_exec_time) / $n AS each FROM pg_stat_statements WHERE $turns GROUP BY 1) x"));
-	row('processor time of its connection, a turn', sprintf('%.2f ms', 1000 * (cpu($worker) - $database) / $n));
+	row('processor time of its connections, a turn', sprintf('%.2f ms', 1000 * (cpu_of_all(@workers) - $database) / $n));
 	row("reads of configuration, $n turns", $server->sql("SELECT coalesce(sum(calls), 0) FROM pg_stat_statements WHERE query ~ 'coder[.]chat_run_'"));
 	for my $change ("UPDATE coder.chat_providers SET base_url = base_url", "UPDATE coder.chat_model_configs SET display_name = 'n'", "INSERT INTO coder.user_configs (user_id, key, value) SELECT id, 'chat_custom_prompt', 'p' FROM coder.users")
 	{
