@@ -21,7 +21,7 @@
 
 #define MAX_ANSWER ((size_t) 8 << 20)
 #define MAX_FILM (COMPUTER_MAX_VIDEO + COMPUTER_MAX_PICTURE + 4096)
-#define MAX_FILMS 4 /* that are read at a time */
+#define MAX_FILMS 2 /* that are read at a time: one may be large */
 #define FILM_MS 600000L
 #define SETTLE_MS 300 /* from an action to the picture of what came of it */
 #define CONNECT_MS 10000L
@@ -812,12 +812,13 @@ recording_start(AgentTool *tool)
 }
 
 static char *
-hex_of(const ComputerPart *part)
+base64_of(const ComputerPart *part)
 {
-	char *text = part->data != NULL ? malloc(2 * part->len + 1) : NULL;
+	size_t room = sodium_base64_encoded_len(part->len, sodium_base64_VARIANT_ORIGINAL);
+	char *text = part->data != NULL ? malloc(room) : NULL;
 
 	if (text != NULL)
-		sodium_bin2hex(text, 2 * part->len + 1, (const unsigned char *) part->data, part->len);
+		sodium_bin2base64(text, room, (const unsigned char *) part->data, part->len, sodium_base64_VARIANT_ORIGINAL);
 	return text;
 }
 
@@ -840,7 +841,7 @@ static void
 on_film(AgentTool *tool, long status, json_t *answer)
 {
 	ComputerPart video, picture;
-	char *hex[2];
+	char *text[2];
 
 	(void) answer;
 	if (status != 200 || tool->answer == NULL || !computer_film(tool->answer, tool->answer_len, &video, &picture))
@@ -848,17 +849,17 @@ on_film(AgentTool *tool, long status, json_t *answer)
 		fail(tool, "The workspace gave no film.");
 		return;
 	}
-	hex[0] = hex_of(&video);
-	hex[1] = hex_of(&picture);
+	text[0] = base64_of(&video);
+	text[1] = base64_of(&picture);
 	close_request(tool);
-	if (hex[0] != NULL)
+	if (text[0] != NULL)
 	{
-		const char *const params[] = {turn_env.worker, json_string_value(json_object_get(tool->chat, "id")), hex[0], hex[1]};
+		const char *const params[] = {turn_env.worker, json_string_value(json_object_get(tool->chat, "id")), text[0], text[1]};
 
-		tool->call = db_call("SELECT coder.chat_keep_film($1, $2, decode($3, 'hex'), decode($4, 'hex'))", 4, params, on_film_kept, tool);
+		tool->call = db_call("SELECT coder.chat_keep_film($1, $2, decode($3, 'base64'), decode($4, 'base64'))", 4, params, on_film_kept, tool);
 	}
-	free(hex[0]);
-	free(hex[1]);
+	free(text[0]);
+	free(text[1]);
 	if (tool->call == NULL)
 		fail(tool, "The film could not be kept.");
 }
