@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "net/net.h"
+#include "tunnel/message.h"
 
 #define MAX_REGIONS 64
 #define MAX_NODES 16
@@ -116,26 +117,6 @@ coord_node_changed(Coord *coord, const TunnelNode *self)
 	send_request(coord, &request);
 }
 
-/* A peer's node as the tunnel takes it; false where it is not usable. */
-static bool
-read_node(TunnelNode *out, const Coder__Tailnet__V2__Node *node)
-{
-	memset(out, 0, sizeof(*out));
-	if (!tunnel_node_key_parse(out->key, node->key.data, node->key.len) || !tunnel_disco_parse(out->disco, node->disco))
-		return false;
-	out->id = node->id;
-	out->preferred_derp = node->preferred_derp;
-	for (size_t i = 0; i < node->n_addresses && out->naddresses < TUNNEL_ADDRESSES; i++)
-		if (tunnel_cidr_parse(out->addresses[out->naddresses], node->addresses[i]))
-			out->naddresses++;
-	for (size_t i = 0; i < node->n_allowed_ips && out->nallowed < TUNNEL_ADDRESSES; i++)
-		if (tunnel_cidr_parse(out->allowed_ips[out->nallowed], node->allowed_ips[i]))
-			out->nallowed++;
-	out->endpoints = (const char *const *) node->endpoints;
-	out->nendpoints = node->n_endpoints;
-	return true;
-}
-
 static void
 send_ready(Coord *coord, const uint8_t *peer)
 {
@@ -159,7 +140,7 @@ on_peer_update(Coord *coord, const Coder__Tailnet__V2__CoordinateResponse__PeerU
 		return;
 	if ((int) update->kind == TUNNEL_PEER_NODE)
 	{
-		if (update->node == NULL || !read_node(&node, update->node))
+		if (update->node == NULL || !tunnel_node_of_message(&node, update->node))
 			return;
 		tunnel_peer_update(coord->config.tunnel, update->id.data, TUNNEL_PEER_NODE, &node);
 		if (coord->config.is_agent)

@@ -106,17 +106,18 @@ add_instructions(json_t *parts, const char *directory, const char *file)
 	free(data);
 }
 
+/* Is there a part whose member has that value? */
 static bool
-has_skill(const json_t *parts, const char *name)
+has_part(const json_t *parts, const char *member, const char *value)
 {
 	size_t i;
 	json_t *part;
 
 	json_array_foreach(parts, i, part)
 	{
-		const char *own = json_string_value(json_object_get(part, "skill_name"));
+		const char *own = json_string_value(json_object_get(part, member));
 
-		if (own != NULL && strcmp(own, name) == 0)
+		if (own != NULL && strcmp(own, value) == 0)
 			return true;
 	}
 	return false;
@@ -135,7 +136,7 @@ add_skill(json_t *parts, const char *directory, const char *entry, const char *f
 	char *description = NULL;
 	const char *body;
 
-	if (!context_is_skill_name(entry) || has_skill(parts, entry) || json_array_size(parts) >= CONTEXT_MAX_PARTS ||
+	if (!context_is_skill_name(entry) || has_part(parts, "skill_name", entry) || json_array_size(parts) >= CONTEXT_MAX_PARTS ||
 		snprintf(folder, sizeof(folder), "%s/%s", directory, entry) >= (int) sizeof(folder) ||
 		snprintf(path, sizeof(path), "%s/%s", folder, file) >= (int) sizeof(path))
 		return;
@@ -197,29 +198,13 @@ each_directory(const char *list, const char *directory, const char *file, json_t
 	free(copy);
 }
 
-static bool
-has_file(const json_t *parts, const char *directory)
-{
-	size_t i;
-	json_t *part;
-
-	json_array_foreach(parts, i, part)
-	{
-		const char *own = json_string_value(json_object_get(part, "context_file_directory"));
-
-		if (own != NULL && strcmp(own, directory) == 0)
-			return true;
-	}
-	return false;
-}
-
 json_t *
 context_parts(const char *directory)
 {
 	json_t *parts = json_array();
 
 	each_directory(places.instruction_dirs, directory, places.instruction_file, parts, add_instructions);
-	if (directory != NULL && *directory != '\0' && !has_file(parts, directory))
+	if (directory != NULL && *directory != '\0' && !has_part(parts, "context_file_directory", directory))
 		add_instructions(parts, directory, places.instruction_file);
 	each_directory(places.skill_dirs, directory, places.skill_file, parts, add_skills);
 	return parts;

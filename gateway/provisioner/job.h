@@ -117,6 +117,7 @@ extern bool job_has_quota(Job *job);
 extern bool job_commit_quota(Job *job, const json_t *resources);
 extern int64_t now_ms(void);
 extern int64_t wall_ms(void);
+extern json_t *wall_text(int64_t ms); /* RFC 3339 */
 
 /* worker.c */
 extern int worker_main(Worker *worker);

@@ -350,26 +350,6 @@ log_diagnostic(Run *run, const json_t *d)
 	free(text.data);
 }
 
-static int64_t
-event_time(void)
-{
-	return wall_ms();
-}
-
-static json_t *
-rfc3339(int64_t ms)
-{
-	char out[40];
-	char full[48];
-	time_t t = (time_t) (ms / 1000);
-	struct tm tm;
-
-	gmtime_r(&t, &tm);
-	strftime(out, sizeof(out), "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(full, sizeof(full), "%s.%03dZ", out, (int) (ms % 1000));
-	return json_string(full);
-}
-
 /* Resources' start and end become timings of the build. */
 static void
 note_timing(Run *run, const json_t *event)
@@ -388,7 +368,7 @@ note_timing(Run *run, const json_t *event)
 	snprintf(key, sizeof(key), "%.*s %.500s", (int) (under - type), type, str(resource, "addr"));
 	if (strcmp(under, "_start") == 0)
 	{
-		json_object_set_new(run->started, key, json_integer((json_int_t) event_time()));
+		json_object_set_new(run->started, key, json_integer((json_int_t) wall_ms()));
 		return;
 	}
 	start = json_object_get(run->started, key);
@@ -397,9 +377,9 @@ note_timing(Run *run, const json_t *event)
 	json_array_append_new(run->job->timings,
 						  json_pack("{s:o, s:o, s:s, s:s, s:s, s:s, s:s}",
 									"start",
-									rfc3339(json_integer_value(start)),
+									wall_text(json_integer_value(start)),
 									"end",
-									rfc3339(event_time()),
+									wall_text(wall_ms()),
 									"action",
 									str(hook, "action")[0] != '\0'		? str(hook, "action")
 									: strncmp(type, "refresh_", 8) == 0 ? "state refresh"

@@ -446,8 +446,8 @@ job_tick(Job *job)
 		json_decref(update(job, NULL));
 }
 
-static json_t *
-timestamp(int64_t ms)
+json_t *
+wall_text(int64_t ms)
 {
 	char out[40];
 	char full[48];
@@ -469,9 +469,9 @@ job_timing(Job *job, const char *stage, int64_t start_ms, int64_t end_ms, bool o
 	json_array_append_new(job->timings,
 						  json_pack("{s:o, s:o, s:s, s:s, s:s, s:s, s:s}",
 									"start",
-									timestamp(start_ms),
+									wall_text(start_ms),
 									"end",
-									timestamp(end_ms),
+									wall_text(end_ms),
 									"action",
 									"terraform",
 									"source",

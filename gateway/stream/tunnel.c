@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "coordinator.h"
+#include "tunnel/message.h"
 #include "tunnel/tunnel.h"
 
 #define DIAL_MS 20000
@@ -114,21 +115,6 @@ change_tunnel(uint8_t agent[static 16], bool add)
 	coord_request(self.peer, &request);
 }
 
-static bool
-read_node(TunnelNode *out, const Coder__Tailnet__V2__Node *node)
-{
-	memset(out, 0, sizeof(*out));
-	if (!tunnel_node_key_parse(out->key, node->key.data, node->key.len) || !tunnel_disco_parse(out->disco, node->disco))
-		return false;
-	out->id = node->id;
-	out->preferred_derp = node->preferred_derp;
-	for (size_t i = 0; i < node->n_addresses && out->naddresses < TUNNEL_ADDRESSES; i++)
-		out->naddresses += tunnel_cidr_parse(out->addresses[out->naddresses], node->addresses[i]);
-	for (size_t i = 0; i < node->n_allowed_ips && out->nallowed < TUNNEL_ADDRESSES; i++)
-		out->nallowed += tunnel_cidr_parse(out->allowed_ips[out->nallowed], node->allowed_ips[i]);
-	return true;
-}
-
 static void
 take_update(const Coder__Tailnet__V2__CoordinateResponse__PeerUpdate *update)
 {
@@ -139,7 +125,7 @@ take_update(const Coder__Tailnet__V2__CoordinateResponse__PeerUpdate *update)
 		return;
 	if (kind == TUNNEL_PEER_NODE)
 	{
-		if (update->node != NULL && read_node(&node, update->node))
+		if (update->node != NULL && tunnel_node_of_message(&node, update->node))
 			tunnel_peer_update(self.tunnel, update->id.data, TUNNEL_PEER_NODE, &node);
 	}
 	else if (kind >= TUNNEL_PEER_DISCONNECTED && kind <= TUNNEL_PEER_READY_FOR_HANDSHAKE)

@@ -171,8 +171,8 @@ BEGIN
 		words := ARRAY(SELECT jsonb_array_elements_text(item.value));
 		one := words[1];
 		parts := parts || CASE item.key
-			WHEN 'search' THEN format('(%2$s AND (strpos(lower(u.username), %1$L) > 0 OR strpos(lower(u.email), %1$L) > 0))', lower(one), coder.user_contains(lower(one)))
-			WHEN 'name' THEN format('(%2$s AND strpos(lower(u.name), %1$L) > 0)', lower(one), coder.user_contains(lower(one)))
+			WHEN 'search' THEN format('(%2$s AND (coder.has_word(u.username, %1$L) OR coder.has_word(u.email, %1$L)))', lower(one), coder.user_contains(lower(one)))
+			WHEN 'name' THEN format('(%2$s AND coder.has_word(u.name, %1$L))', lower(one), coder.user_contains(lower(one)))
 			WHEN 'status' THEN format('u.status = ANY (%L::coder.user_status[])', words)
 			WHEN 'role' THEN CASE WHEN 'member' = ANY (words) THEN 'true' ELSE format('u.rbac_roles && %L::text[]', words) END
 			WHEN 'login_type' THEN format('u.login_type::text = ANY (%L::text[])', words)

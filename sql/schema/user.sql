@@ -36,6 +36,10 @@ CREATE UNIQUE INDEX users_username_lower_idx ON coder.users (lower(username)) WH
 CREATE FUNCTION coder.grams(value text) RETURNS int4[] LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 300
 AS 'MODULE_PATHNAME', 'coder_grams';
 
+-- Is the word (of small letters) in the text, in any case?  strpos(lower(value), word) > 0, but quick.
+CREATE FUNCTION coder.has_word(value text, word text) RETURNS bool LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'coder_has_word';
+
 -- What contains a word: coder.user_condition asks in these words.
 CREATE INDEX users_grams_idx ON coder.users USING gin
 	(coder.grams(lower(username) || E'\n' || lower(email) || E'\n' || lower(name))) WITH (gin_pending_list_limit = 256);

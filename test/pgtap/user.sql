@@ -283,6 +283,10 @@ SELECT is(go('x', 'GET', '/api/v2/users?q=name:' || q, NULL, adm()) || v('x', 'c
 SELECT matches(coder.user_contains('bulk48'), 'grams', 'a word that few have is found by an index');
 SELECT is(coder.user_contains('example.com'), 'true', 'one that all have is not looked up');
 SELECT is(coder.user_contains('bu'), 'true', 'nor is a short one');
+SELECT is_empty($$SELECT v, w FROM (VALUES ('', ''), ('', 'a'), ('a', ''), ('aBc', 'b'), ('ABC', 'abcd'), ('aab', 'ab'), ('x' || repeat('Ab', 50), 'ababx'), ('ÆRØ', 'ærø'), ('xÆrØ A', ' a'),
+		('Ærø', 'ae'), ('aæ', 'A'), ('@[`{', '@'), ('@[`{', '`'), ('[', '{'), ('K', 'k'), (U&'\212A', 'k'), (U&'\0130x', 'ix')) t (v, w)
+	WHERE coder.has_word(v, w) IS DISTINCT FROM (strpos(lower(v), w) > 0)$$, 'a word in a text, in any case');
+SELECT is(coder.has_word(NULL, 'a'), NULL, 'of nothing is nothing known');
 SELECT is(coder.grams(g), a, 'pieces of ' || g) FROM (VALUES ('', '{}'::int4[]), ('ab', '{}'), ('abc', '{6382179}'), ('aaaa', '{6381921}'), ('abcd', '{6382179,6447972}')) t (g, a);
 
 SELECT * FROM finish();
