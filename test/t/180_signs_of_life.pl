@@ -4,6 +4,7 @@ use warnings FATAL => 'all';
 use Coder::AgentRpc;
 use Coder::Gateway;
 use Coder::Reports qw(workspaces kill_database);
+use Coder::WebSocket;
 use POSIX qw(_exit);
 use Test::More;
 use Time::HiRes qw(time);
@@ -16,6 +17,7 @@ $gateway->sql(qq{UPDATE coder.workspace_agents SET first_connected_at = NULL, la
 my $status = "SELECT string_agg(s || ' ' || n, ', ' ORDER BY s) FROM (SELECT coder.agent_status(a, clock_timestamp()) AS s, count(*) AS n FROM coder.workspace_agents a WHERE a.auth_token IN ('$agents') GROUP BY 1) x";
 my $n = @tokens;
 my @all;
+sub connect_all_but { my ($not) = @_; @all = map { Coder::AgentRpc->open($gateway->url, $tokens[$_]) or die "no connection: $@" } grep { $_ != $not } 0 .. $#tokens; return }
 sub connect_all { @all = map { Coder::AgentRpc->open($gateway->url, $_) or die "no connection: $@" } @tokens }
 
 # Locks an agent's row until the file descriptor is closed.
@@ -47,14 +49,29 @@ ok(!$gateway->wait_for(3, sub { $gateway->sql($status) ne "connected $n" }), 'on
 close $held;
 ok($gateway->wait_for(10, sub { $gateway->sql($status) eq 'connected ' . ($n - 1) . ', disconnected 1' }), 'it is gone once the row is free') or diag $gateway->sql($status);
 
+# A6: a log shipper with the agent's token is no sign of its life.  A4: an agent whose workspace has a newer build hears so with its next beat.
+my $shipper = Coder::WebSocket->open($gateway->url, '/api/v2/workspaceagents/me/rpc?version=2.8&role=logstream-kube', token => $tokens[1]);
+ok($shipper, 'A6: a log shipper connects');
+$gateway->sql(qq{SET session_replication_role = replica; UPDATE coder.workspaces SET latest_build_id = gen_random_uuid() WHERE id = (SELECT b.workspace_id FROM coder.workspace_builds b
+	JOIN coder.workspace_resources r ON r.job_id = b.job_id JOIN coder.workspace_agents a ON a.resource_id = r.id WHERE a.auth_token = '$tokens[2]')});
+
 # All that the rows said is lost, and PostgreSQL is killed: within a beat they say it again.
 $gateway->sql(qq{UPDATE coder.workspace_agents SET first_connected_at = NULL, last_connected_at = NULL WHERE disconnected_at IS NULL});
 kill_database($gateway);
 $began = time;
-ok($gateway->wait_for(20, sub { $gateway->sql($status) =~ /connected @{[ $n - 1 ]}\b/ }), 'after PostgreSQL was killed and the signs were lost all are connected by their next beats') or diag $gateway->sql($status);
+ok($gateway->wait_for(20, sub { $gateway->sql($status) =~ /\bconnected @{[ $n - 2 ]}\b/ }), 'after PostgreSQL was killed and the signs were lost all are connected by their next beats') or diag $gateway->sql($status);
 cmp_ok($gateway->sql(qq{SELECT count(DISTINCT xmin::text) FROM coder.workspace_agents WHERE auth_token IN ('$agents')}), '<=', $n / 2, 'many in the same transaction');
 is($gateway->log =~ /could not note/, '', 'nothing to complain about');
+is($gateway->sql(qq{SELECT last_connected_at IS NULL FROM coder.workspace_agents WHERE auth_token = '$tokens[2]'}), 't', 'A4: but that of the older build');
+my $over = $all[1];
+is($over->call('GetManifest', '', 5), undef, 'A4: whose connection is closed');
+is($gateway->sql(qq{SELECT disconnected_at >= last_connected_at FROM coder.workspace_agents WHERE auth_token = '$tokens[1]'}), 't', 'A6: and the one that only ships logs is gone still');
+# A3: none of these ever answers a ping.
+ok($gateway->wait_for(40, sub { $gateway->sql(qq{SELECT count(*) FROM coder.workspace_agents a WHERE auth_token IN ('$agents') AND coder.agent_status(a, clock_timestamp()) = 'connected'}) eq '0' }), 'A3: agents that answer no ping for 30 s are gone') or diag $gateway->sql($status);
+is($gateway->sql(qq{SELECT count(*) FROM coder.workspace_agents WHERE auth_token IN ('$agents') AND disconnected_at >= last_connected_at}), $n - 1, 'A2 A3: since their connections were closed');
+connect_all_but(2);
+ok($gateway->wait_for(10, sub { $gateway->sql($status) =~ /\bconnected @{[ $n - 1 ]}\b/ }), 'A5: they come again') or diag $gateway->sql($status);
 undef @all;
-ok($gateway->wait_for(10, sub { $gateway->sql($status) eq "disconnected $n" }), 'all are gone') or diag $gateway->sql($status);
+ok($gateway->wait_for(10, sub { $gateway->sql($status) =~ /\bdisconnected @{[ $n - 1 ]}\b/ }), 'A2: all are gone') or diag $gateway->sql($status);
 $gateway->stop;
 done_testing();
