@@ -96,20 +96,20 @@ BEGIN
 		  FROM sign s ORDER BY s.agent, s.n DESC
 	), mine AS MATERIALIZED (
 		-- In the order of keys, and past rows that another changes just now: no agent waits for another's.
-		SELECT a.id, a.first_connected_at, a.last_connected_at, a.disconnected_at, a.last_connected_replica_id
+		SELECT a.id, a.resource_id, a.deleted, a.first_connected_at, a.last_connected_at, a.disconnected_at, a.last_connected_replica_id
 		  FROM newest l JOIN coder.workspace_agents a ON a.id = l.agent ORDER BY a.id FOR NO KEY UPDATE OF a SKIP LOCKED
 	), judged AS MATERIALIZED (
-		SELECT l.agent, l.is_now, l.is_now <> 'gone' OR l.came AS seen, l.gateway, a.id IS NOT NULL AND m.id IS NULL AS busy,
+		SELECT l.agent, l.is_now, l.is_now <> 'gone' OR l.came AS seen, l.gateway,
+			   m.id IS NULL AND EXISTS (SELECT FROM coder.workspace_agents a WHERE a.id = l.agent) AS busy,
 			   -- Whose connection has come to another gateway meanwhile is not gone.
 			   m.id IS NOT NULL AND CASE WHEN l.is_now = 'gone' THEN l.gateway IS NULL OR l.came OR coalesce(m.last_connected_replica_id, l.gateway) = l.gateway
 										 ELSE w.id IS NOT NULL END AS takes,
 			   l.is_now = 'gone' OR l.came OR m.first_connected_at IS NULL OR m.disconnected_at IS NOT NULL
 			   OR m.last_connected_at < at - interval '30 seconds' AS changed
 		  FROM newest l
-		  LEFT JOIN coder.workspace_agents a ON a.id = l.agent
-		  LEFT JOIN mine m ON m.id = a.id
+		  LEFT JOIN mine m ON m.id = l.agent
 		  LEFT JOIN LATERAL (SELECT w.id FROM coder.workspace_resources r JOIN coder.workspace_builds b ON b.job_id = r.job_id JOIN coder.workspaces w ON w.id = b.workspace_id
-							  WHERE r.id = a.resource_id AND NOT a.deleted AND NOT w.deleted AND (w.latest_build_id = b.id OR coder.agent_build_current(b))
+							  WHERE r.id = m.resource_id AND NOT m.deleted AND NOT w.deleted AND (w.latest_build_id = b.id OR coder.agent_build_current(b))
 							  LIMIT 1) w ON true
 	), noted AS (
 		UPDATE coder.workspace_agents a

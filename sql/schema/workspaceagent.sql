@@ -60,7 +60,7 @@ CREATE TABLE coder.workspace_agents
 	start_result		coder.workspace_agent_lifecycle_state,
 	CONSTRAINT max_logs_length CHECK (logs_length <= 1048576),
 	CONSTRAINT subsystems_not_none CHECK (NOT ('none' = ANY (subsystems)))
-);
+) WITH (fillfactor = 70);		-- heartbeats change no index
 CREATE INDEX workspace_agents_auth_token_idx ON coder.workspace_agents (auth_token);
 CREATE INDEX workspace_agents_auth_instance_id_deleted_idx
 	ON coder.workspace_agents (auth_instance_id, deleted);
