@@ -21,7 +21,7 @@
 #define KEEP_MS 500
 #define KEEP_BYTES ((size_t) 16 * 1024 * 1024)
 #define AHEAD_BYTES ((size_t) 4 * 1024 * 1024) /* of a longer one, not yet sent */
-#define SEND_PIECES 32
+#define SEND_PIECES 4
 #define GIVE_UP_MS 30000
 
 static const GwStatement metrics_statement = {"metrics", "SELECT coder.metrics()", 0, NULL};
