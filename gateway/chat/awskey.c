@@ -1,5 +1,5 @@
 /*
- * awskey.c -- environment -> shared files -> service of the container -> service of the instance.
+ * awskey.c -- environment -> web identity -> shared files -> service of the container -> service of the instance.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -27,6 +27,7 @@
 #define SHORTEST_RETRY_MS 1000
 #define USED_MS 3600000		/* after so long without use nothing is renewed */
 #define SERVICE_MS 1000
+#define ROLE_MS 5000
 #define CONTAINER_HOST "http://169.254.170.2"
 #define INSTANCE_HOST "http://169.254.169.254"
 #define INSTANCE_ROLES "/latest/meta-data/iam/security-credentials/"
@@ -283,6 +284,43 @@ ask_container(void)
 	return ok;
 }
 
+/* The service that gives roles to whom another service knows; the token is one of Kubernetes, say. */
+static bool
+ask_web_identity(void)
+{
+	const char *host = getenv("AWS_ENDPOINT_URL_STS");
+	const char *session = getenv("AWS_ROLE_SESSION_NAME");
+	const char *region = awskey_region();
+	char *token = read_file(getenv("AWS_WEB_IDENTITY_TOKEN_FILE"), NULL);
+	char *role_part = curl_easy_escape(NULL, getenv("AWS_ROLE_ARN"), 0);
+	char *session_part = curl_easy_escape(NULL, is_set(session) ? session : "coder-chat-runner", 0);
+	char *token_part;
+	char url[MAX_URL];
+	char *body = NULL;
+	json_t *requests = NULL;
+
+	if (token != NULL)
+		token[strcspn(token, "\r\n")] = '\0';
+	token_part = token != NULL ? curl_easy_escape(NULL, token, 0) : NULL;
+	if (is_set(host))
+		snprintf(url, sizeof(url), "%s", host);
+	else
+		snprintf(url, sizeof(url), "https://sts.%s.amazonaws.com/", region != NULL ? region : "us-east-1");
+	if (token_part != NULL && role_part != NULL && session_part != NULL &&
+		asprintf(&body, "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn=%s&RoleSessionName=%s&WebIdentityToken=%s", role_part,
+				 session_part, token_part) >= 0)
+		requests = json_pack("[{s:s, s:s, s:{s:s, s:s}, s:s, s:i, s:i}]", "method", "POST", "url", url, "headers", "Accept", "application/json",
+							 "Content-Type", "application/x-www-form-urlencoded", "body", body, "timeout_ms", ROLE_MS, "max_size", 65536);
+	aws.errand = requests != NULL ? errand_begin(requests, on_keys, NULL) : NULL;
+	json_decref(requests);
+	forget(&body);
+	forget(&token);
+	curl_free(role_part);
+	curl_free(session_part);
+	curl_free(token_part);
+	return aws.errand != NULL;
+}
+
 static void
 ask_services(void)
 {
@@ -304,6 +342,12 @@ search(void)
 	if (key != NULL)
 	{
 		found(key, 0, 0);
+		return;
+	}
+	if (is_set(getenv("AWS_WEB_IDENTITY_TOKEN_FILE")) && is_set(getenv("AWS_ROLE_ARN")))
+	{
+		if (!ask_web_identity())
+			found(NULL, 0, 0);
 		return;
 	}
 	key = key_of_files();

@@ -1,8 +1,8 @@
 /*
  * awskey.h -- the keys of AWS that this machine has of itself, for Bedrock without a configured one.
  *
- * In the order of AWS's own programs: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN; the profile AWS_PROFILE
- * ("default") of the shared files; the service of the container (AWS_CONTAINER_CREDENTIALS_*); the service of the instance,
+ * In the order of AWS's own programs: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN; the role AWS_ROLE_ARN for
+ * the token in AWS_WEB_IDENTITY_TOKEN_FILE, as pods have them; the profile AWS_PROFILE ("default") of the shared files; the service of the container (AWS_CONTAINER_CREDENTIALS_*); the service of the instance,
  * version 2.  Keys that end are asked for again before they do, while somebody uses them.  One thread; nothing blocks but
  * the reading of two small files.
  *

@@ -157,17 +157,31 @@ aws_profile_read(const char *text, const char *profile, char **key, char region[
 
 /* Services ----------------------------------------------------------------------- */
 
+/* A time as text or in seconds; 0: it is none. */
+static time_t
+end_of(const json_t *value)
+{
+	const char *text = json_string_value(value);
+	double seconds = json_number_value(value);
+	struct tm tm = {0};
+	const char *rest = text != NULL ? strptime(text, "%Y-%m-%dT%H:%M:%S", &tm) : NULL;
+
+	if (rest != NULL)
+		return *rest == 'Z' || *rest == '.' ? timegm(&tm) : 0;
+	return seconds > 0 && seconds < 1e11 ? (time_t) seconds : 0;
+}
+
 char *
 aws_answer_read(const char *body, size_t len, time_t *expires)
 {
 	json_t *root = json_loadb(body, len, 0, NULL);
-	const char *ends = json_string_value(json_object_get(root, "Expiration"));
-	struct tm tm = {0};
-	char *key = aws_key(json_string_value(json_object_get(root, "AccessKeyId")), json_string_value(json_object_get(root, "SecretAccessKey")),
-						json_string_value(json_object_get(root, "Token")));
-	const char *rest = ends != NULL ? strptime(ends, "%Y-%m-%dT%H:%M:%S", &tm) : NULL;
+	const json_t *within = json_object_get(json_object_get(json_object_get(root, "AssumeRoleWithWebIdentityResponse"), "AssumeRoleWithWebIdentityResult"), "Credentials");
+	const json_t *found = within != NULL ? within : root;
+	const json_t *ends = json_object_get(found, "Expiration");
+	char *key = aws_key(json_string_value(json_object_get(found, "AccessKeyId")), json_string_value(json_object_get(found, "SecretAccessKey")),
+						json_string_value(json_object_get(found, within != NULL ? "SessionToken" : "Token")));
 
-	*expires = rest != NULL && (*rest == 'Z' || *rest == '.') ? timegm(&tm) : 0;
+	*expires = end_of(ends);
 	/* An end that cannot be read is none that can be relied on. */
 	if (ends != NULL && *expires <= 0)
 	{

@@ -28,7 +28,8 @@ char *aws_key(const char *id, const char *secret, const char *token);
 void aws_profile_read(const char *text, const char *profile, char **key, char region[AWS_REGION_MAX]);
 
 /*
- * What the services of containers and instances answer: {"AccessKeyId", "SecretAccessKey", "Token", "Expiration"}.
+ * What the services of containers and instances answer: {"AccessKeyId", "SecretAccessKey", "Token", "Expiration"}; and that for
+ * roles of web identities, which has the same within, with "SessionToken" and a number of seconds.
  * malloc'ed; NULL: no keys.  *expires is 0 where they do not.
  */
 char *aws_answer_read(const char *body, size_t len, time_t *expires);

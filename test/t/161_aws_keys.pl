@@ -25,6 +25,13 @@ sub credentials
 my $service = Coder::HttpDouble->start(sub {
 	my ($request, $mode) = @_;
 	my $headers = $request->{headers};
+	if ($request->{path} eq '/sts')
+	{
+		my $form = $request->{form};
+		return (400, {}, 'no') unless $request->{method} eq 'POST' && $form->{Action} eq 'AssumeRoleWithWebIdentity' && $form->{RoleArn} eq 'arn:aws:iam::1:role/a b' && $form->{WebIdentityToken} eq 'the word';
+		my $given = credentials(1, 3600);
+		return (200, {}, { AssumeRoleWithWebIdentityResponse => { AssumeRoleWithWebIdentityResult => { Credentials => { %$given, SessionToken => delete $given->{Token}, Expiration => time + 3600.5 } } } });
+	}
 	if ($request->{path} eq '/container')
 	{
 		return (403, {}, 'no') if ($headers->{authorization} // '') ne 'the word';
@@ -106,6 +113,8 @@ is_asked_with('by the container', $second, 'eu-west-1', 'the service of the cont
 restart_with(AWS_CONTAINER_CREDENTIALS_FULL_URI => 'http://198.51.100.1/container', %instance);
 like(ends(ask('by whom'), 'error')->{last_error}, qr/no API key for AWS Bedrock/i, 'a service elsewhere is not asked');
 
+restart_with(AWS_WEB_IDENTITY_TOKEN_FILE => "$home/word", AWS_ROLE_ARN => 'arn:aws:iam::1:role/a b', AWS_ENDPOINT_URL_STS => $service->url . '/sts', %instance);
+is_asked_with('by the pod', $second, 'us-east-1', 'the role of a pod');
 mkdir "$home/.aws";
 open my $file, '>', "$home/.aws/credentials" or die;
 printf $file "# comment\n[default]\naws_access_key_id = %s\naws_secret_access_key=%s\naws_session_token = %s\n\n[other]\naws_access_key_id = %s\naws_secret_access_key = %s\n", split(/:/, $keys[0]), split /:/, $keys[2];

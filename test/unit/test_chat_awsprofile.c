@@ -101,6 +101,10 @@ test_answers(void **state)
 	assert_answer("{\"AccessKeyId\":\"" ID "\",\"SecretAccessKey\":\"s\",\"Expiration\":\"soon\"}", NULL, 0);
 	assert_answer("{\"AccessKeyId\":\"" ID "\",\"SecretAccessKey\":\"s\",\"Expiration\":\"2015-08-30T12:36:00+02:00\"}", NULL, 0);
 	assert_answer("{\"AccessKeyId\":\"" ID "\",\"SecretAccessKey\":\"s\\nX-Header: y\"}", NULL, 0);
+	assert_answer("{\"AssumeRoleWithWebIdentityResponse\":{\"AssumeRoleWithWebIdentityResult\":{\"Credentials\":{\"AccessKeyId\":\"" ID "\",\"SecretAccessKey\":\"s\","
+				  "\"SessionToken\":\"t=\",\"Expiration\":1.440938160E9}}}}", ID ":s:t=", 1440938160);
+	assert_answer("{\"AccessKeyId\":\"" ID "\",\"SecretAccessKey\":\"s\",\"Expiration\":-1}", NULL, 0);
+	assert_answer("{\"AccessKeyId\":\"" ID "\",\"SecretAccessKey\":\"s\",\"Expiration\":1e300}", NULL, 0);
 	assert_answer("{\"AccessKeyId\":\"" ID "\"}", NULL, 0);
 	assert_answer("{\"Code\":\"Failed\"}", NULL, 0);
 	assert_answer("[]", NULL, 0);
