@@ -6,11 +6,11 @@ import { Link } from "wouter-preact";
 import { query } from "../api";
 import { Shares, Tiles, formatSpan } from "../charts";
 import { LimitNotice } from "../chat/composer";
-import { CHATS, type CostSummary, type CostUsers, type LimitStatus, dollars } from "../chat/types";
+import { CHATS, type CostSummary, type CostUsers, type LimitStatus, count, dollars } from "../chat/types";
 import { useApi } from "../live";
 import { Export, type Range, RangePicker, rangeOf, useParamsOf } from "../ranges";
 import { Field, ListState, Table, useTitle } from "../ui";
-import { count, providerName } from "./shared";
+import { providerName } from "./shared";
 
 const PAGE = 25;
 

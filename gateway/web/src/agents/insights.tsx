@@ -4,12 +4,12 @@
 import { Link } from "wouter-preact";
 import { query } from "../api";
 import { Chart, Tiles } from "../charts";
-import { CHATS, type PrInsights, dollars } from "../chat/types";
+import { CHATS, type PrInsights, count, dollars } from "../chat/types";
 import { useApi } from "../live";
 import { Export, type Range, RangePicker, dayName, dayTick, rangeOf, useParamsOf } from "../ranges";
 import { Ago, ListState, Table, useTitle } from "../ui";
 import { datesOf } from "./cost";
-import { count, providerName } from "./shared";
+import { providerName } from "./shared";
 
 const percent = (part: number) => `${Math.round(100 * part)} %`;
 

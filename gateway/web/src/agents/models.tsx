@@ -4,11 +4,11 @@
 import { useState } from "preact/hooks";
 import { Link } from "wouter-preact";
 import { api } from "../api";
-import { CHATS, type ModelConfig, type Provider, modelName } from "../chat/types";
+import { CHATS, type ModelConfig, type Provider, count, modelName } from "../chat/types";
 import { useApi } from "../live";
 import { ConfirmButton, Dialog, Field, Form, ListState, Select, Table, useTitle } from "../ui";
 import { type ProviderOptions, Reasoning } from "./reasoning";
-import { Check, TextArea, count, providerName } from "./shared";
+import { Check, TextArea, providerName } from "./shared";
 
 const PRICES: [string, string][] = [
   ["input_price_per_million_tokens", "Read"],

@@ -55,5 +55,3 @@ export function SaveForm({ action, children, disabled }: { action: () => Promise
     </Form>
   );
 }
-
-export const count = (n: number) => n.toLocaleString("en");

@@ -7,7 +7,7 @@ import { formatSpan } from "../charts";
 import { useApi } from "../live";
 import { Ago, Empty, ErrorBox, Loading } from "../ui";
 import { Code, CopyButton } from "./code";
-import { CHATS, type Chat, type Part, type Usage } from "./types";
+import { CHATS, type Chat, type Part, type Usage, count } from "./types";
 
 type RunStatus = "in_progress" | "completed" | "error" | "interrupted";
 
@@ -61,8 +61,6 @@ const KINDS: Record<string, string> = { chat_turn: "Turn", title_generation: "Ti
 const TONES: Record<RunStatus, string> = { in_progress: "busy", completed: "good", error: "bad", interrupted: "idle" };
 const WORDS: Record<RunStatus, string> = { in_progress: "goes on", completed: "done", error: "failed", interrupted: "interrupted" };
 const REFRESH_MS = 3000;
-
-const count = (n: number) => n.toLocaleString("en");
 
 export const useDebugConfig = () => useApi<DebugConfig>(`${CHATS}/config/user-debug-logging`);
 

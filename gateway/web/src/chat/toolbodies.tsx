@@ -8,9 +8,9 @@ import { Code } from "./code";
 import { useList } from "./list";
 import { Markdown } from "./markdown";
 import { statusTone, statusWord } from "./status";
-import { Look, Recording, isId } from "./toolscreen";
-import { type Values, argsOf, asObject, asText } from "./toolvalues";
-import { CHATS, type Part } from "./types";
+import { Look, Recording } from "./toolscreen";
+import { type Values, argsOf, asObject, asText, isId } from "./toolvalues";
+import { CHATS, type Part, count } from "./types";
 
 export function Output({ text }: { text: string }) {
   return text ? <pre class="log">{text}</pre> : null;
@@ -167,7 +167,7 @@ export function Said({ result }: { result?: Part }) {
   );
 }
 
-const count = (n: unknown) => (typeof n === "number" ? n.toLocaleString("en") : "");
+const number = (n: unknown) => (typeof n === "number" ? count(n) : "");
 
 /** Where the chat was summarized: what the model still knows of what was said before. */
 export function Summary({ result }: { result?: Part }) {
@@ -176,7 +176,7 @@ export function Summary({ result }: { result?: Part }) {
     <>
       <p class="help">
         {typeof out.usage_percent === "number" && `${Math.round(out.usage_percent)} % of the context was full`}
-        {!!count(out.context_tokens) && ` (${count(out.context_tokens)} of ${count(out.context_limit_tokens)} tokens)`}
+        {!!number(out.context_tokens) && ` (${number(out.context_tokens)} of ${number(out.context_limit_tokens)} tokens)`}
         {typeof out.threshold_percent === "number" && `; it is summarized at ${out.threshold_percent} %`}. The model goes on from this:
       </p>
       <Markdown text={asText(out.summary)} />

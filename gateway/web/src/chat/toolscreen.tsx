@@ -4,10 +4,8 @@
 import { useState } from "preact/hooks";
 import { identity } from "../api";
 import { DesktopView } from "./desktop";
-import { type Values, asText } from "./toolvalues";
+import { type Values, asText, isId } from "./toolvalues";
 import { CHATS } from "./types";
-
-export const isId = (text: string) => /^[0-9a-f-]{36}$/.test(text);
 
 const place = (value: unknown): string => (Array.isArray(value) ? ` at ${value.map(asText).join(", ")}` : "");
 

@@ -23,3 +23,5 @@ export const filesOf = (args: Values): Values[] => (Array.isArray(args.files) ? 
 export function editsOf(args: Values): { path: string; before: string; after: string }[] {
   return filesOf(args).flatMap((f) => (Array.isArray(f.edits) ? f.edits.map(asObject) : []).map((e) => ({ path: asText(f.path), before: asText(e.search), after: asText(e.replace) })));
 }
+
+export const isId = (text: string) => /^[0-9a-f-]{36}$/.test(text);

@@ -7,13 +7,11 @@ import { Link } from "wouter-preact";
 import { useApi } from "../live";
 import { JobLogs } from "../logs";
 import { Failure, Output } from "./toolbodies";
-import { asObject, asText } from "./toolvalues";
+import { asObject, asText, isId } from "./toolvalues";
 import { CHATS, type Chat, type Part } from "./types";
 
 /** The id of the chat that is shown. */
 export const OpenChatId = createContext("");
-
-const isId = (text: string) => /^[0-9a-f-]{36}$/.test(text);
 
 /** The build that a tool waits for is the chat's. */
 function useBuild(stored: string, running: boolean): string {

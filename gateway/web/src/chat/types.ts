@@ -296,6 +296,8 @@ export const isContext = (m: ChatMessage) => m.role === "user" && (m.content ?? 
 
 export const isBusy = (status: ChatStatus) => status === "running" || status === "pending";
 
+export const count = (n: number) => n.toLocaleString("en");
+
 /** Millionths of a dollar as people read them. */
 export const dollars = (micros: number) =>
   new Intl.NumberFormat("en", { style: "currency", currency: "USD", maximumFractionDigits: micros !== 0 && Math.abs(micros) < 1e6 ? 4 : 2 }).format(micros / 1e6);
