@@ -1,4 +1,4 @@
-# Chats of every kind (talks, queues, tools, interrupts, edits, archives, subagents, failures) while runners, gateways, backends
+# Chats of every kind (talks, queues, tools, the client's tools, interrupts, edits, archives, subagents, failures) while runners, gateways, backends
 # and the postmaster are killed: every stored message is what the model was asked and said, in order, once, and so is what it
 # cost; who reads along sees each answer once, and why one began anew.  TURNS=1000 KILLS=40 for the long run; SEED repeats one.
 use strict;
@@ -34,11 +34,13 @@ my $other = Coder::Gateway->start(env => { %env, CODER_PG_CONNECTION_URL => "hos
 sub words { my ($c, $n, $how) = @_; return ($how ? "$how " : '') . join ' ', "c$c", "n$n", map { "w$_" } 1 .. 6 + ($c + $n) % 12 }
 sub slow { return 'slow:' . (10 + int rand 40) }
 
-# Each: what is done, one after another; a step begins when the chat is at rest, or (!) while it answers.
+# Each: what is done, one after another; a step begins when the chat is at rest, or (!) while it answers, or (=) when it waits
+# for its client's tools.
 my %kinds = (
 	talk => sub { my ($c) = @_; return map { [say => words($c, $_, $_ == 2 ? slow() : '')] } 1 .. 4 },
 	queue => sub { my ($c) = @_; return [say => words($c, 1, slow())], map { ['!say' => words($c, $_, rand() < 0.5 ? slow() : '')] } 2 .. 4 },
 	tool => sub { my ($c) = @_; return [say => "tool:nothing {\"of\": \"c${c}n1\"}"], [say => words($c, 2)], [say => "tool:list_templates {\"page\": 1, \"of\": \"c${c}n3\"}"] },
+	client => sub { my ($c) = @_; return [say => "tool:mine {\"of\": \"c${c}n1\"}"], ['=results'], [say => words($c, 2, slow())] },
 	interrupt => sub { my ($c) = @_; return [say => words($c, 1)], [say => words($c, 2, 'slow:150')], ['!interrupt'], [say => words($c, 3)] },
 	edit => sub { my ($c) = @_; return [say => words($c, 1)], [edit => words($c, 2, slow())], [say => words($c, 3)] },
 	rewrite => sub { my ($c) = @_; return [say => words($c, 1, 'slow:150')], ['!edit' => words($c, 2)], [say => words($c, 3, slow())] },
@@ -105,10 +107,11 @@ sub step
 	my $id = $story->{id};
 	if (!$id)
 	{
-		my $made = insist(sub { $_[0]->post($chats, { organization_id => $org, content => text($text) }) }, sub { my $found = said_in($text); return $found && { id => $found } });
+		my $made = insist(sub { $_[0]->post($chats, { organization_id => $org, content => text($text), unsafe_dynamic_tools => [{ name => 'mine', description => 'x', input_schema => { type => 'object', properties => {} } }] }) }, sub { my $found = said_in($text); return $found && { id => $found } });
 		return $story->{id} = $made->{id};
 	}
 	return insist(sub { $_[0]->post("$chats/$id/messages", { content => text($text) }) }, sub { said_in($text) }) if $what =~ /say/;
+	return insist(sub { $_[0]->post("$chats/$id/tool-results", { results => [{ tool_call_id => 'call_1', output => { done => 1 } }] }) }, sub { sql("SELECT count(*) FROM coder.chat_messages WHERE chat_id = '$id' AND role = 'tool'") }) if $what =~ /results/;
 	return insist(sub { $_[0]->post("$chats/$id/interrupt") }, sub { 0 }) if $what =~ /interrupt/;
 	return insist(sub { $_[0]->patch("$chats/$id", { archived => JSON::PP::true }) }, sub { sql("SELECT archived FROM coder.chats WHERE id = '$id'") eq 't' }) if $what =~ /archive/;
 	my $message = sql("SELECT min(id) FROM coder.chat_messages WHERE chat_id = '$id' AND role = 'user'");
@@ -230,7 +233,7 @@ while (time < $deadline)
 		if (!@{ $story->{todo} }) { $story->{done} = 1 if $rests; next }
 		my ($what, $text) = @{ $story->{todo}[0] };
 		# What is done while it answers waits for its first words, or comes too late.
-		next unless $rests || $what =~ /^!/ && $now && $now->[1] eq 'running' && ($now->[2] > 0 || $what eq '!say');
+		next unless $what =~ /^=/ ? $now && $now->[1] eq 'requires_action' : $rests || $what =~ /^!/ && $now && $now->[1] eq 'running' && ($now->[2] > 0 || $what eq '!say');
 		shift @{ $story->{todo} };
 		my $new = !$story->{id};
 		step($story, $what, $text);
