@@ -73,5 +73,21 @@ connect_all_but(2);
 ok($gateway->wait_for(10, sub { $gateway->sql($status) =~ /\bconnected @{[ $n - 1 ]}\b/ }), 'A5: they come again') or diag $gateway->sql($status);
 undef @all;
 ok($gateway->wait_for(10, sub { $gateway->sql($status) =~ /\bdisconnected @{[ $n - 1 ]}\b/ }), 'A2: all are gone') or diag $gateway->sql($status);
+# An agent that goes from one gateway to another and back: the end of the old connection is not its end.
+my $other = Coder::Gateway->start(env => { CODER_PG_CONNECTION_URL => "host=$gateway->{dir}/config/postgres/run user=coder dbname=coder", CODER_EVENT_LOOPS => 1 });
+my ($old, @seen) = Coder::AgentRpc->open($gateway->url, $tokens[3]) // die $@;
+for my $move (1 .. 6)
+{
+	my $new = Coder::AgentRpc->open(($move % 2 ? $other : $gateway)->url, $tokens[3]) // die $@;
+	$gateway->wait_for(5, sub { $gateway->sql(qq{SELECT (SELECT started_at FROM coder.replicas r WHERE r.id = a.last_connected_replica_id) = (SELECT } . ($move % 2 ? 'max' : 'min')
+		. qq{(started_at) FROM coder.replicas) FROM coder.workspace_agents a WHERE auth_token = '$tokens[3]'}) eq 't' }) or diag 'not noted';
+	undef $old;
+	$old = $new;
+	push @seen, map { $gateway->sql("SELECT coder.agent_status(a, clock_timestamp()) FROM coder.workspace_agents a WHERE auth_token = '$tokens[3]'") } 1 .. 8;
+}
+is_deeply([ grep { $_ ne 'connected' } @seen ], [], 'an agent that goes from gateway to gateway is never called gone');
+undef $old;
+ok($gateway->wait_for(10, sub { $gateway->sql("SELECT coder.agent_status(a, clock_timestamp()) FROM coder.workspace_agents a WHERE auth_token = '$tokens[3]'") eq 'disconnected' }), 'but when it leaves for good');
+$other->stop;
 $gateway->stop;
 done_testing();
