@@ -79,7 +79,7 @@ answer(const char *method, const char *text, size_t size, NetResponse *response,
 	conn.fd = fds[0];
 	assert_int_equal(send(fds[1], text, size, 0), (ssize_t) size);
 	shutdown(fds[1], SHUT_WR);
-	result = read_response(&conn, method, response, error, 256);
+	result = read_response(&conn, method, response, NULL, error, 256);
 	net_close(&conn);
 	close(fds[1]);
 	return result;
