@@ -67,6 +67,7 @@ is(of_database($second), of_database($first), 'one that follows within seconds s
 # A long one: 400 agents with a thousand relays each.
 $gateway->sql(q{UPDATE coder.workspace_agent_nodes SET latency = (SELECT jsonb_object_agg('Relay with a long name ' || r, jsonb_build_object('preferred', r = 1, 'latency_ms', r)) FROM generate_series(1, 1000) r)});
 sleep 0.6;
+my $before = resident();
 my $began = time;
 my $long = body(take(ask(), 60));
 my $took = time - $began;
@@ -74,7 +75,6 @@ cmp_ok(length($long // ''), '>', 50_000_000, 'a scrape of many megabytes');
 is(scalar(() = $long =~ /^coderd_agents_connection_latencies_seconds\{/mg), 400_000, 'has all lines');
 like($long, qr/\ncoder_gateway_db_metrics_up 1\n\z/, 'and its end');
 unlike($long, qr/^[^#\n]*[^\d.e+\-NaIinf\n]\n/m, 'each line is whole');
-my $before = resident();
 
 # Slowly: the gateway does not hold it, the database waits, others are served, and nothing is missing.
 my $slow = ask();
