@@ -15,6 +15,7 @@
 
 #define DEFAULT_MAX_TOKENS 32000
 #define MAX_DETAILS 1000
+#define SMALL_DETAIL 8192 /* pieces are put together to so much before they go to what is large: it is not copied for each */
 
 /* Requests ------------------------------------------------------------------- */
 
@@ -356,15 +357,41 @@ merge_detail(json_t *last, const json_t *more)
 	return true;
 }
 
+static size_t
+size_of_detail(const json_t *detail)
+{
+	return json_string_length(json_object_get(detail, "text")) + json_string_length(json_object_get(detail, "summary")) +
+		   json_string_length(json_object_get(detail, "data"));
+}
+
+/* The last of the details is put to the one before it, where both are of one. */
+static void
+tie_details(json_t *kept)
+{
+	size_t n = json_array_size(kept);
+
+	if (n > 1 && merge_detail(json_array_get(kept, n - 2), json_array_get(kept, n - 1)))
+		json_array_remove(kept, n - 1);
+}
+
+static void
+keep_detail(json_t *kept, const json_t *detail)
+{
+	json_t *last = json_array_get(kept, json_array_size(kept) - 1);
+
+	if (last != NULL && size_of_detail(last) < SMALL_DETAIL && merge_detail(last, detail))
+		return;
+	tie_details(kept);
+	if (json_array_size(kept) < MAX_DETAILS)
+		json_array_append_new(kept, json_deep_copy(detail));
+}
+
 /* Does a detail have room in the answer? */
 static bool
 has_room(Stream *stream, const json_t *detail)
 {
-	static const char *const texts[] = {"text", "summary", "data"};
-	size_t size = 0;
+	size_t size = size_of_detail(detail);
 
-	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
-		size += json_string_length(json_object_get(detail, texts[i]));
 	if (size >= STREAM_MAX_TEXT - stream->size)
 		stream->too_long = true;
 	else
@@ -391,12 +418,10 @@ take_details(Stream *stream, const json_t *details)
 	}
 	json_array_foreach(details, i, detail)
 	{
-		json_t *last = json_array_get(kept, json_array_size(kept) - 1);
-
 		if (!has_room(stream, detail))
 			return;
-		if (json_is_object(detail) && json_array_size(kept) < MAX_DETAILS && (last == NULL || !merge_detail(last, detail)))
-			json_array_append_new(kept, json_deep_copy(detail));
+		if (json_is_object(detail))
+			keep_detail(kept, detail);
 	}
 }
 
@@ -530,6 +555,8 @@ take_finish(Stream *stream, const char *reason)
 {
 	if (reason == NULL)
 		return;
+	for (int i = 0; i < stream->n_items; i++)
+		tie_details(json_object_get(json_object_get(stream->items[i].metadata, "openrouter"), "reasoning_details"));
 	if (strcmp(reason, "length") == 0)
 		stream->end = STREAM_LENGTH;
 	else

@@ -1146,6 +1146,33 @@ test_stream_limits(void **state)
 	free(block);
 }
 
+/* A thought in many pieces, as OpenRouter wants it back: one detail, and each of another kind for itself. */
+static void
+test_details(void **state)
+{
+	static const char piece[] = "{\"choices\":[{\"delta\":{\"reasoning_details\":[{\"type\":\"reasoning.text\",\"index\":0,\"text\":\"abcdefghij\"}]}}]}";
+	static const char sealed[] = "{\"choices\":[{\"delta\":{\"reasoning_details\":[{\"type\":\"reasoning.encrypted\",\"index\":0,\"data\":\"x\"}]}}]}";
+	static const char end[] = "{\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}";
+	Stream stream;
+	const json_t *kept;
+
+	(void) state;
+	stream_init(&stream, NULL, NULL);
+	for (int i = 0; i < 100000; i++)
+		provider_chat_completions.event(&stream, "", piece, sizeof(piece) - 1);
+	provider_chat_completions.event(&stream, "", sealed, sizeof(sealed) - 1);
+	for (int i = 0; i < 2000; i++)
+		provider_chat_completions.event(&stream, "", piece, sizeof(piece) - 1);
+	provider_chat_completions.event(&stream, "", end, sizeof(end) - 1);
+	kept = json_object_get(json_object_get(stream.items[0].metadata, "openrouter"), "reasoning_details");
+	assert_int_equal(json_array_size(kept), 3);
+	assert_int_equal(json_string_length(json_object_get(json_array_get(kept, 0), "text")), 1000000);
+	assert_string_equal(json_string_value(json_object_get(json_array_get(kept, 1), "data")), "x");
+	assert_int_equal(json_string_length(json_object_get(json_array_get(kept, 2), "text")), 20000);
+	assert_int_equal(strspn(json_string_value(json_object_get(json_array_get(kept, 2), "text")), "abcdefghij"), 20000);
+	stream_free(&stream);
+}
+
 static void
 test_error_texts(void **state)
 {
@@ -1228,6 +1255,7 @@ main(void)
 		cmocka_unit_test(test_google_answer),
 		cmocka_unit_test(test_bedrock_answer),
 		cmocka_unit_test(test_stream_limits),
+		cmocka_unit_test(test_details),
 		cmocka_unit_test(test_error_texts),
 		cmocka_unit_test(test_pictures),
 	};
