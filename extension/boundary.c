@@ -35,6 +35,7 @@
 
 #include "error.h"
 #include "json.h"
+#include "stat.h"
 #include "jsonbvalue.h"
 
 /* lock.c */
@@ -247,6 +248,8 @@ run(Statement *statement, Datum *values)
 static void
 refuse(Report *report, int code, const char *error)
 {
+	if (report->error == NULL)
+		coder_stat_add(STAT_BOUNDARY_REFUSED);
 	report->code = code;
 	report->error = error;
 }
@@ -325,6 +328,8 @@ read_dropped(JsonbContainer *request)
 		dropped = DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(n->val.numeric)));
 	else if (n != NULL && n->type == jbvString && n->val.string.len < 19)
 		dropped = strtoll(pnstrdup(n->val.string.val, n->val.string.len), NULL, 10);
+	if (dropped < 0 || dropped > MAX_DROPPED)
+		coder_stat_add(STAT_BOUNDARY_CLAMPED);
 	return Max(0, Min(dropped, MAX_DROPPED));
 }
 
@@ -658,6 +663,7 @@ coder_boundary_report(PG_FUNCTION_ARGS)
 	Report		report = {.agent = *PG_GETARG_UUID_P(0)};
 	TimestampTz now = GetCurrentTimestamp();
 
+	coder_stat_flush_sometimes();
 	read_request(&report, &PG_GETARG_JSONB_P(1)->root, time_text(now - SKEW), time_text(now + SKEW));
 	count_reports(&report, 1, CurrentMemoryContext);
 	if (report.error != NULL)
@@ -676,6 +682,7 @@ coder_boundary_reports(PG_FUNCTION_ARGS)
 	Report	   *reports;
 	StringInfoData out;
 
+	coder_stat_flush_sometimes();
 	if (n < 0 || n > MAX_REPORTS)
 		ereport(ERROR, errcode(ERRCODE_CODER_BAD_REQUEST), errmsg("expected a list of at most %d reports", MAX_REPORTS));
 	reports = palloc0(sizeof(Report) * (size_t) (n + 1));

@@ -77,6 +77,8 @@ static const char *const stat_names[STAT_COUNT] = {
 	[STAT_CHAT_MISS] = "chat_miss",
 	[STAT_CHAT_INVALIDATION] = "chat_invalidation",
 	[STAT_CHAT_EMPTIED] = "chat_emptied",
+	[STAT_BOUNDARY_REFUSED] = "boundary_refused",
+	[STAT_BOUNDARY_CLAMPED] = "boundary_clamped",
 };
 
 PG_FUNCTION_INFO_V1(coder_stat_counters);

@@ -28,6 +28,8 @@ typedef enum CoderStat
 	STAT_CHAT_MISS,
 	STAT_CHAT_INVALIDATION,
 	STAT_CHAT_EMPTIED,
+	STAT_BOUNDARY_REFUSED,	/* reports of boundaries that were not counted */
+	STAT_BOUNDARY_CLAMPED,	/* and that were, with an absurd figure made the nearest possible */
 	STAT_COUNT
 } CoderStat;
 

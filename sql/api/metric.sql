@@ -119,6 +119,8 @@ BEGIN
 		'SELECT ''true'' AS success, c.count FROM coder.stat_counters() c WHERE c.name = ''event''', at);
 	RETURN NEXT coder.metric('coder_pubsub_published_bytes_total', 'counter', 'Bytes of events that were sent.',
 		'SELECT c.count FROM coder.stat_counters() c WHERE c.name = ''event_bytes''', at);
+	RETURN NEXT coder.metric('coder_boundary_reports_faulty_total', 'counter', 'Reports of boundaries that were refused, and that had a figure made the nearest possible.',
+		'SELECT substr(c.name, 10) AS fault, c.count FROM coder.stat_counters() c WHERE c.name IN (''boundary_refused'', ''boundary_clamped'')', at);
 	RETURN NEXT coder.metric('coder_requests_handled_total', 'counter', 'Requests that backends answered.',
 		'SELECT c.count FROM coder.stat_counters() c WHERE c.name = ''request''', at);
 	RETURN NEXT coder.metric('coder_tick_steps_total', 'counter', 'Rounds of the background worker and their steps, by how they ended.',

@@ -117,12 +117,15 @@ SELECT throws_ok($$SELECT pg_temp.report(0, 1, 0, 'xyz')$$, 'ZC400', NULL, 'a ba
 CREATE FUNCTION pg_temp.one(agent uuid, allowed int, denied int, batch text DEFAULT NULL) RETURNS jsonb LANGUAGE sql AS $$
 	SELECT jsonb_build_object('agent', agent, 'request', jsonb_strip_nulls(jsonb_build_object('logs', pg_temp.logs(allowed, denied), 'batch_id', batch)))
 $$;
+CREATE FUNCTION pg_temp.faults(what text) RETURNS bigint LANGUAGE sql AS $$ SELECT count FROM coder.stat_counters() WHERE name = 'boundary_' || what $$;
+SELECT pg_temp.faults('refused') AS refused, pg_temp.faults('clamped') AS clamped \gset
 CREATE TEMP TABLE answers AS SELECT coder.boundary_reports(jsonb_build_array(
 	pg_temp.one(pg_temp.id('agent', 2), 1, 0), pg_temp.one(pg_temp.id('agent', 0), 2, 1, '100102030405060708090a0b0c0d0e0f'),
 	pg_temp.one(gen_random_uuid(), 50, 50), pg_temp.one(pg_temp.id('agent', 0), 2, 1, '100102030405060708090a0b0c0d0e0f'),
 	pg_temp.one(pg_temp.id('agent', 1), 100, 0, 'xyz'), pg_temp.one(pg_temp.id('agent', 1), 4, 0, '100102030405060708090a0b0c0d0e0f'),
 	'{"agent": "no", "request": {}}', '{"request": {}}', '7', jsonb_build_object('agent', pg_temp.id('agent', 3), 'request', '{"logs": 5}'::jsonb),
 	jsonb_build_object('agent', pg_temp.id('agent', 3), 'request', '{"logs": [1, null, "x", []], "dropped": "3"}'::jsonb), pg_temp.one(pg_temp.id('agent', 0), 0, 0)))::jsonb AS a;
+SELECT is(pg_temp.faults('refused') - :refused, 6::bigint, 'those that are refused are counted as such');
 SELECT is((SELECT string_agg(coalesce(x ->> 'error', x ->> 'workspace_name', 'repeated'), '; ' ORDER BY n) FROM answers, jsonb_array_elements(a) WITH ORDINALITY y(x, n)),
 	'workspace-2; workspace-0; Workspace agent not authorized.; repeated; a batch id is 16 bytes; workspace-1; a report has an agent and a request; '
 	|| 'a report has an agent and a request; a report has an agent and a request; logs is no list; workspace-3; workspace-0', 'each report of a group has its own answer');
@@ -134,6 +137,7 @@ SELECT is(pg_temp.reset(), '3 2 7 1', 'the others are counted once');
 SELECT is((SELECT dropped_requests FROM coder.boundary_usage_periods WHERE closed_at IS NOT NULL ORDER BY period DESC LIMIT 1), 3::bigint, 'and sealed with the period');
 SELECT coder.agent_rpc(pg_temp.id('agent', 0), 'ReportBoundaryLogs', jsonb_build_object('logs', pg_temp.logs(1, 0), 'dropped', d)) FROM unnest(ARRAY['-5', '99999999999999', '9999999999999999999999', 'x']) d;
 SELECT is((SELECT dropped_requests FROM coder.boundary_usage_stats), 1000000::bigint, 'an absurd number of dropped entries is cut to a million, or is none');
+SELECT is(pg_temp.faults('clamped') - :clamped, 2::bigint, 'which is counted');
 SELECT is(pg_temp.reset(), '1 1 4 0', 'and moves nothing else');
 SELECT is(coder.boundary_reports('[]'), '[]', 'no reports');
 SELECT throws_ok($$SELECT coder.boundary_reports('{}')$$, 'ZC400', NULL, 'what is no list is refused');
