@@ -12,6 +12,8 @@ use Socket qw(SOCK_STREAM SOCK_DGRAM);
 use Test::More;
 use Time::HiRes qw(sleep time);
 
+$SIG{$_} = 'DEFAULT' for qw(HUP INT QUIT);    # a shell's background has them ignored
+
 # All of it in a network of the test's own, where 10.9.9.1 and fd00::9 are the world outside.
 if (!$ENV{BOUNDARY_TEST_NETWORK})
 {

@@ -22,6 +22,9 @@ use JSON::PP ();
 use POSIX qw(WNOHANG);
 use Time::HiRes qw(sleep time);
 
+# A shell starts what runs in its background with these ignored, and programs that tests start would inherit that.
+$SIG{$_} = 'DEFAULT' for qw(HUP INT QUIT);
+
 my $root = abs_path(dirname(__FILE__) . '/../../..');
 
 sub program { return $ENV{CODER_SERVER} // "$root/gateway/coder-server" }
