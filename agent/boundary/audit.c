@@ -41,6 +41,9 @@ typedef struct Entry
 	char *rule;
 } Entry;
 
+/* A ring. Apart from the rest, which is not all zero: the program's file needs no room for it. */
+static Entry queue[QUEUE];
+
 static struct
 {
 	AuditLevel level;
@@ -52,8 +55,7 @@ static struct
 	bool running;
 	bool stopping;
 	struct timespec deadline; /* of the last attempt */
-	Entry queue[QUEUE];
-	size_t first, count;
+	size_t first, count; /* of the queue */
 	int64_t dropped;
 	int fd;
 } audit = {.level = AUDIT_WARN, .lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER, .fd = -1};
@@ -137,7 +139,7 @@ audit_request(const char *method, const char *url, const char *rule, const char 
 	}
 	else
 	{
-		audit.queue[(audit.first + audit.count++) % QUEUE] = entry;
+		queue[(audit.first + audit.count++) % QUEUE] = entry;
 		pthread_cond_signal(&audit.more);
 	}
 	pthread_mutex_unlock(&audit.lock);
@@ -247,7 +249,7 @@ flush_some(void)
 
 	/* They stay in the queue until they are sent: only this thread takes any out. */
 	for (size_t i = 0; i < n; i++)
-		entries[i] = &audit.queue[(audit.first + i) % QUEUE];
+		entries[i] = &queue[(audit.first + i) % QUEUE];
 	pthread_mutex_unlock(&audit.lock);
 	ok = n == 0 || send_entries(entries, n);
 	pthread_mutex_lock(&audit.lock);
