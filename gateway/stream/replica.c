@@ -2,7 +2,7 @@
  * replica.c -- this gateway among those of its database.
  *
  * Every five seconds it says that it lives, every other time also what it does
- * (../report.c), and is told who else lives.
+ * (../report.c), and is told who else lives.  Who stops in order says so.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -26,6 +26,8 @@ static struct
 	char id[37];
 	char hostname[256];
 	GwTimer timer;
+	GwStream stream; /* is told of the stop */
+	bool waits;		 /* for the answer to a heartbeat */
 	uint64_t sent_at;
 	char latency[16]; /* ms, of the last answer */
 	char started[32]; /* s */
@@ -41,10 +43,40 @@ gw_replica_id(void)
 }
 
 static void
+on_stop_noted(void *arg, GwDbStatus status, PGresult *result)
+{
+	(void) arg;
+	if (status == GW_DB_FAILED)
+		gw_log(GW_WARN, "the database does not note this gateway's stop: %s", PQresultErrorMessage(result));
+	PQclear(result);
+}
+
+/* After the last heartbeat, which may be what makes its row.  Without a database the others see soon enough. */
+static void
+tell_stop(GwLoop *loop)
+{
+	static const GwStatement statement = {"gateway_stop", "SELECT coder.gateway_stop($1)", 1, NULL};
+	const char *values[] = {self.id};
+
+	if (gw_db_ready(loop->db))
+		gw_db_send_copy(loop->db, GW_DB_SLOW, &statement, 1, values, false, on_stop_noted, NULL);
+}
+
+static void
+on_stop(GwStream *stream)
+{
+	(void) stream;
+	gw_timer_stop(&self.timer);
+	if (!self.waits)
+		tell_stop(gw_server.loops[0]);
+}
+
+static void
 on_answer(void *arg, GwDbStatus status, PGresult *result)
 {
 	GwLoop *loop = arg;
 
+	self.waits = false;
 	if (status == GW_DB_OK && PQntuples(result) == 1)
 	{
 		snprintf(self.latency, sizeof(self.latency), "%u", (unsigned) (h2o_now(loop->ctx.loop) - self.sent_at));
@@ -53,7 +85,9 @@ on_answer(void *arg, GwDbStatus status, PGresult *result)
 	else if (status == GW_DB_FAILED)
 		gw_log(GW_WARN, "the database does not take this gateway's heartbeat: %s", PQresultErrorMessage(result));
 	PQclear(result);
-	if (!loop->stopping)
+	if (loop->stopping)
+		tell_stop(loop);
+	else
 		gw_timer_start(&self.timer, loop, BEAT_MS, beat, loop);
 }
 
@@ -67,6 +101,7 @@ beat(void *arg)
 	const char *values[] = {self.id, self.hostname, url != NULL ? url : "", GW_VERSION, self.latency, self.started, stats};
 
 	self.sent_at = h2o_now(loop->ctx.loop);
+	self.waits = true;
 	gw_db_send_copy(loop->db, GW_DB_SLOW, &statement, 7, values, false, on_answer, loop);
 	free(stats);
 }
@@ -75,6 +110,7 @@ static void
 first_beat(GwLoop *loop, void *arg)
 {
 	(void) arg;
+	gw_stream_add(loop, &self.stream, on_stop);
 	beat(loop);
 }
 

@@ -25,7 +25,7 @@ BEGIN
 		INSERT INTO coder.replicas AS r (id, hostname, relay_address, version, database_latency, created_at, started_at, updated_at)
 		VALUES (replica_heartbeat.id, replica_heartbeat.hostname, replica_heartbeat.relay_address, replica_heartbeat.version,
 			latency, at, at, at)
-		ON CONFLICT ON CONSTRAINT replicas_pkey DO UPDATE SET updated_at = at, database_latency = latency, stopped_at = NULL;
+		ON CONFLICT ON CONSTRAINT replicas_pkey DO UPDATE SET updated_at = at, database_latency = latency;
 	END IF;
 	RETURN coalesce((
 		SELECT json_agg(json_build_object('id', r.id, 'hostname', r.hostname, 'url', rtrim(r.relay_address, '/'),

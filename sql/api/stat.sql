@@ -88,9 +88,21 @@ $$;
 COMMENT ON FUNCTION coder.gateway_beat(uuid, text, text, text, integer, timestamptz, jsonb) IS
 	'The gateway, every five seconds: it lives, as coder.replica_heartbeat, and, where stats is not NULL, what it does, as coder.gateway_report. Answers its neighbours.';
 
+CREATE OR REPLACE FUNCTION coder.gateway_stop(id uuid) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF NOT current_setting('transaction_read_only')::boolean THEN
+		UPDATE coder.replicas r SET stopped_at = clock_timestamp() WHERE r.id = gateway_stop.id AND r.stopped_at IS NULL;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION coder.gateway_stop(uuid) IS
+	'The gateway, once: it stops in order, and does not count as alive from now on. An id is of one start, so it never comes back.';
+REVOKE ALL ON FUNCTION coder.gateway_stop(uuid) FROM PUBLIC;
+
 CREATE OR REPLACE VIEW coder.stat_gateway AS
 SELECT g.id, g.stats ->> 'hostname' AS hostname, (g.stats ->> 'pid')::integer AS pid, g.stats ->> 'version' AS version,
-	   g.started_at, g.updated_at, g.updated_at > clock_timestamp() - interval '30 seconds' AS alive,
+	   g.started_at, g.updated_at, g.updated_at > clock_timestamp() - interval '30 seconds' AND r.stopped_at IS NULL AS alive,
 	   (g.stats ->> 'connections')::bigint AS connections, (g.stats ->> 'requests')::bigint AS requests, (g.stats ->> 'errors')::bigint AS errors,
 	   (g.stats ->> 'websockets')::bigint AS websockets, (g.stats ->> 'subscribers')::bigint AS subscribers,
 	   (g.stats ->> 'statements')::bigint AS statements, (g.stats ->> 'statements_failed')::bigint AS statements_failed,
@@ -99,9 +111,9 @@ SELECT g.id, g.stats ->> 'hostname' AS hostname, (g.stats ->> 'pid')::integer AS
 	   (g.stats ->> 'relay_clients')::bigint AS relay_clients, (g.stats ->> 'relay_packets')::bigint AS relay_packets,
 	   (g.stats ->> 'relay_dropped')::bigint AS relay_dropped, (g.stats ->> 'tunnels')::bigint AS tunnels,
 	   (g.stats ->> 'resident_bytes')::bigint AS resident_bytes, (g.stats ->> 'cpu_seconds')::float8 AS cpu_seconds
-  FROM coder.gateway_stats g;
+  FROM coder.gateway_stats g LEFT JOIN coder.replicas r USING (id);
 COMMENT ON VIEW coder.stat_gateway IS
-	'Each process coder-server as it told of itself at updated_at, every ten seconds: counters since started_at; alive: heard of within 30 seconds.';
+	'Each process coder-server as it told of itself at updated_at, every ten seconds: counters since started_at; alive: heard of within 30 seconds, and it did not say that it stops.';
 
 CREATE OR REPLACE VIEW coder.stat_agent AS
 SELECT a.id AS agent_id, a.name::text AS agent, w.id AS workspace_id, w.name::text AS workspace, u.username AS owner,

@@ -17,6 +17,17 @@ SELECT is(pg_temp.beat(2, 'http://two', '2026-01-01 00:00:20')::text, '[]', 'who
 SELECT is(count(*)::int, 3, 'its row stays') FROM coder.replicas;
 SELECT is(pg_temp.beat(4, '', '2026-01-01 01:00')::text, '[]', 'for half an hour');
 SELECT is(string_agg(hostname, ' '), 'host4', 'then it goes') FROM coder.replicas;
+
+-- A stop in order.
+SELECT is(pg_temp.beat(5, 'http://five', now())::text, '[]', 'one more');
+SELECT is(pg_temp.named(pg_temp.beat(6, 'http://six', now())), 'host5 http://five', 'and one that is told of it');
+SELECT coder.gateway_stop('00000000-0000-4000-8000-000000000005');
+SELECT is(pg_temp.beat(6, 'http://six', now())::text, '[]', 'who says that it stops is gone at once');
+SELECT ok(stopped_at IS NOT NULL, 'and its row says when') FROM coder.replicas WHERE hostname = 'host5';
+SELECT is(pg_temp.named(pg_temp.beat(5, 'http://five', now())), 'host6 http://six', 'a heartbeat that was late');
+SELECT is(pg_temp.beat(6, 'http://six', now())::text, '[]', 'does not bring it back');
+SELECT coder.gateway_stop(gen_random_uuid());
+SELECT is(count(*)::int, 1, 'who never lived does not stop') FROM coder.replicas WHERE stopped_at IS NOT NULL;
 SELECT throws_ok($$SELECT pg_temp.beat(-1, '', now())$$, NULL, NULL, 'a latency below nothing is none');
 
 -- The pass.

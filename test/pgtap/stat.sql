@@ -44,6 +44,10 @@ INSERT INTO coder.gateway_stats VALUES ('11111111-0000-0000-0000-000000000002', 
 SELECT coder.gateway_report('11111111-0000-0000-0000-000000000004', now(), '{}');
 SELECT results_eq('SELECT hostname, pid, requests, alive, started_at < now() FROM coder.stat_gateway ORDER BY id', $$VALUES ('a', 7, 6::bigint, true, true), ('b', NULL, NULL, false, false), (NULL, NULL, NULL, true, false)$$,
 	'coder.stat_gateway: one row each, the last word counts, who is silent is not alive, who is for a day is gone');
+INSERT INTO coder.replicas (id, hostname, version) VALUES ('11111111-0000-0000-0000-000000000001', 'a', 'v');
+SELECT is(alive, true, 'one that beats, too, is alive') FROM coder.stat_gateway WHERE hostname = 'a';
+SELECT coder.gateway_stop('11111111-0000-0000-0000-000000000001');
+SELECT is(alive, false, 'who said that it stops is not') FROM coder.stat_gateway WHERE hostname = 'a';
 SET LOCAL session_replication_role = replica;
 UPDATE coder.workspace_agents SET last_connected_at = now(), first_connected_at = created_at + interval '45 s' WHERE id = pg_temp.id('agent', 0);
 INSERT INTO coder.workspace_agent_stats (created_at, user_id, agent_id, workspace_id, template_id, connection_count, session_count_ssh)

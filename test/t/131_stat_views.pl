@@ -33,5 +33,21 @@ ok($gateways[0]->wait_for(40, sub { ($node->psql('postgres', 'SELECT count(*) FR
 $node->safe_psql('postgres', q{CREATE FUNCTION coder.bad() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''no''; END'; CREATE TRIGGER bad BEFORE INSERT OR UPDATE ON coder.tick_state EXECUTE FUNCTION coder.bad()});
 ok($gateways[0]->wait_for(10, sub { $node->safe_psql('postgres', q{SELECT failed FROM coder.stat_tick WHERE step = 'round'}) > 0 }), 'a round that fails is seen');
 $node->safe_psql('postgres', 'DROP FUNCTION coder.bad() CASCADE');
-$_->stop for @gateways;
+
+# A stop in order is known at once; silence takes fifteen seconds.
+my $told = $node->safe_psql('postgres', "SELECT id FROM coder.stat_gateway WHERE pid = $gateways[1]{pid}");
+sub alive { return join ' ', map { $node->safe_psql('postgres', $_) } 'SELECT count(*) FROM coder.stat_gateway WHERE alive', 'SELECT count(*) FROM coder.replicas WHERE stopped_at IS NULL' }
+is(alive(), '2 2', 'two are alive');
+is($gateways[1]->stop, 0, 'one stops');
+is(alive(), '1 1', 'and is not alive from then on');
+is($node->safe_psql('postgres', "SELECT stopped_at BETWEEN now() - interval '10 s' AND now() FROM coder.replicas WHERE id = '$told'"), 't', 'it is this one');
+is(scalar(@{ ($owner->get('/api/v2/replicas'))[1] }), 1, 'GET /replicas says the same');
+$gateways[1]->up;
+ok($gateways[0]->wait_for(15, sub { alive() eq '2 2' }), 'it starts again, as another');
+
+# A database that is gone holds no stop up.
+$node->stop('immediate');
+my $began = time;
+is($_->stop, 0, 'a stop without the database') for @gateways;
+cmp_ok(time - $began, '<', 25, 'in time');
 done_testing();
