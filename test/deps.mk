@@ -7,7 +7,7 @@ DEPS_BUILD = \
 	libssh-dev libhttp-parser-dev libyaml-dev bubblewrap nodejs npm
 
 DEPS_TEST = \
-	postgresql-$(PG_MAJOR)-pgtap libtap-parser-sourcehandler-pgtap-perl libipc-run-perl libjson-xs-perl \
+	postgresql-$(PG_MAJOR)-pgtap libtap-parser-sourcehandler-pgtap-perl libipc-run-perl libcpanel-json-xs-perl \
 	libcmocka-dev clang libclang-rt-14-dev wireguard-go wireguard-tools iproute2 \
 	chromium fonts-dejavu-core openssh-client openssl wrk curl git prometheus \
 	tigervnc-standalone-server openbox xterm x11-utils xdotool xclip ffmpeg
