@@ -89,6 +89,12 @@ test("what models are asked is read beside the chat, once it is written down", a
   await step.locator("pre").filter({ hasText: "once:503 leak <b>this</b>" }).waitFor();
   await step.getByText(/^\d+ tools$/).click();
   await step.getByText('"read_file"').first().waitFor();
+  const tall = step.getByRole("group", { name: "Code in json" }).first();
+  assert.equal(await tall.getAttribute("tabindex"), "0", "what is tall is in the order of tabs");
+  await tall.focus();
+  await page().keyboard.press("End");
+  await page().waitForFunction((pre) => pre.scrollTop > 0, await tall.elementHandle());
+  assert.deepEqual(await panel().locator("pre").evaluateAll((all) => all.filter((e) => e.checkVisibility() && (e.scrollHeight > e.clientHeight) !== (e.tabIndex === 0)).map((e) => e.textContent.slice(0, 40))), [], "and nothing else");
   assert.doesNotMatch(await panel().innerText(), /sk-very-secret/, "the key is not told");
   assert.match(await panel().innerText(), /\*\*\*/, "but blotted out");
   await picture("chat-debug");

@@ -1,7 +1,8 @@
 // A block of code with a button that copies it.
 //
 // SPDX-License-Identifier: MIT
-import { useState } from "preact/hooks";
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { highlight } from "./highlight";
 
 export function CopyButton({ text, children = "Copy" }: { text: string; children?: string }) {
@@ -18,6 +19,30 @@ export function CopyButton({ text, children = "Copy" }: { text: string; children
   );
 }
 
+/**
+ * Text that scrolls where it is too tall or too wide for its place: then it is in the order of tabs, so that keys scroll it
+ * too, and has a name.  What fits is passed over.  A group, not a region: a chat has many, and landmarks are to be few.
+ */
+export function Scrolled({ label, class: name, children }: { label: string; class?: string; children: ComponentChildren }) {
+  const box = useRef<HTMLPreElement>(null);
+  const [scrolls, setScrolls] = useState(false);
+  const look = () => {
+    const { scrollHeight, clientHeight, scrollWidth, clientWidth } = box.current!;
+    setScrolls(scrollHeight > clientHeight || scrollWidth > clientWidth);
+  };
+  useEffect(look, [children]);
+  useEffect(() => {
+    const sizes = new ResizeObserver(look);
+    sizes.observe(box.current!);
+    return () => sizes.disconnect();
+  }, []);
+  return (
+    <pre ref={box} class={name} {...(scrolls ? { tabIndex: 0, role: "group", "aria-label": label } : {})}>
+      {children}
+    </pre>
+  );
+}
+
 export function Code({ text, language = "" }: { text: string; language?: string }) {
   return (
     <div class="code">
@@ -25,9 +50,9 @@ export function Code({ text, language = "" }: { text: string; language?: string 
         <span class="quiet">{language}</span>
         <CopyButton text={text} />
       </div>
-      <pre>
+      <Scrolled label={language ? `Code in ${language}` : "Code"}>
         <code>{highlight(text, language)}</code>
-      </pre>
+      </Scrolled>
     </div>
   );
 }

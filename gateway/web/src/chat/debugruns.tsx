@@ -6,7 +6,7 @@ import { Link } from "wouter-preact";
 import { formatSpan } from "../charts";
 import { useApi } from "../live";
 import { Ago, Empty, ErrorBox, Loading } from "../ui";
-import { Code, CopyButton } from "./code";
+import { Code, CopyButton, Scrolled } from "./code";
 import { CHATS, type Chat, type Part, type Usage, count } from "./types";
 
 type RunStatus = "in_progress" | "completed" | "error" | "interrupted";
@@ -82,7 +82,9 @@ function PartOf({ part }: { part: Part }) {
     return (
       <>
         {part.type === "reasoning" && <div class="quiet">thought</div>}
-        <pre class="log">{part.text}</pre>
+        <Scrolled class="log" label={part.type === "reasoning" ? "What was thought" : "What was said"}>
+          {part.text}
+        </Scrolled>
       </>
     );
   return <Code text={JSON.stringify(part, null, 2)} language="json" />;
@@ -129,7 +131,11 @@ function Attempts({ attempts }: { attempts: Attempt[] }) {
             Attempt {a.number}: {[a.kind?.replace(/_/g, " "), a.status_code && `status ${a.status_code}`].filter(Boolean).join(", ")}
           </span>
           {a.delay_ms !== undefined && <span class="quiet"> tried again after {(a.delay_ms / 1000).toFixed(1)} s</span>}
-          {a.message && <pre class="log">{a.message}</pre>}
+          {a.message && (
+            <Scrolled class="log" label="What was answered">
+              {a.message}
+            </Scrolled>
+          )}
         </li>
       ))}
     </ul>

@@ -1,6 +1,7 @@
 // What an edit changes, line by line.
 //
 // SPDX-License-Identifier: MIT
+import { Scrolled } from "./code";
 
 export interface Line {
   kind: "same" | "old" | "new";
@@ -37,12 +38,12 @@ const SIGN = { same: " ", old: "-", new: "+" };
 
 export function DiffView({ before, after }: { before: string; after: string }) {
   return (
-    <pre class="diff-view">
+    <Scrolled class="diff-view" label="Changes">
       {diffLines(before, after).map((l, i) => (
         <div key={i} class={l.kind}>
           {SIGN[l.kind]} {l.text}
         </div>
       ))}
-    </pre>
+    </Scrolled>
   );
 }

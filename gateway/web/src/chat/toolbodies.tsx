@@ -4,7 +4,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { Link } from "wouter-preact";
 import { api } from "../api";
-import { Code } from "./code";
+import { Code, Scrolled } from "./code";
 import { useList } from "./list";
 import { Markdown } from "./markdown";
 import { statusTone, statusWord } from "./status";
@@ -13,7 +13,11 @@ import { type Values, argsOf, asObject, asText, isId } from "./toolvalues";
 import { CHATS, type Part, count } from "./types";
 
 export function Output({ text }: { text: string }) {
-  return text ? <pre class="log">{text}</pre> : null;
+  return text ? (
+    <Scrolled class="log" label="Output">
+      {text}
+    </Scrolled>
+  ) : null;
 }
 
 /** A picture or a sound that a tool gave. */

@@ -4,7 +4,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { ActionButton } from "../ui";
-import { CopyButton } from "./code";
+import { CopyButton, Scrolled } from "./code";
 import { linesOf } from "./comments";
 import { FilePart } from "./filepart";
 import { Markdown } from "./markdown";
@@ -42,7 +42,9 @@ function PartView({ part, results, running, live }: { part: Part; results: Map<s
             {part.file_name}
             {linesOf(part)}
           </summary>
-          <pre class="log">{part.content}</pre>
+          <Scrolled class="log" label={part.file_name ?? "Lines of a file"}>
+            {part.content}
+          </Scrolled>
         </details>
       );
     case "context-file":
