@@ -21,6 +21,7 @@
 #include "run/metrics.h"
 #include "run/start.h"
 #include "serve/debug.h"
+#include "serve/desktop.h"
 #include "serve/serve.h"
 #include "version.h"
 
@@ -501,6 +502,7 @@ agent_run(const AgentOptions *options)
 	metric_start();
 	boundary_start(&agent, options->boundary_socket);
 	debug_start(&agent);
+	desktop_sweep();
 	on_connect(&agent);
 	loop_run(agent.loop);
 	boundary_stop(&agent);

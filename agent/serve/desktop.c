@@ -13,10 +13,12 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -93,6 +95,7 @@ static struct
 	Child server;
 	Child manager;
 	char folder[64];
+	int lock; /* on the folder, while we live */
 	char socket[100];
 	char authority[100];
 	char display[16];
@@ -106,7 +109,7 @@ static struct
 	Doing *doing; /* the first is done, the others wait */
 	LoopTimer step_timer;
 	int64_t used;
-} desk = {.fd = -1};
+} desk = {.lock = -1, .fd = -1};
 
 static void pump(void);
 static void act(void *arg, const char *why);
@@ -196,9 +199,20 @@ remove_folder(const char *path)
 	rmdir(path);
 }
 
-/* What agents that were killed have left. */
-static void
-sweep(void)
+/* Does nobody hold it?  An agent with other numbers of processes, as one in a container, looks like none by its number. */
+static bool
+is_left(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	bool left = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0;
+
+	if (fd >= 0)
+		close(fd);
+	return left;
+}
+
+void
+desktop_sweep(void)
 {
 	DIR *tmp = opendir("/tmp");
 
@@ -212,7 +226,7 @@ sweep(void)
 			continue;
 		pid = strtol(entry->d_name + strlen(FOLDER), NULL, 10);
 		snprintf(path, sizeof(path), "/tmp/%.255s", entry->d_name);
-		if (pid > 0 && pid != getpid() && kill((pid_t) pid, 0) != 0 && errno == ESRCH && lstat(path, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == getuid())
+		if (pid > 0 && pid != getpid() && kill((pid_t) pid, 0) != 0 && errno == ESRCH && lstat(path, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == getuid() && is_left(path))
 			remove_folder(path);
 	}
 	if (tmp != NULL)
@@ -225,7 +239,7 @@ make_folder(char *error, size_t size)
 {
 	struct stat st;
 
-	sweep();
+	desktop_sweep();
 	snprintf(desk.folder, sizeof(desk.folder), "/tmp/" FOLDER "%ld", (long) getpid());
 	snprintf(desk.socket, sizeof(desk.socket), "%s/vnc", desk.folder);
 	snprintf(desk.authority, sizeof(desk.authority), "%s/authority", desk.folder);
@@ -237,6 +251,14 @@ make_folder(char *error, size_t size)
 	if (lstat(desk.folder, &st) != 0 || !S_ISDIR(st.st_mode) || st.st_uid != getuid() || (st.st_mode & 077) != 0)
 	{
 		snprintf(error, size, "%s is somebody else's", desk.folder);
+		return false;
+	}
+	if (desk.lock >= 0)
+		close(desk.lock); /* /tmp may have been emptied meanwhile */
+	desk.lock = open(desk.folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (desk.lock < 0 || flock(desk.lock, LOCK_EX | LOCK_NB) != 0)
+	{
+		snprintf(error, size, "%s: %s", desk.folder, strerror(errno));
 		return false;
 	}
 	unlink(desk.socket);

@@ -18,6 +18,9 @@ void desktop_forget(void *arg);
 const char *desktop_display(void);
 const char *desktop_authority(void);
 
+/* Removes what agents of this user that were killed have left in /tmp. */
+void desktop_sweep(void);
+
 /* The folder of its files. */
 const char *desktop_folder(void);
 

@@ -66,8 +66,8 @@ ok($gateway->wait_for(15, sub { !left($first) }), 'nothing of it runs when the a
 
 # asked to end
 my $second = begin();
+ok(!-e "/tmp/coder-desktop-$first", 'the next agent tidies up when it begins');
 is((act('screenshot'))[0], 200, 'the next agent has a desktop of its own');
-ok(!-e "/tmp/coder-desktop-$first", 'and has tidied up');
 ask('POST', '/desktop/recording/start', $film);
 end('TERM');
 ok($gateway->wait_for(15, sub { !left($second) && !-e "/tmp/coder-desktop-$second" }), 'who is asked to end leaves nothing') or diag join "\n", left($second), `ls -la /tmp/coder-desktop-$second`;
