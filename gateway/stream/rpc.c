@@ -99,7 +99,15 @@ on_unary_gone(void *user, RpcCall *call)
 	free(unary);
 }
 
-/* One line a request that a boundary decided, as JSON: what is in it came from a workspace. */
+static void
+copy_text(json_t *line, const char *name, const json_t *from, const char *member, const char *otherwise)
+{
+	json_t *value = json_object_get(from, member);
+
+	json_object_set_new(line, name, json_is_string(value) ? json_incref(value) : json_string(otherwise));
+}
+
+/* One line a request that a boundary decided, as JSON, with all its fields: what is in it came from a workspace. */
 static void
 log_boundary(json_t *logs, json_t *who)
 {
@@ -118,11 +126,11 @@ log_boundary(json_t *logs, json_t *who)
 		if (line == NULL)
 			continue;
 		json_object_set_new(line, "decision", json_string(allowed ? "allow" : "deny"));
-		json_object_set(line, "http_method", json_object_get(http, "method"));
-		json_object_set(line, "http_url", json_object_get(http, "url"));
-		json_object_set(line, "event_time", json_object_get(one, "time"));
+		copy_text(line, "http_method", http, "method", "");
+		copy_text(line, "http_url", http, "url", "");
+		copy_text(line, "event_time", one, "time", "0001-01-01T00:00:00Z");
 		if (allowed)
-			json_object_set(line, "matched_rule", json_object_get(http, "matched_rule"));
+			copy_text(line, "matched_rule", http, "matched_rule", "");
 		text = json_dumps(line, JSON_COMPACT | JSON_ENSURE_ASCII);
 		if (text != NULL)
 			gw_log(GW_INFO, "boundary_request %s", text);

@@ -119,17 +119,17 @@ COMMENT ON FUNCTION coder.boundary_usage_close() IS
 
 -- ---- what is told to others ----
 
-CREATE OR REPLACE FUNCTION coder.boundary_usage_unsent() RETURNS SETOF coder.boundary_usage_periods
+CREATE OR REPLACE FUNCTION coder.boundary_usage_unsent(most bigint DEFAULT NULL) RETURNS SETOF coder.boundary_usage_periods
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	RETURN QUERY SELECT * FROM coder.boundary_usage_periods p
 	 WHERE p.closed_at IS NOT NULL AND p.sent_at IS NULL
 	   AND p.unique_users + p.unique_workspaces + p.allowed_requests + p.denied_requests > 0
-	 ORDER BY p.period;
+	 ORDER BY p.period LIMIT most;
 END
 $$;
-COMMENT ON FUNCTION coder.boundary_usage_unsent() IS
-	'Sealed periods that nobody has taken yet, oldest first; a period''s number tells whether it was sent before. Empty ones are not told.';
+COMMENT ON FUNCTION coder.boundary_usage_unsent(bigint) IS
+	'Sealed periods that nobody has taken yet (most: so many of them), oldest first; a period''s number tells whether it was sent before. Empty ones are not told.';
 
 CREATE OR REPLACE FUNCTION coder.boundary_usage_sent(period bigint) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$

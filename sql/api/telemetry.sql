@@ -57,10 +57,17 @@ END
 $$;
 COMMENT ON FUNCTION coder.telemetry_rows(text, timestamptz) IS 'Rows of a query ($1: the time) as an array, 20,000 at most.';
 
+CREATE OR REPLACE FUNCTION coder.telemetry_boundary() RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN (SELECT coder.boundary_usage_summary(u) || jsonb_build_object('period', u.period) FROM coder.boundary_usage_unsent(1) u);
+END
+$$;
+COMMENT ON FUNCTION coder.telemetry_boundary() IS 'The oldest sealed period of boundary usage that was not accepted yet, with its number; NULL: there is none.';
+
 CREATE OR REPLACE FUNCTION coder.telemetry_snapshot(at timestamptz DEFAULT now()) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	v_boundary jsonb;
 	v_all jsonb;
 BEGIN
 	v_all := jsonb_build_object('deployment_id', coder.site_config('deployment_id', ''),
@@ -97,10 +104,7 @@ BEGIN
 			max(s.session_count_vscode) AS session_count_vscode, max(s.session_count_jetbrains) AS session_count_jetbrains,
 			max(s.session_count_reconnecting_pty) AS session_count_reconnecting_pty, max(s.session_count_ssh) AS session_count_ssh
 			FROM coder.workspace_agent_stats s WHERE s.created_at > $1 - interval ''1 hour'' GROUP BY 1, 2, 3, 4 ORDER BY 4', at));
-	-- The oldest period that was not accepted yet.
-	SELECT coder.boundary_usage_summary(p) || jsonb_build_object('period', p.period) INTO v_boundary FROM coder.boundary_usage_periods p
-	 WHERE p.closed_at IS NOT NULL AND p.sent_at IS NULL AND p.unique_users > 0 ORDER BY p.period LIMIT 1;
-	RETURN v_all || jsonb_build_object('boundary_usage_summary', v_boundary);
+	RETURN v_all || jsonb_build_object('boundary_usage_summary', coder.telemetry_boundary());
 END
 $$;
 COMMENT ON FUNCTION coder.telemetry_snapshot(timestamptz) IS
@@ -151,6 +155,7 @@ DECLARE
 	v jsonb := substring(fetched FROM '\n(.*)$');
 	v_status integer := (v #>> '{results,0,status}')::integer;
 	v_snapshot jsonb;
+	v_boundary jsonb;
 	v_period bigint;
 BEGIN
 	IF coalesce(v_status, 0) NOT BETWEEN 200 AND 299 THEN
@@ -170,6 +175,13 @@ BEGIN
 		INSERT INTO coder.telemetry_locks (event_type, period_ending_at)
 		SELECT 'boundary_usage_summary', p.closed_at FROM coder.boundary_usage_periods p WHERE p.period = v_period
 		ON CONFLICT DO NOTHING;
+		v_boundary := coder.telemetry_boundary();
+	END IF;
+	-- Periods that are left over from a time when the receiver took none follow at once, each alone.
+	IF v_boundary IS NOT NULL AND coder.telemetry_url() IS NOT NULL THEN
+		UPDATE coder.telemetry_state s SET claimed_until = clock_timestamp() + interval '2 minutes';
+		RETURN coder.telemetry_request('/snapshot', jsonb_build_object('deployment_id', coder.site_config('deployment_id', ''), 'boundary_usage_summary', v_boundary),
+									   'snapshot', jsonb_build_object('period', v_boundary -> 'period'));
 	END IF;
 	UPDATE coder.telemetry_state s SET claimed_until = '0001-01-01 00:00:00+00', attempts = 0, sent = s.sent + 1, sent_at = clock_timestamp(), error = NULL,
 		   next_at = clock_timestamp() + coder.setting_seconds('telemetry_interval', 1800) * interval '1 second';
