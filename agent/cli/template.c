@@ -18,6 +18,17 @@
 
 #define MAX_ARCHIVE ((size_t) 100 << 20) /* what the server takes */
 
+/* The template to begin with, as the server's example has it: a file of it, within the program. */
+#define STARTER "sandbox"
+#define STARTER_FILE(name, file) \
+	__asm__(".pushsection .rodata\n.globl " #name "\n.hidden " #name "\n" #name ":\n.incbin \"../gateway/provisioner/starter/" file "\"\n" \
+			".globl " #name "_end\n.hidden " #name "_end\n" #name "_end:\n.popsection"); \
+	extern const char name[]; \
+	extern const char name##_end[]
+
+STARTER_FILE(starter_main, "main.tf");
+STARTER_FILE(starter_readme, "README.md");
+
 typedef struct Packer
 {
 	struct archive *archive;
@@ -108,7 +119,7 @@ pack(const char *dir, char **archive)
 		cli_fail("could not pack %s: %s", dir, archive_error_string(packer.archive));
 	archive_write_free(packer.archive);
 	if (!packer.has_tf)
-		cli_fail("%s holds no .tf file", dir);
+		cli_fail("%s holds no .tf file; \"coder templates init\" writes a template to begin with", dir);
 	return used;
 }
 
@@ -233,6 +244,39 @@ run_push(Cli *cli)
 	return 0;
 }
 
+static void
+write_new(int dir, const char *path, const char *name, const char *text, size_t size)
+{
+	int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+
+	if (fd < 0 || write(fd, text, size) != (ssize_t) size || close(fd) != 0)
+		cli_fail("could not write %s/%s: %s", path, name, strerror(errno));
+}
+
+/* What is there stays as it is. */
+static int
+run_init(Cli *cli)
+{
+	const char *path = cli_arg(cli, 0) != NULL ? cli_arg(cli, 0) : STARTER;
+	const char *id = cli_flag(cli, "id");
+	int dir;
+
+	if (id != NULL && strcmp(id, STARTER) != 0)
+		cli_fail("there is no starter \"%s\"; there is \"" STARTER "\"", id);
+	if (mkdir(path, 0777) != 0 && errno != EEXIST)
+		cli_fail("could not make %s: %s", path, strerror(errno));
+	dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0)
+		cli_fail("could not open %s: %s", path, strerror(errno));
+	if (faccessat(dir, "main.tf", F_OK, AT_SYMLINK_NOFOLLOW) == 0 || faccessat(dir, "README.md", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		cli_fail("%s has a template or a README.md already", path);
+	write_new(dir, path, "main.tf", starter_main, (size_t) (starter_main_end - starter_main));
+	write_new(dir, path, "README.md", starter_readme, (size_t) (starter_readme_end - starter_readme));
+	close(dir);
+	printf("%s holds a template; its README.md says what it needs. Upload it with \"coder templates push -d %s\".\n", path, path);
+	return 0;
+}
+
 static const char *
 cell_users(const json_t *t)
 {
@@ -311,9 +355,14 @@ static const CliFlag push_flags[] = {
 	{"activate", 0, "true|false", NULL, "Make the version the active one (default: true)."},
 	{NULL, 0, NULL, NULL, NULL},
 };
+static const CliFlag init_flags[] = {
+	{"id", 0, "starter", NULL, "The template to begin with (default, and the only one: sandbox)."},
+	{NULL, 0, NULL, NULL, NULL},
+};
 static const CliFlag list_flags[] = {CLI_OUTPUT_FLAG, {NULL, 0, NULL, NULL, NULL}};
 
 const CliCommand cli_template_commands[] = {
+	{"templates init", "[directory]", "Write a template to begin with to a folder", init_flags, 0, 1, run_init, NULL},
 	{"templates push", "[name]", "Upload a template, or a new version of it", push_flags, 0, 1, run_push, NULL},
 	{"templates list", "", "List templates", list_flags, 0, 0, run_list, NULL},
 	{"templates versions", "<name>", "List the versions of a template", list_flags, 1, 1, run_versions, NULL},

@@ -16,6 +16,18 @@ $ENV{TZ} = 'America/St_Johns';
 sub coder { my ($text, $status) = Coder::Provisioning::command($gateway, $token, @_); return "$status $text" }
 sub row { return $gateway->sql("SELECT $_[0] FROM coder.workspaces w JOIN coder.workspace_builds b ON b.id = w.latest_build_id WHERE w.name = 'workspace-1'") }
 
+# A template to begin with, as the server's own example is; it takes no server to write it, and nothing is written over.
+mkdir "$dir/empty";
+like(coder('templates', 'push', 'none', '-y', '-d', "$dir/empty"), qr/^1 error: .*holds no \.tf file; "coder templates init" writes a template/, 'a folder without a template');
+like(coder('templates', 'init', "$dir/first"), qr/^0 \S+first holds a template.*templates push -d \S+first/s, 'a template to begin with');
+is(do { local (@ARGV, $/) = "$dir/first/$_"; scalar <> }, do { local (@ARGV, $/) = "../gateway/provisioner/starter/$_"; scalar <> }, "its $_") for qw(main.tf README.md);
+like(coder('templates', 'init', "$dir/first"), qr/^1 error: .*has a template/, 'is not written over');
+unlink "$dir/first/main.tf";
+like(coder('templates', 'init', "$dir/first"), qr/^1 error: .*README\.md/, 'nor half of it');
+like(coder('templates', 'init', '--id', 'docker', "$dir/other"), qr/^1 error: there is no starter "docker"/, 'there is one');
+ok(!-e "$dir/other", 'and no folder for another');
+like(coder('templates', 'init', "$dir/no/such"), qr/^1 error: could not make /, 'a folder whose parent is missing');
+
 # Schedules.
 like(coder('schedule', 'start', 'workspace-1', '9:30AM', 'Mon-Fri', 'Europe/Dublin'), qr/^0 .*CRON_TZ=Europe\/Dublin 30 9 \* \* Mon-Fri/s, 'a start');
 is(row('autostart_schedule'), 'CRON_TZ=Europe/Dublin 30 9 * * Mon-Fri', 'is stored');
