@@ -169,6 +169,12 @@ SELECT is(pg_temp.boundaries('by=workspace&' || :'span', :'boss'), (SELECT forma
 SELECT is(pg_temp.boundaries('by=user&template_ids=' || :'t0' || '&' || :'span', :'boss'), '200 12/1/1/1 member0:12:1:1', 'of a template');
 SELECT is(pg_temp.boundaries('by=template&' || :'span', :'watcher'), '200 112/51/1/2 template-1:100:50:1 template-0:12:1:1', 'for auditors too');
 SELECT is(pg_temp.boundaries(q, t), answer, q) FROM (VALUES ('by=moon', :'boss', '400'), ('timezone=x', :'boss', '400'), ('', :'member', '404'), ('template_ids=x', :'boss', '400')) v (q, t, answer);
+DELETE FROM coder.boundary_reports;
+INSERT INTO coder.boundary_usage_quarters (quarter, organization_id, template_id, workspace_id, user_id, reports, allowed, denied)
+SELECT date_bin('15 min', clock_timestamp() - interval '1 day', '2000-01-01 00:00:00+00'), (SELECT x.organization_id FROM coder.workspaces x WHERE x.id = w.id), w.template, w.id, w.owner, 1, 3, 1 FROM w WHERE w.i = 0;
+SELECT is(pg_temp.boundaries('by=user', :'boss'), '200 3/1/1/1 member0:3:1:1', 'without a start it is a day, and does not cut the quarter of an hour that it begins in');
+SELECT is(pg_temp.boundaries('by=user&start_time=' || to_char((SELECT q.quarter AT TIME ZONE 'UTC' FROM coder.boundary_usage_quarters q), 'YYYY-MM-DD"T"HH24:MI":01Z"'), :'boss'), '400', 'a start that does is refused');
+DELETE FROM coder.boundary_usage_quarters;
 
 -- T10: one slug by path and by subdomain in the same half hour.
 SELECT date_trunc('hour', now()) - interval '2 hours' AS hour \gset

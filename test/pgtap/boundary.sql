@@ -1,5 +1,5 @@
 -- Boundary usage: every acknowledged report counts once, in one period; sets are sets. Names like B4 and Q3 are the cases of the
--- specification of boundary usage.
+-- specification of boundary usage; what is not here is in boundarycases.sql. Numbers are workspaces, users, allowed, denied.
 BEGIN;
 SELECT no_plan();
 \i api.psql
@@ -29,11 +29,11 @@ CREATE FUNCTION pg_temp.reset() RETURNS text LANGUAGE sql AS $$
 	SELECT concat_ws(' ', c.unique_workspaces, c.unique_users, c.allowed_requests, c.denied_requests) FROM coder.boundary_usage_close() c
 $$;
 
-SELECT is(pg_temp.reset(), '0 0 0 0', 'B8 B12: nothing was reported: zeros');
-SELECT is((SELECT count(*) FROM coder.boundary_usage_stats), 0::bigint, 'B8: and no row');
+SELECT is(pg_temp.reset(), '0 0 0 0', 'B8 B12: given no report, a snapshot has 0 0 0 0');
+SELECT is((SELECT count(*) FROM coder.boundary_usage_stats), 0::bigint, 'B8 B12: and no row is written');
 SELECT is(pg_temp.report(0, 5, 2) ->> 'workspace_name', 'workspace-0', 'a report is acknowledged');
-SELECT is(pg_temp.reset(), '1 1 5 2', 'B2');
-SELECT is(pg_temp.reset(), '0 0 0 0', 'B15: a reset leaves nothing');
+SELECT is(pg_temp.reset(), '1 1 5 2', 'B2: given a report of 5 allowed and 2 denied, a snapshot has 1 1 5 2');
+SELECT is(pg_temp.reset(), '0 0 0 0', 'B15: given a snapshot and no report since, the next has 0 0 0 0');
 SELECT pg_temp.report(0, 1, 0);
 SELECT coder.boundary_lock(true);
 SELECT is((SELECT array_agg(mode ORDER BY mode) FROM pg_locks a WHERE pid = pg_backend_pid() AND locktype = 'advisory' AND (classid, objid, objsubid) = (
@@ -41,13 +41,13 @@ SELECT is((SELECT array_agg(mode ORDER BY mode) FROM pg_locks a WHERE pid = pg_b
 		  'who reports holds the very lock that who closes a period waits for');
 SELECT pg_temp.reset();
 SELECT pg_temp.report(0, 3, 1), pg_temp.report(0, 4, 2), pg_temp.report(0, 2, 0);
-SELECT is(pg_temp.reset(), '1 1 9 3', 'B3 B6: one workspace and user, sums of all its reports');
+SELECT is(pg_temp.reset(), '1 1 9 3', 'B3: reports of (3,1), (4,2), (2,0) of one workspace are 1 1 9 3');
 SELECT pg_temp.report(0, 1, 0), pg_temp.report(1, 2, 1), pg_temp.report(2, 3, 2);
-SELECT is(pg_temp.reset(), '3 2 6 3', 'B4: three workspaces, two users');
+SELECT is(pg_temp.reset(), '3 2 6 3', 'B4: reports of three workspaces of two users, (1,0), (2,1), (3,2), are 3 2 6 3');
 SELECT pg_temp.report(0, 10, 5);
-SELECT is(pg_temp.reset(), '1 1 10 5', 'B7: what was');
+SELECT is(pg_temp.reset(), '1 1 10 5', 'B7: given a report (10,5), a snapshot has 1 1 10 5');
 SELECT pg_temp.report(2, 3, 1);
-SELECT is(pg_temp.reset(), '1 1 3 1', 'B7: and only what is new');
+SELECT is(pg_temp.reset(), '1 1 3 1', 'B7: and the next, after one of another workspace and user (3,1), only 1 1 3 1');
 
 -- Sets grow only.
 SELECT pg_temp.report(0, 1, 0), pg_temp.report(1, 1, 0);
@@ -59,24 +59,24 @@ SELECT is(pg_temp.reset(), '4 2 5 0', 'Q3 S2: who came in any report of the peri
 CREATE FUNCTION pg_temp.upsert(k int, dw int, du int, w int, u int, a bigint, d bigint) RETURNS bool LANGUAGE sql AS $$
 	SELECT coder.boundary_usage_upsert(('00000000-0000-4000-9000-00000000000' || k)::uuid, dw, du, w, u, a, d)
 $$;
-SELECT is(pg_temp.upsert(1, 5, 3, 999, 999, 0, 0), true, 'B9: a replica''s first row of a period');
-SELECT is((SELECT concat_ws(' ', unique_workspaces_count, unique_users_count) FROM coder.boundary_usage_stats), '5 3', 'B9: has the deltas');
-SELECT is(pg_temp.upsert(1, 1, 1, 8, 5, 200, 20), false, 'B10: the next');
-SELECT is(pg_temp.upsert(1, 0, 0, 8, 5, 100, 10), false, 'B10: and the next');
-SELECT is(pg_temp.reset(), '8 5 300 30', 'B10: replace the totals and add the requests');
+SELECT is(pg_temp.upsert(1, 5, 3, 999, 999, 0, 0), true, 'B9: given no row, a flush with deltas 5/3 and totals 999/999 makes one');
+SELECT is((SELECT concat_ws(' ', unique_workspaces_count, unique_users_count) FROM coder.boundary_usage_stats), '5 3', 'B9: of the deltas');
+SELECT is(pg_temp.upsert(1, 1, 1, 8, 5, 200, 20), false, 'B10: given that row, a flush with totals 8/5 and requests 200/20 does not');
+SELECT is(pg_temp.upsert(1, 0, 0, 8, 5, 100, 10), false, 'B10: nor one with the same totals and 100/10');
+SELECT is(pg_temp.reset(), '8 5 300 30', 'B10: totals replace those before, requests are added: 8 5 300 30');
 SELECT pg_temp.upsert(1, 10, 5, 0, 0, 100, 10), pg_temp.upsert(2, 15, 8, 0, 0, 150, 15), pg_temp.upsert(3, 20, 12, 0, 0, 200, 20);
-SELECT is(pg_temp.reset(), '45 25 450 45', 'B11: replicas are added up');
+SELECT is(pg_temp.reset(), '45 25 450 45', 'B11: given rows of three replicas, 10/5/100/10, 15/8/150/15 and 20/12/200/20, a snapshot has their sum');
 SELECT count(pg_temp.upsert(i, i, i, 0, 0, 10 * i, 0)) FROM generate_series(1, 5) i;
-SELECT is(pg_temp.reset(), '15 15 150 0', 'B13: five replicas');
-SELECT is(pg_temp.reset(), '0 0 0 0', 'B13: once');
+SELECT is(pg_temp.reset(), '15 15 150 0', 'B13: given five replicas with 1 to 5 uniques and 10 to 50 allowed, a snapshot has 15 15 150 0');
+SELECT is(pg_temp.reset(), '0 0 0 0', 'B13: and the next has 0 0 0 0');
 SELECT pg_temp.upsert(1, 1, 1, 1, 1, 10, 0);
 UPDATE coder.boundary_usage_stats SET window_start = window_start - interval '61 min';
 SELECT pg_temp.upsert(1, 1, 1, 1, 1, 5, 0);
-SELECT is(pg_temp.reset(), '1 1 15 0', 'Q8: an old row keeps its traffic');
+SELECT is(pg_temp.reset(), '1 1 15 0', 'Q8: a row 61 minutes old with new traffic keeps all of it');
 
 -- Windows.
 SELECT is((SELECT count(*) FROM (SELECT opened_at, lag(closed_at) OVER (ORDER BY period) AS before FROM coder.boundary_usage_periods) p
-			WHERE opened_at <> before), 0::bigint, 'Q5: windows touch');
+			WHERE opened_at <> before), 0::bigint, 'Q5: each window begins at the instant that the one before ended');
 SELECT is((SELECT count(*) FROM coder.boundary_usage_periods WHERE closed_at IS NULL), 1::bigint, 'one period is open');
 UPDATE coder.boundary_usage_periods SET opened_at = clock_timestamp() + interval '1 day' WHERE closed_at IS NULL;
 SELECT pg_temp.report(0, 7, 0);
@@ -94,17 +94,17 @@ SELECT throws_ok($$UPDATE coder.boundary_usage_stats SET denied_requests = -1; I
 SELECT pg_temp.report(0, 10, 2), pg_temp.report(1, 5, 1), pg_temp.report(2, 3, 0);
 CREATE TEMP TABLE sealed AS SELECT * FROM coder.boundary_usage_close();
 SELECT is((SELECT coder.boundary_usage_summary(u) - 'period_start' - 'period_duration_ms' FROM coder.boundary_usage_unsent() u ORDER BY period DESC LIMIT 1),
-	'{"unique_workspaces": 3, "unique_users": 2, "allowed_requests": 18, "denied_requests": 3}', 'B18: the summary');
+	'{"unique_workspaces": 3, "unique_users": 2, "allowed_requests": 18, "denied_requests": 3}', 'B18: given (w1,u1,10,2), (w2,u1,5,1), (w3,u2,3,0), a snapshot has 3/2/18/3');
 SELECT is((SELECT (coder.boundary_usage_summary(p) ->> 'period_start', (coder.boundary_usage_summary(p) ->> 'period_duration_ms')::int)::text FROM sealed JOIN coder.boundary_usage_periods p USING (period)),
-	(SELECT (coder.ts(opened_at), round(extract(epoch FROM closed_at - opened_at) * 1000)::int)::text FROM sealed), 'B18 S10: its window is the real one');
+	(SELECT (coder.ts(opened_at), round(extract(epoch FROM closed_at - opened_at) * 1000)::int)::text FROM sealed), 'B18 S10: and the start and the length that the period really had');
 SELECT is((SELECT count(*) FROM coder.boundary_usage_unsent() u JOIN sealed USING (period)), 1::bigint, 'Q6: it is told');
 SELECT is((SELECT count(*) FROM coder.boundary_usage_unsent() u JOIN sealed USING (period)), 1::bigint, 'Q6: and again');
 SELECT is((SELECT coder.boundary_usage_sent(period) FROM sealed), true, 'Q6: until it is taken');
 SELECT is((SELECT coder.boundary_usage_sent(period) FROM sealed), false, 'Q6: which happens once');
-SELECT is((SELECT count(*) FROM coder.boundary_usage_unsent() u JOIN sealed USING (period)), 0::bigint, 'B19 B20: then no more');
+SELECT is((SELECT count(*) FROM coder.boundary_usage_unsent() u JOIN sealed USING (period)), 0::bigint, 'B19 B20: then it is told no more, in this period or the next');
 SELECT pg_temp.report(0, 0, 1);
 SELECT pg_temp.reset();
-SELECT is((SELECT denied_requests FROM coder.boundary_usage_unsent() ORDER BY period DESC LIMIT 1), 1::bigint, 'S11: one denied request is told');
+SELECT is((SELECT denied_requests FROM coder.boundary_usage_unsent() ORDER BY period DESC LIMIT 1), 1::bigint, 'S11: a period of one denied request is told');
 
 -- A batch that comes again.
 SELECT pg_temp.report(0, 4, 1, '000102030405060708090a0b0c0d0e0f'), pg_temp.report(0, 4, 1, '000102030405060708090a0b0c0d0e0f'),

@@ -150,6 +150,9 @@ SELECT is((SELECT string_agg(concat_ws(' ', r, a, o, u), ', ') FROM unnest(ARRAY
 		'organization-template-admin:' || :'org', 'organization-auditor:' || :'org', 'organization-member:' || :'org']) r, unnest('{read,update,delete}'::text[]) a,
 	(VALUES (NULL::uuid, NULL::uuid), (:'org', NULL), (:'org', '00000000-0000-4000-8000-00000000000b'), (NULL, '00000000-0000-4000-8000-00000000000b')) o(o, u) WHERE pg_temp.may(r, a, o, u)), NULL,
 	'B21: no role of the site or of an organization may read, update or delete boundary usage, its own neither');
+SELECT token_of('boss', '{owner}') AS token \gset
+SELECT is((SELECT string_agg(x.status::text, ' ') FROM unnest('{boundary_usage:*,boundary_usage:read,boundary_usage:update,boundary_usage:delete}'::text[]) s,
+	public.api('POST', '/api/v2/users/me/keys/tokens', jsonb_build_object('scopes', jsonb_build_array(s)), :'token') x), '400 400 400 400', 'B21: nor does a token get it by its scopes');
 CREATE FUNCTION pg_temp.system_may(name text, action text) RETURNS bool LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM coder.set_system_subject(name);

@@ -100,5 +100,19 @@ SELECT ok(last_used_at > now() - interval '1 minute', 'and the workspace was use
 SELECT ok(coder.rollup_usage(clock_timestamp() + interval '1 minute') > 0, 'it is counted');
 SELECT ok(app_usage_mins ? '[terminal]' AND app_usage_mins ? 'code', 'under its name') FROM coder.template_usage_stats ORDER BY start_time DESC LIMIT 1;
 
+-- T11: the switch and the time of last use hold for each use, however many there are.
+CREATE FUNCTION pg_temp.uses(kind text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	v_before bigint := (SELECT count(*) FROM coder.workspace_app_stats);
+BEGIN
+	UPDATE coder.workspaces SET last_used_at = '2020-01-01' WHERE id = pg_temp.id('workspace', 11);
+	PERFORM coder.app_minute(pg_temp.id('user', 1), pg_temp.id('workspace', 11), pg_temp.id('agent', 11), kind || i, 'path') FROM generate_series(1, 1100) i;
+	RETURN (SELECT count(*) - v_before || ' ' || (SELECT last_used_at > now() - interval '1 minute' FROM coder.workspaces WHERE id = pg_temp.id('workspace', 11)) FROM coder.workspace_app_stats);
+END
+$$;
+SELECT is(pg_temp.uses('a'), '1100 true', 'T11: given 1100 uses of apps, more than a batch of the reference, all are stored, and the workspace was used');
+INSERT INTO coder.settings (name, value) VALUES ('stats_collection_usage_stats_enable', 'false') ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+SELECT is(pg_temp.uses('b'), '0 true', 'T11: where usage is not collected none is, and the workspace was used all the same');
+
 SELECT * FROM finish();
 ROLLBACK;

@@ -51,7 +51,13 @@ cmp_ok($state->('next_at > clock_timestamp() + interval \'50 minutes\''), 'eq', 
 is(ref $owner->get('/api/v2/buildinfo') && $owner->get('/api/v2/buildinfo')->{telemetry} ? 1 : 0, 1, 'buildinfo says that it is on');
 
 # A gateway that dies in the middle: its claim ends, another one goes on.
-$node->safe_psql('postgres', q{UPDATE coder.telemetry_state SET next_at = now(), claimed_until = now() + interval '3 s'});
+# Periods of boundary usage that nobody was told of are told then, all of them.
+$node->safe_psql('postgres', q{INSERT INTO coder.boundary_usage_periods (period, opened_at, closed_at, unique_users, allowed_requests)
+	SELECT -n, now() - (n + 1) * interval '1 hour', now() - n * interval '1 hour', n - 1, 10 * n FROM generate_series(1, 3) n;
+	UPDATE coder.telemetry_state SET next_at = now(), claimed_until = now() + interval '3 s'});
 ok($gateways[0]->wait_for(30, sub { $state->('sent') == 2 }), 'the claim of one that died ends');
+my @told = grep { $_ } map { decode_json($_->{body})->{boundary_usage_summary} } grep { $_->{path} eq '/snapshot' } $double->requests;
+is(join(' ', map { "$_->{period}:$_->{unique_users}:$_->{allowed_requests}" } @told), '-3:2:30 -2:1:20 -1:0:10', 'S7 S11 Q6: three periods are left over: all are told at once, each once, also that without users');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM coder.boundary_usage_unsent()'), 0, 'and kept as told');
 $_->stop for @gateways;
 done_testing();
