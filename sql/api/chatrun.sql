@@ -3,6 +3,17 @@
 -- A runner is a worker with a UUID of its own.  A running chat belongs to the worker in worker_id as long as its heartbeat
 -- is fresh; every function that writes for a worker locks the chat's row and does nothing where it is another's by now.
 
+-- Is this event of a chat the newest thing that happened in it?
+CREATE OR REPLACE FUNCTION coder.chat_retry_stands(e coder.chat_stream_events)
+RETURNS bool LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN NOT EXISTS (SELECT FROM coder.chat_stream_events x WHERE x.chat_id = e.chat_id AND x.seq > e.seq)
+		AND NOT EXISTS (SELECT FROM coder.chat_messages m WHERE m.chat_id = e.chat_id AND m.created_at > e.created_at);
+END
+$$;
+
 -- Up to n chats that wait for a runner, oldest first, which become this worker's.  Each is an object: chat (the row) and
 -- owner (id, username, name, email), compaction_threshold (the owner's own for the model, or null), debug (is it written down?), desktop (may
 -- it have subagents that use one?), computer_model (of a chat that does).
@@ -22,7 +33,7 @@ BEGIN
 			 RETURNING x.* LOOP
 		-- Why it begins anew, the user may still have to hear.
 		DELETE FROM coder.chat_stream_events e WHERE e.chat_id = c.id AND NOT (e.event->>'type' = 'retry'
-			AND NOT e.event->'retry' ? 'provider' AND e.created_at > c.started_at - interval '5 seconds');
+			AND NOT e.event->'retry' ? 'provider' AND coder.chat_retry_stands(e));
 		PERFORM coder.chat_tell_stream(c.id, 'running ' || (to_jsonb(c)->>'started_at'));
 		RETURN NEXT jsonb_build_object('chat', to_jsonb(c), 'owner', (SELECT jsonb_build_object('id', u.id, 'username', u.username,
 			'name', u.name, 'email', u.email) FROM coder.users u WHERE u.id = c.owner_id),

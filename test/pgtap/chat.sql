@@ -292,6 +292,30 @@ SELECT is((SELECT string_agg(e->'message'->>'id', ' ' ORDER BY f.n, x.n) FROM fr
 	(SELECT string_agg(m.id::text, ' ' ORDER BY m.id) FROM coder.chat_messages m WHERE m.chat_id = :'chat' AND NOT m.deleted AND m.visibility IN ('user', 'both')), 'all messages are in them, in order');
 ROLLBACK TO SAVEPOINT frames;
 
+-- what no client could read is told by its beginning, and kept whole
+SAVEPOINT frames;
+INSERT INTO coder.chat_messages (chat_id, role, content) SELECT :'chat', 'assistant', x FROM (VALUES (said(repeat('word ', 1000000))), (said(repeat(U&'\0001', 800000))),
+	(jsonb_build_array('{"type": "text", "text": "before"}'::jsonb, jsonb_build_object('type', 'tool-result', 'tool_call_id', 'c', 'tool_name', 'execute', 'result',
+		jsonb_build_object('exit_code', 0, 'output', repeat('line\n', 1000000))))),
+	(jsonb_build_array(jsonb_build_object('type', 'tool-result', 'tool_call_id', 'd', 'tool_name', 'x', 'result', (SELECT jsonb_agg(i) FROM generate_series(1, 700000) i)))),
+	((SELECT jsonb_agg(said('part')->0) FROM generate_series(1, 90000)))) m (x);
+SELECT max(id) AS last_large FROM coder.chat_messages \gset
+CREATE TEMP TABLE large AS SELECT f.v, f.n FROM api('GET', '/api/experimental/chats/' || :'chat' || '/stream', NULL, (SELECT t FROM token WHERE name = 'eve')) a,
+	jsonb_array_elements(a.body_->'frames') WITH ORDINALITY f (v, n);
+CREATE TEMP TABLE large_message AS SELECT e->'message' AS m, row_number() OVER (ORDER BY (e->'message'->>'id')::int8 DESC) AS n FROM large f, jsonb_array_elements(f.v) e WHERE e->>'type' = 'message';
+SELECT ok(max(octet_length(v::text)) < 4000000, 'no frame is larger than clients read') FROM large;
+SELECT matches(m->'content'->0->>'text', '^(word )+\n\[… cut: these are 240000 of 5000000 characters; the messages of the chat have all of them\]$', 'a long answer is cut, and says so') FROM large_message WHERE n = 5;
+SELECT matches(m->'content'->0->>'text', 'cut: these are 240000 of 800000', 'one that is long as JSON only, too') FROM large_message WHERE n = 4;
+SELECT is(m->'content'->0->>'text' || ' ' || (m->'content'->1->>'tool_call_id') || ' ' || (m->'content'->1->'result'->>'exit_code'), 'before c 0', 'a tool''s result keeps its form') FROM large_message WHERE n = 3;
+SELECT matches(m->'content'->1->'result'->>'output', 'cut: these are \d+ of \d+', 'and its output is cut') FROM large_message WHERE n = 3;
+SELECT matches(m->'content'->0->>'result', '^\[1, 2, .* cut: these are', 'a list is told as the text that it is') FROM large_message WHERE n = 2;
+SELECT is(jsonb_array_length(m->'content') || (m->'content'->0->>'text'), '1[… cut: 90000 parts; the messages of the chat have all of them]', 'too many parts are counted') FROM large_message WHERE n = 1;
+SELECT is((SELECT sum(length(x->'content'->0->>'text')) FROM api('GET', '/api/experimental/chats/' || :'chat' || '/messages', NULL, (SELECT t FROM token WHERE name = 'eve')) a, jsonb_array_elements(a.body_->'messages') x
+	WHERE (x->>'id')::int8 IN (:last_large - 4, :last_large - 3)), 5800000::bigint, 'the messages have all');
+SELECT is(coder.chat_cut_event(jsonb_build_object('type', 'queue_update', 'queued_messages', jsonb_build_array(jsonb_build_object('id', 7, 'content', said(repeat('x', 4000000)))))) #>> '{queued_messages,0,id}', '7', 'a queue keeps its messages');
+SELECT ok(octet_length(coder.chat_cut_event(jsonb_build_object('type', 'message_part', 'message_part', jsonb_build_object('role', 'tool', 'part', jsonb_build_object('type', 'tool-result', 'result', jsonb_build_object('data', repeat('A', 6000000))))))::text) < 600000, 'a part is cut, too');
+ROLLBACK TO SAVEPOINT frames;
+
 -- edit: what followed goes, streams send all again
 SELECT go('s', 'eve', 'GET', '/' || :'chat' || '/stream') \g /dev/null
 SELECT min(id) AS first_message FROM coder.chat_messages WHERE role = 'user' \gset
@@ -327,8 +351,24 @@ SELECT is(coder.chat_step(:'worker', :'chat', v('m', 'id')::uuid, '[{"role": "as
 SELECT is((SELECT string_agg(e.event->'retry'->>'error', ' ') FROM coder.chat_stream_events e WHERE e.chat_id = :'chat'),
 	'The server that was answering has stopped. The answer begins anew.', 'the user is told why it begins anew');
 SELECT leased_at AS old_lease FROM coder.chats WHERE id = :'chat' \gset
+-- What who connects now is told last.
+CREATE FUNCTION public.newest(chat text) RETURNS text LANGUAGE sql AS $$
+	SELECT x.e->>'type' FROM api('GET', '/api/experimental/chats/' || chat || '/stream', NULL, (SELECT t FROM token WHERE name = 'eve')) a, jsonb_array_elements(a.body_->'frames') WITH ORDINALITY f (v, n),
+		jsonb_array_elements(f.v) WITH ORDINALITY x (e, n) ORDER BY f.n DESC, x.n DESC LIMIT 1 $$;
+SELECT is(newest(:'chat'), 'retry', 'also who comes while it waits for another');
+UPDATE coder.chat_messages SET created_at = created_at - interval '10 minutes' WHERE chat_id = :'chat';
+UPDATE coder.chat_stream_events SET created_at = created_at - interval '5 minutes' WHERE chat_id = :'chat';
+SELECT is(newest(:'chat'), 'retry', 'however long that takes');
 SELECT count(*) FROM coder.chat_acquire(:'stranger', 10) \g /dev/null
 SELECT is((SELECT string_agg(e.event->>'type', ' ') FROM coder.chat_stream_events e WHERE e.chat_id = :'chat'), 'retry', 'also who listens when it is taken again');
+SELECT is(newest(:'chat'), 'retry', 'or comes then');
+SAVEPOINT newer;
+SELECT pg_temp.say(:'chat', 'anew') \g /dev/null
+SELECT isnt(newest(:'chat'), 'retry', 'until something is said');
+ROLLBACK TO SAVEPOINT newer;
+INSERT INTO coder.chat_messages (chat_id, role, content) VALUES (:'chat', 'assistant', said('a step'));
+SELECT isnt(newest(:'chat'), 'retry', 'or stored');
+ROLLBACK TO SAVEPOINT newer;
 SELECT is(coder.chat_step(:'stranger', :'chat', v('m', 'id')::uuid, '[{"role": "assistant", "content": []}]', :'old_lease'), NULL, 'not even the same runner stores for an older lease');
 SELECT is(coder.chat_finish(:'stranger', :'chat', 'waiting', NULL, :'old_lease'), NULL, 'or ends the younger');
 
