@@ -37,6 +37,7 @@ typedef struct Series
 	const FleetName *labels[MAX_LABELS];
 	int			before;			/* of the same workspace, or FLEET_NONE */
 	int64		count;
+	int64		micros;			/* that were observed: exact in whatever order */
 	MetricHistogram *histogram;
 } Series;
 
@@ -296,10 +297,17 @@ series_of_workspace(Walk *walk, FamilyId family, int *last, const FleetName *con
 #define LABELS(...) ((const FleetName *const[MAX_LABELS]) {__VA_ARGS__})
 #define SERIES(walk, family, ...) series_of(walk, family, LABELS(__VA_ARGS__))
 
+/* A clock that went back has measured nothing. */
 static void
-observe(Series *series, FamilyId family, TimestampTz from, TimestampTz to)
+observe(Walk *walk, FamilyId family, TimestampTz from, TimestampTz to, const FleetName *const *labels)
 {
+	Series	   *series;
+
+	if (to < from)
+		return;
+	series = series_of(walk, family, labels);
 	metric_observe(series->histogram, &families[family].bounds, (double) (to - from) / USECS_PER_SEC);
+	series->micros += to - from;
 }
 
 static const FleetName *
@@ -318,11 +326,10 @@ count_job(Walk *walk, const FleetJob *job)
 		SERIES(walk, F_JOBS_CURRENT, job->provisioner)->count++;
 	if (job->started_at == DT_NOBEGIN)
 		return;
-	observe(SERIES(walk, F_QUEUE_WAIT, job->provisioner, job->type, build != NULL ? build->transition : fleet->empty,
-				   build != NULL ? build->reason : fleet->empty),
-			F_QUEUE_WAIT, job->created_at, job->started_at);
+	observe(walk, F_QUEUE_WAIT, job->created_at, job->started_at,
+			LABELS(job->provisioner, job->type, build != NULL ? build->transition : fleet->empty, build != NULL ? build->reason : fleet->empty));
 	if (job->completed_at != DT_NOBEGIN)
-		observe(SERIES(walk, F_JOB_SECONDS, job->provisioner, outcome(walk, job)), F_JOB_SECONDS, job->started_at, job->completed_at);
+		observe(walk, F_JOB_SECONDS, job->started_at, job->completed_at, LABELS(job->provisioner, outcome(walk, job)));
 }
 
 /* From the request until the last root agent was ready, where all are. */
@@ -334,9 +341,9 @@ count_template_build(Walk *walk, const FleetBuild *build, const FleetWorkspace *
 
 	if (build->agents == 0 || build->agents_final < build->agents || fleet->jobs[build->job].status != JOB_SUCCEEDED)
 		return;
-	observe(SERIES(walk, F_TEMPLATE_BUILD_SECONDS, workspace->template->name, workspace->template->organization, build->transition,
-				   worst[build->worst], fleet->booleans[build->prebuild]),
-			F_TEMPLATE_BUILD_SECONDS, build->created_at, build->last_ready);
+	observe(walk, F_TEMPLATE_BUILD_SECONDS, build->created_at, build->last_ready,
+			LABELS(workspace->template->name, workspace->template->organization, build->transition, worst[build->worst],
+				   fleet->booleans[build->prebuild]));
 }
 
 static void
@@ -350,9 +357,9 @@ count_build(Walk *walk, const FleetBuild *build)
 	SERIES(walk, F_ENQUEUED, job->provisioner, build->reason, build->transition, walk->success)->count++;
 	count_template_build(walk, build, workspace);
 	if (build->number == 1 && build->transition_code == TRANSITION_START && job->status == JOB_SUCCEEDED)
-		observe(SERIES(walk, F_CREATION_SECONDS, workspace->organization, template->name, build->preset,
-					   build->prebuild ? fleet_name(fleet, "prebuild", 8) : fleet_name(fleet, "regular", 7)),
-				F_CREATION_SECONDS, job->created_at, job->completed_at);
+		observe(walk, F_CREATION_SECONDS, job->created_at, job->completed_at,
+				LABELS(workspace->organization, template->name, build->preset,
+					   build->prebuild ? fleet_name(fleet, "prebuild", 8) : fleet_name(fleet, "regular", 7)));
 	if (job->completed_at == DT_NOBEGIN)
 		return;
 	if (!workspace->deleted)
@@ -360,8 +367,8 @@ count_build(Walk *walk, const FleetBuild *build)
 							LABELS(workspace->owner, workspace->name, template->name, build->version, build->transition,
 								   outcome(walk, job)))->count++;
 	if (job->started_at != DT_NOBEGIN)
-		observe(SERIES(walk, F_BUILD_SECONDS, template->name, build->version, build->transition, outcome(walk, job)),
-				F_BUILD_SECONDS, job->started_at, job->completed_at);
+		observe(walk, F_BUILD_SECONDS, job->started_at, job->completed_at,
+				LABELS(template->name, build->version, build->transition, outcome(walk, job)));
 }
 
 static void
@@ -371,8 +378,21 @@ count_workspace(Walk *walk, const FleetWorkspace *workspace)
 	const FleetBuild *latest = workspace->latest == FLEET_NONE ? NULL : &fleet->builds[workspace->latest];
 	const FleetBuild *first = workspace->first_up == FLEET_NONE ? NULL : &fleet->builds[workspace->first_up];
 
-	if (first != NULL && !first->prebuild && !workspace->template->deleted)
-		SERIES(walk, F_CREATED, workspace->organization, workspace->template->name, first->preset)->count++;
+	bool		prebuild = first != NULL && first->prebuild;
+	const FleetName *preset = first != NULL ? first->preset : NULL;
+
+	if (workspace->first_total != FLEET_NONE)
+	{
+		const FleetTotalKey *total = &fleet->total_keys[workspace->first_total];
+
+		if (first == NULL || total->number < first->number)
+		{
+			prebuild = total->labels[0] == fleet->booleans[true];
+			preset = total->preset;
+		}
+	}
+	if (preset != NULL && !prebuild && !workspace->template->deleted)
+		SERIES(walk, F_CREATED, workspace->organization, workspace->template->name, preset)->count++;
 	if (workspace->deleted || latest == NULL)
 		return;
 	SERIES(walk, F_LATEST, fleet->jobs[latest->job].status_name)->count++;
@@ -390,7 +410,7 @@ count_agents(Walk *walk)
 		const FleetFirst *first = &fleet->firsts[i];
 		const FleetWorkspace *workspace = &fleet->workspaces[fleet->builds[first->build].workspace];
 
-		observe(SERIES(walk, F_FIRST, workspace->template->name, first->agent), F_FIRST, first->created_at, first->connected_at);
+		observe(walk, F_FIRST, first->created_at, first->connected_at, LABELS(workspace->template->name, first->agent));
 	}
 	for (int i = 0; i < fleet->napps; i++)
 	{
@@ -399,6 +419,98 @@ count_agents(Walk *walk)
 
 		series_of_workspace(walk, F_APPS, &workspace->apps_series,
 							LABELS(agent->name, workspace->owner, workspace->name, fleet->apps[i].name, fleet->apps[i].health))->count++;
+	}
+}
+
+/* ---- what was added up of jobs that have ended ---- */
+
+/* The series that a total belongs to; NULL: what it is of is gone, or it is none. */
+static Series *
+series_of_total(Walk *walk, const FleetTotalKey *key)
+{
+	const FleetName *const *labels = key->labels;
+
+	switch (key->family)
+	{
+		case TOTAL_QUEUE_WAIT:
+			return SERIES(walk, F_QUEUE_WAIT, labels[0], labels[1], labels[2], labels[3]);
+		case TOTAL_JOB_SECONDS:
+			return SERIES(walk, F_JOB_SECONDS, labels[0], labels[1]);
+		case TOTAL_ENQUEUED:
+			return SERIES(walk, F_ENQUEUED, labels[0], labels[1], labels[2], walk->success);
+		case TOTAL_TEMPLATE_BUILD:
+			return key->template == NULL ? NULL :
+				SERIES(walk, F_TEMPLATE_BUILD_SECONDS, key->template->name, key->template->organization, labels[0], labels[1], labels[2]);
+		case TOTAL_CREATION:
+			return key->template == NULL ? NULL :
+				SERIES(walk, F_CREATION_SECONDS, key->organization, key->template->name, key->preset, labels[0]);
+		case TOTAL_BUILD_SECONDS:
+			return key->template == NULL ? NULL :
+				SERIES(walk, F_BUILD_SECONDS, key->template->name, key->version, labels[0], labels[1]);
+		case TOTAL_FIRST:
+			return key->template == NULL ? NULL : SERIES(walk, F_FIRST, key->template->name, labels[0]);
+		default:
+			return NULL;
+	}
+}
+
+static void
+count_total_build(Walk *walk, const FleetTotalKey *key)
+{
+	FleetWorkspace *workspace;
+
+	if (key->workspace == FLEET_NONE)
+		return;
+	workspace = &walk->fleet->workspaces[key->workspace];
+	if (!workspace->deleted)
+		series_of_workspace(walk, F_BUILDS, &workspace->builds_series,
+							LABELS(workspace->owner, workspace->name, workspace->template->name, key->version, key->labels[0],
+								   key->labels[1]))->count += key->n;
+}
+
+static void
+place_first(Fleet *fleet, int at)
+{
+	const FleetTotalKey *key = &fleet->total_keys[at];
+	FleetWorkspace *workspace;
+
+	if (key->workspace == FLEET_NONE)
+		return;
+	workspace = &fleet->workspaces[key->workspace];
+	if (workspace->first_total == FLEET_NONE || fleet->total_keys[workspace->first_total].number > key->number)
+		workspace->first_total = at;
+}
+
+static void
+count_totals(Walk *walk)
+{
+	Fleet	   *fleet = walk->fleet;
+
+	for (int i = 0; i < fleet->ntotal_keys; i++)
+	{
+		const FleetTotalKey *key = &fleet->total_keys[i];
+
+		if (key->n <= 0)
+			continue;
+		if (key->family == TOTAL_BUILDS)
+			count_total_build(walk, key);
+		else if (key->family == TOTAL_FIRST_UP)
+			place_first(fleet, i);
+	}
+	for (int i = 0; i < fleet->ntotals; i++)
+	{
+		const FleetTotal *total = &fleet->totals[i];
+		const FleetTotalKey *key = &fleet->total_keys[total->key];
+		Series	   *series = key->n <= 0 ? NULL : series_of_total(walk, key);
+
+		if (series == NULL)
+			continue;
+		series->count += total->n;
+		series->micros += total->micros;
+		if (series->histogram == NULL || total->bucket < 0 || total->bucket > METRIC_MAX_BOUNDS)
+			continue;
+		series->histogram->counts[total->bucket] += total->n;
+		series->histogram->total += total->n;
 	}
 }
 
@@ -415,6 +527,7 @@ walk_begin(TimestampTz at)
 	walk->failed = fleet_name(fleet, "failed", 6);
 	for (size_t i = 0; i < lengthof(provisioners); i++)
 		SERIES(walk, F_JOBS_CURRENT, fleet_name(fleet, provisioners[i], (int) strlen(provisioners[i])));
+	count_totals(walk);
 	for (int i = 0; i < fleet->njobs; i++)
 		count_job(walk, &fleet->jobs[i]);
 	for (int i = 0; i < fleet->nbuilds; i++)
@@ -503,6 +616,7 @@ write_series(StringInfo out, const Family *family, int name_len, const Frame *fr
 		write_line(out, family, name_len, frame, series->labels, (double) series->count);
 		return;
 	}
+	series->histogram->sum = (double) series->micros / USECS_PER_SEC;
 	initStringInfo(&labels);
 	write_labels(&labels, frame, series->labels);
 	metric_histogram(out, family->name, labels.data, labels.len, series->histogram, &family->bounds);

@@ -11,13 +11,17 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/pg_enum.h"
+#include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -253,7 +257,12 @@ label_of(Fleet *fleet, Datum value)
 typedef struct Reader
 {
 	Relation	rel;
+	Relation	index;			/* NULL: all of the table */
 	TableScanDesc scan;
+	IndexScanDesc lookup;
+	const pg_uuid_t *keys;		/* of the index, the next of them to look up */
+	int			nkeys;
+	bool		started;		/* has looked up one */
 	TupleTableSlot *slot;
 	int			ncolumns;
 	AttrNumber	columns[MAX_COLUMNS];
@@ -281,7 +290,89 @@ reader_open(Reader *reader, const char *table, int ncolumns, const char *const *
 		reader->last = Max(reader->last, reader->columns[i]);
 	}
 	reader->slot = table_slot_create(reader->rel, NULL);
+	reader->index = NULL;
+	reader->scan = NULL;
+	reader->lookup = NULL;
+	reader->nkeys = 0;
+	reader->started = false;
+}
+
+/* Reads all of the table. */
+static void
+reader_scan(Reader *reader)
+{
 	reader->scan = table_beginscan(reader->rel, GetActiveSnapshot(), 0, NULL);
+}
+
+static void
+reader_use(Reader *reader, const char *index, int nkeys)
+{
+	Oid			relid = get_relname_relid(index, coder_namespace());
+
+	if (!OidIsValid(relid))
+		elog(ERROR, "coder.%s does not exist", index);
+	reader->index = index_open(relid, AccessShareLock);
+	reader->lookup = index_beginscan(reader->rel, reader->index, GetActiveSnapshot(), nkeys, 0);
+}
+
+/* Ids in their order of arrival. */
+typedef struct IdList
+{
+	pg_uuid_t  *ids;
+	int			n;
+} IdList;
+
+/* One row by an index takes as long as some that follow one another. */
+#define SCAN_FACTOR 3
+
+/*
+ * Reads at least those rows whose first column of the index is one of the keys:
+ * each by the index, or all of the table where that is less work, so that what
+ * is read is never more than the keys are worth.
+ */
+static void
+reader_lookup(Reader *reader, const char *index, const IdList *keys)
+{
+	if ((double) reader->rel->rd_rel->reltuples <= (double) keys->n * SCAN_FACTOR)
+	{
+		reader_scan(reader);
+		return;
+	}
+	reader_use(reader, index, 1);
+	reader->keys = keys->ids;
+	reader->nkeys = keys->n;
+}
+
+/* Goes on to the next key; false: there is none. */
+static bool
+next_key(Reader *reader)
+{
+	ScanKeyData key;
+
+	if (reader->nkeys == 0)
+		return false;
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(reader->keys));
+	index_rescan(reader->lookup, &key, 1, NULL, 0);
+	reader->keys++;
+	reader->nkeys--;
+	return true;
+}
+
+/* Is there another row? */
+static bool
+next_slot(Reader *reader)
+{
+	if (reader->lookup == NULL)
+		return table_scan_getnextslot(reader->scan, ForwardScanDirection, reader->slot);
+	if (reader->lookup->numberOfKeys == 0)
+		return index_getnext_slot(reader->lookup, ForwardScanDirection, reader->slot);
+	while (!reader->started || !index_getnext_slot(reader->lookup, ForwardScanDirection, reader->slot))
+	{
+		if (!next_key(reader))
+			return false;
+		reader->started = true;
+	}
+	return true;
 }
 
 /* The next row's columns, which live until the next call. */
@@ -291,7 +382,7 @@ reader_next(Reader *reader)
 	TupleTableSlot *slot = reader->slot;
 
 	CHECK_FOR_INTERRUPTS();
-	if (!table_scan_getnextslot(reader->scan, ForwardScanDirection, slot))
+	if (!next_slot(reader))
 		return false;
 	slot_getsomeattrs(slot, reader->last);
 	for (int i = 0; i < reader->ncolumns; i++)
@@ -305,7 +396,13 @@ reader_next(Reader *reader)
 static void
 reader_close(Reader *reader)
 {
-	table_endscan(reader->scan);
+	if (reader->scan != NULL)
+		table_endscan(reader->scan);
+	if (reader->lookup != NULL)
+	{
+		index_endscan(reader->lookup);
+		index_close(reader->index, NoLock);
+	}
 	ExecDropSingleTupleTableSlot(reader->slot);
 	table_close(reader->rel, NoLock);
 }
@@ -316,11 +413,18 @@ reader_close(Reader *reader)
 		reader_open(reader, table, lengthof(columns_), columns_); \
 	} while (0)
 
-/* A table whose ids are looked up: as much room as it has rows, as PostgreSQL estimates. */
+#define OPEN_ALL(reader, table, ...) \
+	do { \
+		OPEN(reader, table, __VA_ARGS__); \
+		reader_scan(reader); \
+	} while (0)
+
+/* A table whose ids are looked up: as much room as rows are read of it, as PostgreSQL estimates. */
 static void
 open_index(Fleet *fleet, IdKind kind, const Reader *reader)
 {
-	double		rows = reader->rel->rd_rel->reltuples;
+	double		rows = reader->lookup == NULL ? reader->rel->rd_rel->reltuples :
+		reader->nkeys > 0 ? reader->nkeys * 2.0 : reader->index->rd_rel->reltuples;
 
 	fleet->ids->of[kind] = ids_create(CurrentMemoryContext, rows < 64 ? 64 : rows > 1e8 ? 100000000 : (uint32) (rows * 1.5), NULL);
 }
@@ -355,6 +459,7 @@ read_names(Fleet *fleet, IdKind kind, const char *table, const char *column)
 	Reader		reader;
 
 	reader_open(&reader, table, 2, columns);
+	reader_scan(&reader);
 	open_index(fleet, kind, &reader);
 	while (reader_next(&reader))
 	{
@@ -381,7 +486,7 @@ read_templates(Fleet *fleet)
 {
 	Reader		reader;
 
-	OPEN(&reader, "templates", "id", "organization_id", "name", "deleted");
+	OPEN_ALL(&reader, "templates", "id", "organization_id", "name", "deleted");
 	open_index(fleet, ID_TEMPLATE, &reader);
 	while (reader_next(&reader))
 	{
@@ -404,7 +509,7 @@ read_workspaces(Fleet *fleet)
 	int			n = 0;
 	Reader		reader;
 
-	OPEN(&reader, "workspaces", "id", "owner_id", "organization_id", "template_id", "name", "deleted", "latest_build_id");
+	OPEN_ALL(&reader, "workspaces", "id", "owner_id", "organization_id", "template_id", "name", "deleted", "latest_build_id");
 	open_index(fleet, ID_WORKSPACE, &reader);
 	while (reader_next(&reader))
 	{
@@ -423,7 +528,7 @@ read_workspaces(Fleet *fleet)
 		workspace->deleted = DatumGetBool(reader.values[5]);
 		if (!reader.nulls[6])
 			workspace->latest_id = uuid_of(&reader, 6);
-		workspace->latest = workspace->first_up = FLEET_NONE;
+		workspace->latest = workspace->first_up = workspace->first_total = FLEET_NONE;
 		workspace->builds_series = workspace->apps_series = FLEET_NONE;
 		ids[n++] = uuid_of(&reader, 0);
 		if (n < BATCH)
@@ -441,19 +546,40 @@ job_status_of(const FleetName *name)
 	return coder_job_status_parse(name->text, (size_t) name->len);
 }
 
+/* Jobs that are not in coder.build_totals: by an index where they are few of all. */
 static void
-read_jobs(Fleet *fleet)
+open_jobs(Reader *reader)
+{
+	OPEN(reader, "provisioner_jobs", "id", "created_at", "started_at", "completed_at", "provisioner", "type", "job_status", "counted");
+	reader_use(reader, "provisioner_jobs_uncounted_idx", 0);
+	if (reader->rel->rd_rel->reltuples > reader->index->rd_rel->reltuples * SCAN_FACTOR)
+	{
+		index_rescan(reader->lookup, NULL, 0, NULL, 0);
+		return;
+	}
+	index_endscan(reader->lookup);
+	index_close(reader->index, NoLock);
+	reader->lookup = NULL;
+	reader_scan(reader);
+}
+
+static void
+read_jobs(Fleet *fleet, IdList *read)
 {
 	pg_uuid_t	ids[BATCH];
 	int			n = 0;
 	Reader		reader;
 
-	OPEN(&reader, "provisioner_jobs", "id", "created_at", "started_at", "completed_at", "provisioner", "type", "job_status");
+	open_jobs(&reader);
 	open_index(fleet, ID_JOB, &reader);
 	while (reader_next(&reader))
 	{
 		FleetJob   *job;
 
+		if (!reader.nulls[7])
+			continue;
+		ROOM(read->ids, read->n);
+		read->ids[read->n++] = uuid_of(&reader, 0);
 		ROOM(fleet->jobs, fleet->njobs);
 		job = &fleet->jobs[fleet->njobs++];
 		job->created_at = time_of(&reader, 1);
@@ -527,7 +653,7 @@ add_builds(Fleet *fleet, BuildBatch *batch)
 }
 
 static void
-read_builds(Fleet *fleet)
+read_builds(Fleet *fleet, const IdList *jobs)
 {
 	pg_uuid_t  *prebuilds = DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(PREBUILDS_USER)));
 	BuildBatch *batch = palloc(sizeof(*batch));
@@ -536,6 +662,7 @@ read_builds(Fleet *fleet)
 	batch->n = 0;
 	OPEN(&reader, "workspace_builds", "id", "created_at", "workspace_id", "template_version_id", "build_number", "transition",
 		 "initiator_id", "job_id", "reason", "template_version_preset_id");
+	reader_lookup(&reader, "workspace_builds_job_id_key", jobs);
 	while (reader_next(&reader))
 	{
 		FleetBuild *build = &batch->builds[batch->n];
@@ -561,7 +688,7 @@ read_builds(Fleet *fleet)
 }
 
 static void
-add_resources(Fleet *fleet, const pg_uuid_t *ids, const pg_uuid_t *of, int n)
+add_resources(Fleet *fleet, IdList *read, const pg_uuid_t *ids, const pg_uuid_t *of, int n)
 {
 	int			jobs[BATCH];
 
@@ -570,12 +697,17 @@ add_resources(Fleet *fleet, const pg_uuid_t *ids, const pg_uuid_t *of, int n)
 	for (int i = 0; i < n; i++)
 		__builtin_prefetch(&fleet->jobs[Max(jobs[i], 0)]);
 	for (int i = 0; i < n; i++)
-		if (jobs[i] != FLEET_NONE && fleet->jobs[jobs[i]].build != FLEET_NONE)
-			id_add(fleet, ID_RESOURCE, ids[i], fleet->jobs[jobs[i]].build);
+	{
+		if (jobs[i] == FLEET_NONE || fleet->jobs[jobs[i]].build == FLEET_NONE)
+			continue;
+		ROOM(read->ids, read->n);
+		read->ids[read->n++] = ids[i];
+		id_add(fleet, ID_RESOURCE, ids[i], fleet->jobs[jobs[i]].build);
+	}
 }
 
 static void
-read_resources(Fleet *fleet)
+read_resources(Fleet *fleet, const IdList *of, IdList *read)
 {
 	pg_uuid_t	ids[BATCH];
 	pg_uuid_t	jobs[BATCH];
@@ -583,6 +715,7 @@ read_resources(Fleet *fleet)
 	Reader		reader;
 
 	OPEN(&reader, "workspace_resources", "id", "job_id");
+	reader_lookup(&reader, "workspace_resources_job_id_idx", of);
 	open_index(fleet, ID_RESOURCE, &reader);
 	while (reader_next(&reader))
 	{
@@ -590,10 +723,10 @@ read_resources(Fleet *fleet)
 		jobs[n++] = uuid_of(&reader, 1);
 		if (n < BATCH)
 			continue;
-		add_resources(fleet, ids, jobs, n);
+		add_resources(fleet, read, ids, jobs, n);
 		n = 0;
 	}
-	add_resources(fleet, ids, jobs, n);
+	add_resources(fleet, read, ids, jobs, n);
 	reader_close(&reader);
 }
 
@@ -629,7 +762,7 @@ typedef struct AgentBatch
 } AgentBatch;
 
 static void
-add_agent(Fleet *fleet, const AgentBatch *batch, int i, int at)
+add_agent(Fleet *fleet, IdList *read, const AgentBatch *batch, int i, int at)
 {
 	FleetBuild *build = &fleet->builds[at];
 	FleetWorkspace *workspace = &fleet->workspaces[build->workspace];
@@ -652,11 +785,13 @@ add_agent(Fleet *fleet, const AgentBatch *batch, int i, int at)
 	fleet->agents[fleet->nagents] = batch->agents[i];
 	fleet->agents[fleet->nagents].build = at;
 	workspace->agents++;
+	ROOM(read->ids, read->n);
+	read->ids[read->n++] = batch->ids[i];
 	id_add(fleet, ID_AGENT, batch->ids[i], fleet->nagents++);
 }
 
 static void
-add_agents(Fleet *fleet, AgentBatch *batch)
+add_agents(Fleet *fleet, IdList *read, AgentBatch *batch)
 {
 	int			builds[BATCH];
 
@@ -669,12 +804,12 @@ add_agents(Fleet *fleet, AgentBatch *batch)
 			__builtin_prefetch(&fleet->workspaces[fleet->builds[builds[i]].workspace]);
 	for (int i = 0; i < batch->n; i++)
 		if (builds[i] != FLEET_NONE)
-			add_agent(fleet, batch, i, builds[i]);
+			add_agent(fleet, read, batch, i, builds[i]);
 	batch->n = 0;
 }
 
 static void
-read_agents(Fleet *fleet)
+read_agents(Fleet *fleet, const IdList *resources, IdList *read)
 {
 	AgentBatch *batch = palloc(sizeof(*batch));
 	Reader		reader;
@@ -682,6 +817,7 @@ read_agents(Fleet *fleet)
 	batch->n = 0;
 	OPEN(&reader, "workspace_agents", "id", "resource_id", "created_at", "first_connected_at", "last_connected_at", "disconnected_at",
 		 "connection_timeout_seconds", "lifecycle_state", "name", "ready_at", "parent_id", "deleted", "start_result");
+	reader_lookup(&reader, "workspace_agents_resource_id_idx", resources);
 	/* Most of them may be of builds of the past. */
 	fleet->ids->of[ID_AGENT] = ids_create(CurrentMemoryContext, (uint32) Max(fleet->nworkspaces, 64), NULL);
 	while (reader_next(&reader))
@@ -707,9 +843,9 @@ read_agents(Fleet *fleet)
 		};
 		batch->results[i] = reader.nulls[12] ? batch->agents[i].lifecycle : label_of(fleet, reader.values[12]);
 		if (batch->n == BATCH)
-			add_agents(fleet, batch);
+			add_agents(fleet, read, batch);
 	}
-	add_agents(fleet, batch);
+	add_agents(fleet, read, batch);
 	reader_close(&reader);
 }
 
@@ -762,7 +898,7 @@ read_nodes(Fleet *fleet)
 	MemoryContext row = AllocSetContextCreate(CurrentMemoryContext, "metrics node", ALLOCSET_DEFAULT_SIZES);
 	Reader		reader;
 
-	OPEN(&reader, "workspace_agent_nodes", "agent_id", "node", "latency");
+	OPEN_ALL(&reader, "workspace_agent_nodes", "agent_id", "node", "latency");
 	while (reader_next(&reader))
 	{
 		int			agent = id_find(fleet, ID_AGENT, uuid_of(&reader, 0));
@@ -814,7 +950,7 @@ add_apps(Fleet *fleet, const pg_uuid_t *ids, const FleetApp *apps, int n)
 }
 
 static void
-read_apps(Fleet *fleet)
+read_apps(Fleet *fleet, const IdList *of)
 {
 	pg_uuid_t	ids[BATCH];
 	FleetApp	apps[BATCH];
@@ -822,6 +958,7 @@ read_apps(Fleet *fleet)
 	Reader		reader;
 
 	OPEN(&reader, "workspace_apps", "agent_id", "display_name", "health");
+	reader_lookup(&reader, "workspace_apps_agent_id_slug_idx", of);
 	while (reader_next(&reader))
 	{
 		ids[n] = uuid_of(&reader, 0);
@@ -836,10 +973,96 @@ read_apps(Fleet *fleet)
 	reader_close(&reader);
 }
 
+/* ---- what was added up ---- */
+
+static void
+take_total_key(Fleet *fleet, FleetTotalKey *key, const Reader *reader)
+{
+	Datum	   *labels;
+	bool	   *nulls;
+	int			n;
+	int			template = id_find(fleet, ID_TEMPLATE, uuid_of(reader, key->family == TOTAL_CREATION ? 3 : 2));
+
+	key->organization = id_name(fleet, ID_ORGANIZATION, uuid_of(reader, 2), fleet->unknown);
+	key->template = template == FLEET_NONE ? NULL : &fleet->templates[template];
+	key->workspace = id_find(fleet, ID_WORKSPACE, uuid_of(reader, 2));
+	key->version = id_name(fleet, ID_VERSION, uuid_of(reader, 3), fleet->unknown);
+	key->preset = id_name(fleet, ID_PRESET, uuid_of(reader, 4), fleet->empty);
+	deconstruct_array(DatumGetArrayTypeP(reader->values[5]), TEXTOID, -1, false, TYPALIGN_INT, &labels, &nulls, &n);
+	for (int i = 0; i < FLEET_TOTAL_LABELS; i++)
+		key->labels[i] = i < n && !nulls[i] ? name_of(fleet, labels[i]) : fleet->empty;
+	if (key->family == TOTAL_FIRST_UP && n > 1)
+		key->number = pg_strtoint32(TextDatumGetCString(labels[1]));
+}
+
+/* The place of a key by its id. */
+static int
+read_total_keys(Fleet *fleet, int **places)
+{
+	int			room = 0;
+	Reader		reader;
+
+	OPEN_ALL(&reader, "build_total_keys", "id", "family", "a", "b", "c", "labels");
+	while (reader_next(&reader))
+	{
+		int			id = DatumGetInt32(reader.values[0]);
+		FleetTotalKey *key;
+
+		if (id < 0)
+			continue;
+		if (id >= room)
+		{
+			int			more = Max(1024, Max(room * 2, id + 1));
+
+			*places = room == 0 ? palloc_extended(sizeof(int) * (Size) more, MCXT_ALLOC_HUGE) : repalloc_huge(*places, sizeof(int) * (Size) more);
+			for (int i = room; i < more; i++)
+				(*places)[i] = FLEET_NONE;
+			room = more;
+		}
+		ROOM(fleet->total_keys, fleet->ntotal_keys);
+		(*places)[id] = fleet->ntotal_keys;
+		key = &fleet->total_keys[fleet->ntotal_keys++];
+		memset(key, 0, sizeof(*key));
+		key->family = DatumGetInt16(reader.values[1]);
+		take_total_key(fleet, key, &reader);
+	}
+	reader_close(&reader);
+	return room;
+}
+
+static void
+read_totals(Fleet *fleet)
+{
+	int		   *places = NULL;
+	int			room = read_total_keys(fleet, &places);
+	Reader		reader;
+
+	OPEN_ALL(&reader, "build_totals", "key", "bucket", "n", "micros");
+	while (reader_next(&reader))
+	{
+		int			id = DatumGetInt32(reader.values[0]);
+		FleetTotal *total;
+
+		if (id < 0 || id >= room || places[id] == FLEET_NONE)
+			continue;
+		ROOM(fleet->totals, fleet->ntotals);
+		total = &fleet->totals[fleet->ntotals++];
+		total->key = places[id];
+		total->bucket = DatumGetInt16(reader.values[1]);
+		total->n = DatumGetInt64(reader.values[2]);
+		total->micros = DatumGetInt64(reader.values[3]);
+		fleet->total_keys[total->key].n += total->n;
+	}
+	reader_close(&reader);
+}
+
 Fleet *
 fleet_read(TimestampTz at)
 {
 	Fleet	   *fleet = palloc0(sizeof(*fleet));
+	IdList		jobs = {0};
+	IdList		resources = {0};
+	IdList		agents = {0};
 
 	fleet->at = at;
 	fleet->ids = palloc0(sizeof(FleetIds));
@@ -858,12 +1081,13 @@ fleet_read(TimestampTz at)
 	read_names(fleet, ID_PRESET, "template_version_presets", "name");
 	read_templates(fleet);
 	read_workspaces(fleet);
-	read_jobs(fleet);
-	read_builds(fleet);
-	read_resources(fleet);
-	read_agents(fleet);
+	read_totals(fleet);
+	read_jobs(fleet, &jobs);
+	read_builds(fleet, &jobs);
+	read_resources(fleet, &jobs, &resources);
+	read_agents(fleet, &resources, &agents);
 	read_nodes(fleet);
-	read_apps(fleet);
+	read_apps(fleet, &agents);
 	return fleet;
 }
 

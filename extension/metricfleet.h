@@ -39,6 +39,7 @@ typedef struct FleetWorkspace
 	pg_uuid_t	latest_id;
 	int			latest;			/* build, or FLEET_NONE */
 	int			first_up;		/* its first start that succeeded, or FLEET_NONE */
+	int			first_total;	/* the same of those that were added up */
 	int			agents;			/* of the latest build */
 	/* For who counts: the last of its own series, or FLEET_NONE. */
 	int			builds_series;
@@ -110,6 +111,44 @@ typedef struct FleetApp
 	const FleetName *health;
 } FleetApp;
 
+/* What coder.build_totals has sums of, as coder.job_counts numbers it. */
+enum
+{
+	TOTAL_QUEUE_WAIT = 1,
+	TOTAL_JOB_SECONDS,
+	TOTAL_ENQUEUED,
+	TOTAL_TEMPLATE_BUILD,
+	TOTAL_CREATION,
+	TOTAL_BUILDS,
+	TOTAL_BUILD_SECONDS,
+	TOTAL_FIRST,
+	TOTAL_FIRST_UP
+};
+
+#define FLEET_TOTAL_LABELS 4
+
+/* What sums are of; only what its family has means something. */
+typedef struct FleetTotalKey
+{
+	int			family;
+	int64		n;				/* of all its sums */
+	int			workspace;		/* or FLEET_NONE */
+	const FleetTemplate *template;	/* or NULL */
+	const FleetName *organization;
+	const FleetName *version;
+	const FleetName *preset;
+	const FleetName *labels[FLEET_TOTAL_LABELS];
+	int32		number;			/* of a first build */
+} FleetTotalKey;
+
+typedef struct FleetTotal
+{
+	int			key;
+	int			bucket;
+	int64		n;
+	int64		micros;
+} FleetTotal;
+
 typedef struct Fleet
 {
 	TimestampTz at;
@@ -138,6 +177,10 @@ typedef struct Fleet
 	int			nlatencies;
 	FleetApp   *apps;
 	int			napps;
+	FleetTotalKey *total_keys;
+	int			ntotal_keys;
+	FleetTotal *totals;
+	int			ntotals;
 } Fleet;
 
 /* Reads all under the active snapshot, into the current context. */

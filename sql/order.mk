@@ -26,6 +26,7 @@ SQL_SCHEMA = \
 	schema/workspaceagent.sql \
 	schema/activity.sql \
 	schema/app.sql \
+	schema/buildtotal.sql \
 	schema/tailnet.sql \
 	schema/replica.sql \
 	schema/boundary.sql \
@@ -90,6 +91,7 @@ SQL_API = \
 	api/app.sql \
 	api/usageday.sql \
 	api/usage.sql \
+	api/buildtotal.sql \
 	api/metric.sql \
 	api/agentmetric.sql \
 	api/metricinsight.sql \

@@ -260,6 +260,10 @@ BEGIN
 		v_step := clock_timestamp();
 		v_done := v_done + coder.stat_took('usage_days', v_step, coder.make_usage_days(at));
 	END IF;
+	IF coder.tick_due('build_totals', interval '1 minute', at) THEN
+		v_step := clock_timestamp();
+		v_done := v_done + coder.stat_took('build_totals', v_step, coder.count_jobs(at));
+	END IF;
 	IF coder.tick_due('template_build_times', interval '1 hour', at) THEN
 		v_step := clock_timestamp();
 		PERFORM coder.refresh_template_build_times();

@@ -89,6 +89,9 @@ CREATE TABLE coder.provisioner_jobs
 	logs_overflowed		boolean NOT NULL DEFAULT false,
 	apply_started_at	timestamptz,
 	attempts			integer NOT NULL DEFAULT 0,
+	-- derived
+	counted				integer[],
+	counted_micros		bigint[],
 	CONSTRAINT max_provisioner_logs_length CHECK (logs_length <= 1048576),
 	CONSTRAINT provisioner_jobs_worker_has_started CHECK (worker_id IS NULL OR started_at IS NOT NULL),
 	CONSTRAINT provisioner_jobs_error_has_ended CHECK (error IS NULL OR error = '' OR completed_at IS NOT NULL),
@@ -108,11 +111,15 @@ CREATE INDEX provisioner_jobs_organization_id_created_at_idx
 	ON coder.provisioner_jobs (organization_id, created_at DESC);
 CREATE INDEX idx_provisioner_jobs_worker_id_organization_id_completed_at
 	ON coder.provisioner_jobs (worker_id, organization_id, completed_at DESC);
+-- What a scrape of metrics reads, and coder.count_jobs adds up.
+CREATE INDEX provisioner_jobs_uncounted_idx ON coder.provisioner_jobs (created_at) WHERE counted IS NULL;
 COMMENT ON TABLE coder.provisioner_jobs IS
 	'Imports of template versions, dry runs and workspace builds; the queue of the provisioner daemons.';
 COMMENT ON COLUMN coder.provisioner_jobs.job_status IS 'Derived from the times and the error.';
 COMMENT ON COLUMN coder.provisioner_jobs.apply_started_at IS
 	'Since when the job may have changed something outside: from here on it is not done again by itself.';
+COMMENT ON COLUMN coder.provisioner_jobs.counted IS 'Derived: series of build_totals that the job is in; NULL: metrics read it by itself.';
+COMMENT ON COLUMN coder.provisioner_jobs.counted_micros IS 'Derived: what it adds to each of them.';
 COMMENT ON COLUMN coder.provisioner_jobs.attempts IS 'How often the job was put back in the queue, as its daemon had died.';
 
 CREATE TABLE coder.provisioner_job_logs

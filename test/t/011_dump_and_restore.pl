@@ -21,6 +21,7 @@ $node->safe_psql('postgres', q{
 	SELECT coder.audit('create', 'user', gen_random_uuid(), 'x')});
 # Templates, versions, workspaces and builds, which refer to one another in circles.
 $node->safe_psql('postgres', "BEGIN;" . Coder::Documents::read_text("$Coder::Documents::data/sample.sql") . "COMMIT;");
+cmp_ok($node->safe_psql('postgres', q{SELECT coder.count_jobs(now() + interval '10 years')}), '>', 0, 'jobs are added up for metrics');
 
 # Rows of each table that a dump carries, with a digest of their contents.
 sub tables
