@@ -230,7 +230,7 @@ SET LOCAL session_replication_role = origin;
 CREATE FUNCTION pg_temp.lines(prefix text) RETURNS SETOF text LANGUAGE sql AS $$
 	SELECT l FROM (SELECT string_agg(m, '') FROM coder.metrics(now()) m) x(m), LATERAL regexp_split_to_table(m, E'\n') l WHERE starts_with(l, prefix)
 $$;
-SELECT is((SELECT string_agg(substring(l FROM '[0-9]+$'), ' ') FROM pg_temp.lines('coderd_agents_first_connection_seconds_') l WHERE l ~ '_count'), '0', 'an agent that connected before it was made has no time to its first connection');
+SELECT is((SELECT coalesce(sum(substring(l FROM '[0-9]+$')::int), 0) FROM pg_temp.lines('coderd_agents_first_connection_seconds_') l WHERE l ~ '_count'), 0::bigint, 'an agent that connected before it was made has no time to its first connection');
 SELECT is((SELECT count(*) FROM pg_temp.lines('coderd_agents_up{') l WHERE l ~ 'workspace_name="workspace-1",.*template_version="unknown"'), 1::bigint, 'a template version without a name is "unknown"');
 SELECT is((SELECT count(*) FROM pg_temp.lines('coderd_agents_connections{') l WHERE l ~ 'workspace-[23]"'), 0::bigint, 'agents that were deleted, or are of older builds, are not told of');
 SELECT is((SELECT count(*) FROM pg_temp.lines('coderd_agents_connections{')), 10::bigint, 'the others are, once each');
