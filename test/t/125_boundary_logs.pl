@@ -39,7 +39,7 @@ sub start_agent
 		open STDERR, '>>', "$dir/log" or die;
 		exec $coder, 'agent' or POSIX::_exit(127);
 	}
-	$gateway->wait_for(10, sub { -S $path }) or die 'no socket';
+	$gateway->wait_for(10, sub { IO::Socket::UNIX->new(Type => SOCK_STREAM, Peer => $path) }) or die 'no socket';	# it is there before it listens
 	return;
 }
 sub agent_log { open my $file, '<', "$dir/log" or return ''; local $/; return scalar <$file> }
